@@ -1,0 +1,305 @@
+"""Every error this package raises, each a subclass of the built-in one would catch.
+
+    FeatureLayerError
+    ├── AddressError           ValueError      the text of an address cannot be read
+    ├── EmptyRequestError      ValueError      no layer was asked for
+    ├── DuplicateRequestError  ValueError      one layer was asked for twice
+    ├── LayerNotFoundError     AttributeError  the model has no such layer
+    ├── LayerNotRunError       RuntimeError    the layer exists, but this forward did not call it
+    ├── CallNotMadeError       IndexError      the layer ran, but not that many times
+    ├── AmbiguousCallError     RuntimeError    early stop on a layer that runs several times
+    ├── StructureError         LookupError     `[index]` does not fit what the layer returned
+    ├── FeatureNotFoundError   KeyError        these features hold no such name
+    ├── GradientError          RuntimeError    no gradient, or none yet
+    ├── NotAModuleError        TypeError       the model is not an `nn.Module`
+    ├── ScriptedModuleError    TypeError       the layer is inside a TorchScript module
+    ├── CompileError           RuntimeError    `torch.compile` was used in a way that loses hooks
+    ├── ImageError             ValueError      an image cannot be read
+    └── MissingExtraError      ImportError     an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+__all__ = [
+    "AddressError",
+    "AmbiguousCallError",
+    "CallNotMadeError",
+    "CompileError",
+    "DuplicateRequestError",
+    "EmptyRequestError",
+    "FeatureLayerError",
+    "FeatureNotFoundError",
+    "GradientError",
+    "ImageError",
+    "LayerNotFoundError",
+    "LayerNotRunError",
+    "MissingExtraError",
+    "NotAModuleError",
+    "ScriptedModuleError",
+    "StructureError",
+]
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Returns the names most like `name`, the most alike first."""
+    return get_close_matches(name, list(known), n=limit, cutoff=0.5)
+
+
+def quoted(names: Sequence[str], limit: int = 8) -> str:
+    """Returns names for a message: quoted, comma separated, the rest counted."""
+    shown = ", ".join(repr(name) for name in names[:limit])
+    more = len(names) - limit
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f" Did you mean {quoted(names)}?" if names else ""
+
+
+class FeatureLayerError(Exception):
+    """The base of every error of this package."""
+
+
+class AddressError(FeatureLayerError, ValueError):
+    """The text of an address cannot be read.
+
+    Attributes:
+        text: The address as it was given.
+        position: Where it stops making sense, counted from 0.
+        problem: What was expected there.
+    """
+
+    def __init__(self, text: str, position: int, problem: str) -> None:
+        self.text, self.position, self.problem = text, position, problem
+        super().__init__(
+            f"bad address: {problem}\n  {text}\n  {' ' * position}^\n"
+            "An address is path[@call][:port][index], such as 'layer1.0.relu@1:output'."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.text, self.position, self.problem)
+
+
+class EmptyRequestError(FeatureLayerError, ValueError):
+    """No layer was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no layer was asked for: name at least one. "
+            "get_layer_candidates(model, max_depth=None) lists them all."
+        )
+
+
+class DuplicateRequestError(FeatureLayerError, ValueError):
+    """One layer was asked for twice.
+
+    Attributes:
+        name: The layer that stands twice in the request.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"{name!r} is asked for twice: features are also found by name, so name each once.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name,)
+
+
+class LayerNotFoundError(FeatureLayerError, AttributeError):
+    """The model has no such layer, or no layer matches the pattern.
+
+    Attributes:
+        path: The path or pattern that was asked for.
+        model: The type of the model, by name.
+        nearest: The existing paths most like it.
+    """
+
+    def __init__(self, path: str, model: str, nearest: Sequence[str] = (), hint: str = "") -> None:
+        self.path, self.model, self.nearest, self.hint = path, model, list(nearest), hint
+        super().__init__(
+            f"{model} has no layer {path!r}.{_did_you_mean(self.nearest)}{hint and ' ' + hint} "
+            "get_layer_candidates(model, max_depth=None) lists them all."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.model, self.nearest, self.hint)
+
+
+class LayerNotRunError(FeatureLayerError, RuntimeError):
+    """A layer exists, but this forward did not call it.
+
+    Attributes:
+        names: What was asked for and did not run.
+        ran: What was asked for and did run, or is known to have run around it.
+        hint: The likely cause.
+    """
+
+    def __init__(self, names: Sequence[str], ran: Sequence[str], hint: str) -> None:
+        self.names, self.ran, self.hint = list(names), list(ran), hint
+        did = f" Ran: {quoted(self.ran)}." if self.ran else " Nothing of what was asked for ran."
+        super().__init__(f"the forward did not call {quoted(self.names)}.{did} {hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.names, self.ran, self.hint)
+
+
+class CallNotMadeError(FeatureLayerError, IndexError):
+    """The layer ran, but not as often as the address says.
+
+    Attributes:
+        name: What was asked for.
+        calls: How often the layer ran.
+    """
+
+    def __init__(self, name: str, calls: int) -> None:
+        self.name, self.calls = name, calls
+        super().__init__(
+            f"{name!r}: the layer ran {calls} time{'s' * (calls != 1)}, "
+            f"so its calls are @0 to @{calls - 1}, or @-1 to @-{calls} from the end."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.calls)
+
+
+class AmbiguousCallError(FeatureLayerError, RuntimeError):
+    """`.features()` would stop at a layer that runs several times in one forward.
+
+    Attributes:
+        name: What was asked for.
+        calls: How often the layer ran.
+    """
+
+    def __init__(self, name: str, calls: int) -> None:
+        self.name, self.calls = name, calls
+        super().__init__(
+            f"{name!r} runs {calls} times in one forward, so it does not say where to stop: "
+            f"mark the call, as in '{name}@0' (the first), '{name}@-1' (the last) or '{name}@*' (all)."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.calls)
+
+
+class StructureError(FeatureLayerError, LookupError):
+    """`[index]` does not fit what the layer returned or was given.
+
+    Attributes:
+        name: What was asked for.
+        found: What is there instead.
+    """
+
+    def __init__(self, name: str, found: str) -> None:
+        self.name, self.found = name, found
+        super().__init__(f"{name!r}: {found}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.found)
+
+
+class FeatureNotFoundError(FeatureLayerError, KeyError):
+    """These features hold no such name.
+
+    Attributes:
+        name: What was looked up.
+        names: What is there.
+    """
+
+    def __init__(self, name: object, names: Sequence[str]) -> None:
+        self.name, self.names = name, list(names)
+        super().__init__(name, self.names)
+
+    def __str__(self) -> str:
+        near = nearest(str(self.name), self.names)
+        return f"no feature {self.name!r}.{_did_you_mean(near)} These features are {quoted(self.names)}."
+
+
+class GradientError(FeatureLayerError, RuntimeError):
+    """There is no gradient to capture, or it has not arrived yet.
+
+    Attributes:
+        name: What was asked for.
+        problem: Why it is not there, and what to do.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"{name!r}: {problem}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.problem)
+
+
+class NotAModuleError(FeatureLayerError, TypeError):
+    """The model is not an `nn.Module`.
+
+    Attributes:
+        found: The type that was given.
+    """
+
+    def __init__(self, found: type) -> None:
+        self.found = found
+        hint = f" Make one first: {found.__name__}(...) is the model." if found is type else ""
+        super().__init__(f"the model must be a torch.nn.Module, not {found.__qualname__}.{hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.found,)
+
+
+class ScriptedModuleError(FeatureLayerError, TypeError):
+    """The layer is inside a TorchScript module, which runs no Python hooks.
+
+    Attributes:
+        path: The layer that was asked for.
+        scripted: The path of the scripted module around it.
+    """
+
+    def __init__(self, path: str, scripted: str) -> None:
+        self.path, self.scripted = path, scripted
+        where = repr(scripted) if scripted else "the model"
+        super().__init__(
+            f"{path!r} is inside {where}, a TorchScript module: it runs without Python, so nothing inside "
+            "can be captured. Capture from the model it was made of, before torch.jit.script or trace."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.scripted)
+
+
+class CompileError(FeatureLayerError, RuntimeError):
+    """`torch.compile` was used in a way that would lose or slow the capture."""
+
+
+class ImageError(FeatureLayerError, ValueError):
+    """An image cannot be read.
+
+    Attributes:
+        source: What was given, as text.
+        problem: Why it cannot be read.
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source, self.problem = source, problem
+        super().__init__(f"cannot read {source}: {problem}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.source, self.problem)
+
+
+class MissingExtraError(FeatureLayerError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        package: The package that cannot be imported.
+        extra: The extra of torch-featurelayer that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(f'{package} is not installed: pip install "torch-featurelayer[{extra}]"')
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.package, self.extra)

@@ -1,0 +1,20 @@
+"""Addresses: how a place in a model is written, and what it means in a given one."""
+
+from .grammar import PORTS, Address, Call, Step, parse
+from .listing import get_layer_candidates
+from .resolve import Request, Selector, ancestors, checked, has_forward, resolve
+
+__all__ = [
+    "PORTS",
+    "Address",
+    "Call",
+    "Request",
+    "Selector",
+    "Step",
+    "ancestors",
+    "checked",
+    "get_layer_candidates",
+    "has_forward",
+    "parse",
+    "resolve",
+]

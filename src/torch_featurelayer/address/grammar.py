@@ -1,0 +1,131 @@
+"""The grammar of addresses, `path[@call][:port][index]`: text to a frozen `Address` and back.
+
+Standard library only: whether a layer exists is a question for `resolve`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from .._errors import AddressError, nearest
+
+Call: TypeAlias = int | Literal["*"] | None
+Step: TypeAlias = int | str
+Port: TypeAlias = Literal["output", "input", "grad_output", "grad_input"]
+
+PORTS: Final[tuple[Port, ...]] = ("output", "input", "grad_output", "grad_input")
+
+_PATH = re.compile(r"[^@:\[\]]*")
+_CALL = re.compile(r"\*|-?\d+")
+_WORD = re.compile(r"[A-Za-z_][\w.]*")
+_STEP = re.compile(r"-?\d+|[A-Za-z_]\w*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One place in a model: which module, which of its calls, which port, which part.
+
+    Attributes:
+        path: A module path or glob; `""` is the model itself.
+        call: Which call: from 0, from the end if negative, `"*"` for all, None for the last.
+        port: One of `PORTS`.
+        index: Steps into a structured value, tuple positions and keys or attributes.
+    """
+
+    path: str
+    call: Call = None
+    port: Port = "output"
+    index: tuple[Step, ...] = ()
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the value comes with `backward()`."""
+        return self.port.startswith("grad_")
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the path may stand for several modules."""
+        return "*" in self.path or "?" in self.path
+
+    def __str__(self) -> str:
+        call = "" if self.call is None else f"@{self.call}"
+        port = "" if self.port == "output" else f":{self.port}"
+        return f"{self.path}{call}{port}" + "".join(f"[{step!r}]" for step in self.index)
+
+
+def parse(text: str) -> Address:
+    """Reads an address.
+
+    >>> parse("encoder.3@-1:output[0]['last']")
+    Address(path='encoder.3', call=-1, port='output', index=(0, 'last'))
+
+    Raises:
+        AddressError: With the place in the text that cannot be read.
+    """
+    return _Reader(text).address()
+
+
+class _Reader:
+    """A cursor over the text of one address."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+
+    def address(self) -> Address:
+        path = self.path()
+        call = self.call() if self.skip("@") else None
+        port = self.port() if self.skip(":") else "output"
+        index = []
+        while self.skip("["):
+            index.append(self.step())
+        if self.at < len(self.text):
+            raise self.error(f"{self.text[self.at]!r} has no meaning here")
+        return Address(path, call, port, tuple(index))
+
+    def path(self) -> str:
+        path = self.take(_PATH, "a module path")
+        for blank in re.finditer(r"\s", path):
+            raise AddressError(self.text, blank.start(), "a module path has no blanks")
+        for empty in re.finditer(r"^\.|\.(?=\.)|\.$", path):
+            raise AddressError(self.text, empty.start(), "a name is missing beside this dot")
+        return path
+
+    def call(self) -> Call:
+        call = self.take(_CALL, "'@' wants a call: a number from 0, a negative one from the end, or '*'")
+        return "*" if call == "*" else int(call)
+
+    def port(self) -> Port:
+        start = self.at
+        word = self.take(_WORD, f"':' wants a port: {', '.join(PORTS)}")
+        for port in PORTS:
+            if word == port:
+                return port
+        near = nearest(word, PORTS, limit=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise AddressError(self.text, start, f"no port {word!r}{hint}; the ports are {', '.join(PORTS)}")
+
+    def step(self) -> Step:
+        token = self.take(_STEP, "'[' wants a position, a key or an attribute: [0], ['key'], [name]")
+        if not self.skip("]"):
+            raise self.error("']' is missing")
+        if token[0] in "'\"":
+            return str(ast.literal_eval(token))
+        return token if token[0].isalpha() or token[0] == "_" else int(token)
+
+    def skip(self, mark: str) -> bool:
+        found = self.text.startswith(mark, self.at)
+        self.at += found
+        return found
+
+    def take(self, pattern: re.Pattern[str], problem: str) -> str:
+        match = pattern.match(self.text, self.at)
+        if match is None:
+            raise self.error(problem)
+        self.at = match.end()
+        return match.group()
+
+    def error(self, problem: str) -> AddressError:
+        return AddressError(self.text, self.at, problem)

@@ -1,0 +1,170 @@
+"""What a request means in one model: paths, globs, modules, types and regexes to named addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from .._errors import (
+    DuplicateRequestError,
+    EmptyRequestError,
+    LayerNotFoundError,
+    NotAModuleError,
+    ScriptedModuleError,
+    nearest,
+)
+from .grammar import Address, parse
+
+Selector: TypeAlias = str | nn.Module | type[nn.Module] | re.Pattern[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An address, and the name its feature goes by."""
+
+    name: str
+    address: Address
+
+
+def checked(model: object) -> nn.Module:
+    """Returns the model if it is one.
+
+    Raises:
+        NotAModuleError: It is not.
+    """
+    if not isinstance(model, nn.Module):
+        raise NotAModuleError(type(model))
+    return model
+
+
+def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple[Request, ...]:
+    """Turns what a user asked for into requests, in the order asked for.
+
+    Inside a pattern the order is that of definition; what a pattern finds
+    that was named before it keeps its first place.
+
+    Raises:
+        AddressError, LayerNotFoundError, EmptyRequestError,
+        DuplicateRequestError, NotAModuleError, ScriptedModuleError:
+            What they say.
+    """
+    modules = dict(checked(model).named_modules(remove_duplicate=False))
+    found: dict[str, Request] = {}
+    for selector in _listed(selectors):
+        requests, is_pattern = _expand(model, modules, selector)
+        for request in requests:
+            if request.name not in found:
+                _check_scripted(modules, request.address.path)
+                found[request.name] = request
+            elif not is_pattern:
+                raise DuplicateRequestError(request.name)
+    if not found:
+        raise EmptyRequestError
+    return tuple(found.values())
+
+
+def _listed(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
+    single = isinstance(selectors, (str, nn.Module, type, re.Pattern))
+    return [selectors] if single else list(selectors)  # type: ignore[list-item, arg-type]
+
+
+def _expand(
+    model: nn.Module, modules: dict[str, nn.Module], selector: Selector
+) -> tuple[list[Request], bool]:
+    """Returns the requests one selector stands for, and whether it is a pattern."""
+    if isinstance(selector, str):
+        return _expand_text(model, modules, selector)
+    if isinstance(selector, nn.Module):
+        return [_named(_path_of(model, modules, selector))], False
+    if isinstance(selector, re.Pattern):
+        paths = [path for path in modules if selector.fullmatch(path)]
+        hint = "A regex must match the whole path."
+        return _matches(model, modules, f"matching re.compile({selector.pattern!r})", paths, hint), True
+    if isinstance(selector, type) and issubclass(selector, nn.Module):
+        paths = [path for path, module in modules.items() if isinstance(module, selector)]
+        return _matches(model, modules, f"of type {selector.__name__}", paths, ""), True
+    raise TypeError(
+        "a layer is named by a path, a glob, a module, a module type or a compiled regex, "
+        f"not by a {type(selector).__qualname__}"
+    )
+
+
+def _expand_text(
+    model: nn.Module, modules: dict[str, nn.Module], text: str
+) -> tuple[list[Request], bool]:
+    if text in modules:  # a module's own name always wins over the grammar
+        return [_named(text)], False
+    address = parse(text)
+    if address.path in modules:
+        return [Request(text, address)], False
+    if not address.is_glob:
+        near = nearest(address.path, modules)
+        raise LayerNotFoundError(address.path, type(model).__name__, near)
+    glob = _glob(address.path)
+    paths = [path for path in modules if path and glob.fullmatch(path)]
+    hint = "'*' stays inside one name; '**' crosses dots."
+    found = _matches(model, modules, address.path, paths, hint)
+    return [_renamed(address, request.address.path) for request in found], True
+
+
+def _named(path: str) -> Request:
+    return Request(path, Address(path))
+
+
+def _renamed(address: Address, path: str) -> Request:
+    exact = replace(address, path=path)
+    return Request(str(exact), exact)
+
+
+def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module) -> str:
+    for path, module in modules.items():
+        if module is wanted:
+            return path
+    same = [path for path, module in modules.items() if type(module) is type(wanted)]
+    hint = "That module is not part of this model (was it copied or replaced since?)."
+    raise LayerNotFoundError(f"<{type(wanted).__name__}>", type(model).__name__, same[:3], hint)
+
+
+def _matches(
+    model: nn.Module, modules: dict[str, nn.Module], what: str, paths: list[str], hint: str
+) -> list[Request]:
+    """Returns requests for the paths that can run; a container without a forward cannot."""
+    runnable = [path for path in paths if has_forward(modules[path])]
+    if not runnable:
+        raise LayerNotFoundError(what, type(model).__name__, nearest(what, modules), hint)
+    return [_named(path) for path in runnable]
+
+
+def has_forward(module: nn.Module) -> bool:
+    """Tells a layer from a mere holder of layers, such as `nn.ModuleList`."""
+    return getattr(type(module), "forward", None) is not nn.Module.forward or "forward" in vars(module)
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Translates `*` and `?` (inside one name) and `**` (across dots)."""
+    wild = {"**": ".*", "*": r"[^.]*", "?": r"[^.]"}
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    return re.compile("".join(wild.get(part, re.escape(part)) for part in parts))
+
+
+def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
+    for outer in ancestors(path):
+        if isinstance(modules[outer], torch.jit.ScriptModule):
+            raise ScriptedModuleError(path, outer)
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """Yields the paths of the modules around one, the model (`""`) first.
+
+    >>> list(ancestors("layer1.0.conv1"))
+    ['', 'layer1', 'layer1.0']
+    """
+    if path:
+        yield ""
+    for dot in re.finditer(r"\.", path):
+        yield path[: dot.start()]

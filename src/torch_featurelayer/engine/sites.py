@@ -1,0 +1,103 @@
+"""The hooks of one module."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import Tensor, nn
+
+from .._pytree import substitute, tensors
+from .arguments import as_parts, as_value
+from .slots import Slot
+
+if TYPE_CHECKING:
+    from .session import Run
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Site:
+    """A module that is captured from: two hooks that show its calls to the slots of a run.
+
+    The hooks do nothing outside that run, nor in other threads: `nn.Module`
+    takes a copy of its hooks at each call, so another thread may hold ours
+    while we come and go.
+
+    Attributes:
+        run: The run under way, None between runs.
+    """
+
+    def __init__(self, module: nn.Module, run: Run | None = None) -> None:
+        self.module, self.run = module, run
+        self.before_slots: list[Slot] = []
+        self.after_slots: list[Slot] = []
+        self._lent: dict[int, tuple[Tensor, Tensor, int]] = {}
+
+    def add(self, slot: Slot) -> None:
+        """Adds what a request keeps to the hook it needs."""
+        is_input = slot.request.address.port in ("input", "grad_input")
+        (self.before_slots if is_input else self.after_slots).append(slot)
+
+    def install(self, stack: ExitStack) -> None:
+        """Registers the hooks the slots need; the stack removes them."""
+        lends = any(slot.request.address.port == "grad_input" for slot in self.before_slots)
+        if self.before_slots:
+            stack.callback(self.module.register_forward_pre_hook(self.before, with_kwargs=True).remove)
+        if self.after_slots or lends:
+            stack.callback(self.module.register_forward_hook(self.after, with_kwargs=True).remove)
+
+    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Arguments | None:
+        """The forward pre-hook: shows the arguments, and lends copies where their gradient is asked for."""
+        if not self._is_ours() or kwargs is None:  # without kwargs: another thread, our hook half removed
+            return None
+        given: Arguments = (args, kwargs)
+        for slot in self.before_slots:
+            view = as_parts if slot.request.address.index else as_value
+            through = slot.offer(view(self.module, *given))
+            if through:
+                given = self._lend(given, through)
+            self._report(slot)
+        return given
+
+    def after(self, _: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
+        """The forward hook: shows the output, and passes on the copies that take its place."""
+        if not self._is_ours():
+            return None
+        if self._lent:
+            output = self._take_back((args, kwargs), output)
+        for slot in self.after_slots:
+            through = slot.offer(output)
+            if through:
+                output = substitute(output, lambda tensor, copies=through: copies.get(id(tensor), tensor))
+            self._report(slot)
+        return output
+
+    def _is_ours(self) -> bool:
+        return self.run is not None and (self.run.thread is None or self.run.thread == get_ident())
+
+    def _report(self, slot: Slot) -> None:
+        if slot.is_just_filled and self.run is not None:
+            self.run.filled()
+
+    def _lend(self, given: Arguments, through: dict[int, Tensor]) -> Arguments:
+        """Puts copies in the place of arguments, and remembers whose place they took."""
+
+        def lend(tensor: Tensor) -> Tensor:
+            copy = through.get(id(tensor))
+            if copy is None:
+                return tensor
+            self._lent[id(copy)] = (copy, tensor, copy._version)
+            return copy
+
+        return substitute(given, lend)  # type: ignore[no-any-return]
+
+    def _take_back(self, given: Arguments, output: Any) -> Any:
+        """Repeats on the model's own tensors what the module did in place to the copies it was lent."""
+        back: dict[int, Tensor] = {}
+        for copy in tensors(given):
+            _, original, version = self._lent.pop(id(copy), (copy, copy, copy._version))
+            if copy._version != version:
+                back[id(copy)] = original.copy_(copy)
+        return substitute(output, lambda tensor: back.get(id(tensor), tensor)) if back else output

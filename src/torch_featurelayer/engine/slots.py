@@ -1,0 +1,146 @@
+"""What one request keeps, over the calls of its module."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .._errors import AmbiguousCallError, CallNotMadeError, GradientError, StructureError
+from .._pytree import select, snapshot
+from ..address import Request
+from .gradients import Gradients
+from .options import Options
+
+
+@dataclass(slots=True, eq=False)
+class Gradient:
+    """A gradient that `backward()` brings.
+
+    Attributes:
+        name: The address it was asked for by.
+    """
+
+    name: str
+    _gradients: Gradients
+
+    @property
+    def value(self) -> Any:
+        """The gradient, in the structure of the value: detached, with memory of its own.
+
+        A second backward through the same forward replaces it.
+
+        Raises:
+            GradientError: Backward has not reached the layer.
+        """
+        return self._gradients.get(self.name)
+
+
+class Slot:
+    """Keeps the values of the calls one request wants.
+
+    Args:
+        request: What is wanted.
+        options: How it is kept.
+        calls: How often the module runs, where that was learnt: the run may
+            then stop once the request is filled.
+    """
+
+    def __init__(self, request: Request, options: Options, calls: int | None) -> None:
+        self.request, self.options = request, options
+        self.calls = 0
+        self.call = call = request.address.call
+        counted = isinstance(call, int)
+        self.kept: deque[Any] = deque(maxlen=None if call == "*" else -call if counted and call < 0 else 1)
+        self.due = call if counted and call >= 0 else None if calls is None else self._due(calls)
+
+    def _due(self, calls: int) -> int:
+        """Returns the call after which nothing more is wanted, where the module runs so often."""
+        call = self.call
+        return calls + call if isinstance(call, int) and call >= -calls else calls - 1
+
+    @property
+    def is_just_filled(self) -> bool:
+        """Whether the call just offered was the last one wanted."""
+        return self.due is not None and self.calls == self.due + 1
+
+    def offer(self, value: Any) -> dict[int, Tensor]:
+        """Shows the slot the value of the next call.
+
+        Returns:
+            The copies that must go on into the model, by the `id` of the tensor whose place they take.
+        """
+        number, call = self.calls, self.call
+        self.calls += 1
+        through: dict[int, Tensor] = {}
+        if isinstance(call, int) and 0 <= call != number:
+            return through
+        part = self._part(value)
+        if self.request.address.is_gradient:
+            self.kept.append(Gradients(part, through, self.options))
+        else:
+            self.kept.append(self.options.finish(self._feature(part, through)))
+        return through
+
+    def _feature(self, part: Any, through: dict[int, Tensor]) -> Any:
+        """Copies the tensors of a value.
+
+        An output that carries gradient gets two copies in a row: the feature,
+        and one of the feature that goes on into the model. So the feature is
+        on the path to the model's output, and nobody else can write to it.
+        """
+        copy, options = self.options.copier(), self.options
+        on_path = self.request.address.port == "output" and options.clone is not False
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept = copy(tensor.detach() if options.detach else tensor)
+            if on_path and kept.requires_grad:
+                through[id(tensor)] = copy(kept)
+            return kept
+
+        return snapshot(part, keep)
+
+    def _part(self, value: Any) -> Any:
+        try:
+            for step in self.request.address.index:
+                value = select(value, step)
+        except LookupError as error:
+            raise StructureError(self.request.name, str(error)) from None
+        return value
+
+    def result(self) -> Any:
+        """Returns the feature: a value, a `Gradient`, or for `@*` a list of them.
+
+        Raises:
+            CallNotMadeError: The module ran less often than the address says.
+            GradientError: Nothing in the value carries gradient.
+        """
+        call = self.call
+        wanted = -call if isinstance(call, int) and call < 0 else 1
+        if len(self.kept) < wanted:
+            raise CallNotMadeError(self.request.name, self.calls)
+        values = [self._finished(value) for value in self.kept]
+        return values if call == "*" else values[0]
+
+    def _finished(self, value: Any) -> Any:
+        if not isinstance(value, Gradients):
+            return value
+        if not value.possible:
+            raise GradientError(
+                self.request.name,
+                "nothing here requires grad, so no gradient will come. Run without torch.no_grad() "
+                "and inference_mode, with parameters, or an input (image.requires_grad_()), that require grad.",
+            )
+        return Gradient(self.request.name, value)
+
+    def check_unambiguous(self) -> None:
+        """Refuses an early stop at an unmarked layer that ran more than once.
+
+        Raises:
+            AmbiguousCallError: It did.
+        """
+        if self.call is None and self.calls > 1:
+            raise AmbiguousCallError(self.request.name, self.calls)
+

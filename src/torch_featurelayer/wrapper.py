@@ -1,0 +1,45 @@
+"""An `nn.Module` around a model that saves and loads as the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ._errors import CompileError
+
+
+class ModelWrapper(nn.Module):
+    """Holds a model as `.model`; checkpoints carry no trace of the wrapper.
+
+    Attributes:
+        model: The wrapped model, the same object.
+    """
+
+    model: nn.Module
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        self.register_load_state_dict_pre_hook(_add_prefix)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the wrapped model's own state dict."""
+        return self.model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads a state dict of the wrapped model into it."""
+        return self.model.load_state_dict(*args, **kwargs)
+
+    def _refuse_tracing(self) -> None:
+        if torch.compiler.is_compiling():
+            raise CompileError("call .compile() on the wrapper in place of torch.compile(wrapper)")
+
+
+def _add_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Renames the keys of a wrapper inside a larger module, whose loading goes by attribute names."""
+    own = [key for key in state if key.startswith(prefix)]
+    for key in own:
+        state[f"{prefix}model.{key[len(prefix):]}"] = state.pop(key)
