@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 
 import torch
@@ -45,7 +46,7 @@ class Traced:
         self.options = replace(options, clone=options.clone is not False)
         self.sites = sites(model, self._run(False, None))
         self._hooks = ExitStack()
-        self._forward: Callable[..., Outcome] = torch.compile(self._trace, **compile_options)
+        self._forward: Callable[..., Outcome] = torch.compile(_with_own_code(self._trace), **compile_options)
         with ExitStack() as stack:
             for site in self.sites:
                 site.install(stack)
@@ -92,3 +93,14 @@ class Traced:
     def _disconnect(self) -> None:
         for site in self.sites:
             site.run = None
+
+
+def _with_own_code(method: MethodType) -> MethodType:
+    """Returns the method over a copy of its code.
+
+    Dynamo counts recompilations by code object: sharing one, the ninth compiled layer of a process would fail.
+    """
+    function = method.__func__
+    assert isinstance(function, FunctionType)
+    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return MethodType(own, method.__self__)

@@ -1,0 +1,40 @@
+# make demo   see inside a pretrained network      make test   everything CI runs
+# make bench  the benchmarks                       make clean  remove the environment
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)
+	@$(BIN)/python -m torch_featurelayer.demo --out demo.png
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -n 2 --durations=10
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	@$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.correctness
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.compiled
+
+$(READY): pyproject.toml
+	@echo "Making an environment in $(VENV) (PyTorch, the extras and the test tools: a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	@touch $@
+	@echo "Environment ready."
+
+clean:
+	rm -rf $(VENV)
