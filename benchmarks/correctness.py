@@ -22,13 +22,13 @@ import torch_featurelayer as tl
 from tests.reference import cloned, hooked, same, same_arguments
 
 RESULTS = Path(__file__).parent / "results" / "correctness.md"
-SIZES = {"maxvit_t": 224, "googlenet": 96, "inception_v3": 299}
+SIZES = {"maxvit_t": 224, "googlenet": 96, "inception_v3": 299, "vit_h_14": 112}
 
 
 def build(name: str) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
-    size = SIZES.get(name, 112 if name.startswith("vit_") else 64)
-    options = {"image_size": size} if name.startswith("vit_") else {}
+    size = SIZES.get(name, 128 if name.startswith("vit_") else 64)
+    options: dict[str, object] = {"image_size": size} if name.startswith("vit_") else {}
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False
     return models.get_model(name, weights=None, **options), torch.randn(2, 3, size, size)

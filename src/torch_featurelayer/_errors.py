@@ -250,19 +250,19 @@ class NotAModuleError(FeatureLayerError, TypeError):
 
 
 class ScriptedModuleError(FeatureLayerError, TypeError):
-    """The layer is inside a TorchScript module, which runs no Python hooks.
+    """The layer is, or is inside, a TorchScript module, which takes no Python hooks.
 
     Attributes:
         path: The layer that was asked for.
-        scripted: The path of the scripted module around it.
+        scripted: The path of the scripted module.
     """
 
     def __init__(self, path: str, scripted: str) -> None:
         self.path, self.scripted = path, scripted
-        where = repr(scripted) if scripted else "the model"
+        where = "" if path == scripted else f"inside {scripted!r}, " if scripted else "inside the model, "
         super().__init__(
-            f"{path!r} is inside {where}, a TorchScript module: it runs without Python, so nothing inside "
-            "can be captured. Capture from the model it was made of, before torch.jit.script or trace."
+            f"{path!r} is {where}a TorchScript module: it runs without Python and takes no hooks. "
+            "Capture from the model it was made of, before torch.jit.script or trace."
         )
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -153,7 +153,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
-    for outer in ancestors(path):
+    for outer in (*ancestors(path), path):
         if isinstance(modules[outer], torch.jit.ScriptModule):
             raise ScriptedModuleError(path, outer)
 

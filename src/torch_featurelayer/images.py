@@ -1,0 +1,113 @@
+"""Images to model inputs: read, resize, crop, normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from torch import Tensor
+
+from ._errors import ImageError
+from ._optional import need
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    Source: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load"]
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+
+
+def load(
+    source: Source,
+    *,
+    resize: int | None = 256,
+    crop: int | None = 224,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
+) -> Tensor:
+    """Makes a batch of one from an image, as torchvision's classification models were trained on.
+
+    The steps and their order are those of torchvision's `ImageClassification`
+    preset, through its own transforms: equal to it bit for bit.
+
+    Args:
+        source: A path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or
+            `[H, W, 4]`: uint8, uint16, or floating point from 0 to 1. EXIF
+            orientation is respected; grey, palette, CMYK and 16-bit images
+            become RGB, and transparency is dropped.
+        resize: The length of the shorter side in pixels, antialiased; None keeps the size.
+        crop: The side of the square cut from the centre; None keeps all.
+        mean: Subtracted from each channel, on a scale of 0 to 1; None leaves the values as they are.
+        std: Divides each channel; None as for `mean`.
+
+    Returns:
+        A new float32 tensor `[1, 3, H, W]`.
+
+    Raises:
+        ImageError: The image cannot be read; its name is in the message.
+        FileNotFoundError: There is no such file.
+        MissingExtraError: Pillow or torchvision is not installed (extra `images`).
+    """
+    transforms = need("torchvision.transforms.functional", "images")
+    image = _opened(source)
+    if resize is not None:
+        image = transforms.resize(image, resize, antialias=True)
+    if crop is not None:
+        image = transforms.center_crop(image, crop)
+    pixels = transforms.to_tensor(image)
+    if mean is not None or std is not None:
+        pixels = transforms.normalize(pixels, list(mean or (0, 0, 0)), list(std or (1, 1, 1)))
+    return pixels.unsqueeze(0)  # type: ignore[no-any-return]
+
+
+def _opened(source: Source) -> Image.Image:
+    pillow, ops = need("PIL.Image", "images"), need("PIL.ImageOps", "images")
+    try:
+        image = _as_pil(source, pillow)
+        image = ops.exif_transpose(image)
+        return _as_rgb(image, pillow)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, TypeError, pillow.DecompressionBombError) as error:
+        name = repr(str(source)) if isinstance(source, (str, PathLike)) else f"this {type(source).__name__}"
+        raise ImageError(name, str(error)) from error
+
+
+def _as_pil(source: Source, pillow: Any) -> Image.Image:
+    if isinstance(source, pillow.Image):
+        return source  # type: ignore[no-any-return]
+    if isinstance(source, (str, PathLike)):
+        return pillow.open(source)  # type: ignore[no-any-return]
+    if hasattr(source, "__array__") and not isinstance(source, Tensor):
+        return pillow.fromarray(_as_bytes(source))  # type: ignore[no-any-return]
+    raise TypeError("an image is a path, a PIL image or an array")
+
+
+def _as_bytes(array: Any) -> Any:
+    """Returns an array as uint8, whatever its scale."""
+    numpy = need("numpy", "images")
+    array = numpy.asarray(array)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"an array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+    if array.dtype == numpy.uint8:
+        return array
+    if array.dtype == numpy.uint16:
+        return (array // 257).astype(numpy.uint8)
+    if array.dtype.kind == "f":
+        if not ((array >= 0) & (array <= 1)).all():
+            raise ValueError("floating-point values must be from 0 to 1")
+        return (array * 255).round().astype(numpy.uint8)
+    raise TypeError(f"values must be uint8, uint16 or floating point, not {array.dtype}")
+
+
+def _as_rgb(image: Image.Image, pillow: Any) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips at 255
+        numpy = need("numpy", "images")
+        image = pillow.fromarray(_as_bytes(numpy.asarray(image).astype(numpy.uint16)))
+    return image.convert("RGB")

@@ -1,0 +1,88 @@
+"""The text of an address is read exactly, or refused with the place that cannot be read."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from torch_featurelayer import AddressError
+from torch_featurelayer.address import PORTS, Address, parse
+
+names = st.from_regex(r"[A-Za-z0-9_\-]+", fullmatch=True)
+addresses = st.builds(
+    Address,
+    path=st.lists(names, max_size=4).map(".".join),
+    call=st.none() | st.integers(-99, 99) | st.just("*"),
+    port=st.sampled_from(PORTS),
+    index=st.lists(st.integers(-99, 99) | st.text(max_size=8), max_size=3).map(tuple),
+)
+
+
+@given(addresses)
+@example(Address("", None, "input", ("it's",)))
+def test_text_and_address_are_one(address: Address) -> None:
+    """Writing an address and reading it again gives the same address."""
+    assert parse(str(address)) == address
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """No text makes the reader fail in another way, and the place it names is in the text."""
+    try:
+        parse(text)
+    except AddressError as error:
+        assert 0 <= error.position <= len(text)
+        assert error.text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", Address("")),
+        ("layer1.0.conv2", Address("layer1.0.conv2")),
+        ("layer1.0.relu@1", Address("layer1.0.relu", 1)),
+        ("relu@-1:input", Address("relu", -1, "input")),
+        ("relu@*", Address("relu", "*")),
+        ("fc:grad_input", Address("fc", None, "grad_input")),
+        ("encoder:output[0]", Address("encoder", None, "output", (0,))),
+        ("encoder[0]['hidden'][last]", Address("encoder", None, "output", (0, "hidden", "last"))),
+        (":input", Address("", None, "input")),
+        ("layer*.0", Address("layer*.0")),
+    ],
+)
+def test_reads(text: str, address: Address) -> None:
+    """Each part is optional, the output of the last call is the default."""
+    assert parse(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "says"),
+    [
+        ("layer1@", 7, "'@' wants a call"),
+        ("layer1@first", 7, "'@' wants a call"),
+        ("layer1:", 7, "':' wants a port"),
+        ("layer1:outptu", 7, "did you mean 'output'?"),
+        ("layer1:grad_inptu", 7, "did you mean 'grad_input'?"),
+        ("layer1:output[", 14, "'[' wants a position"),
+        ("layer1:output[0", 15, "']' is missing"),
+        ("layer1:output]", 13, "']' has no meaning here"),
+        ("layer1..conv", 6, "a name is missing"),
+        ("layer1.", 6, "a name is missing"),
+        (".layer1", 0, "a name is missing"),
+        ("layer 1", 5, "no blanks"),
+        ("a@1@2", 3, "'@' has no meaning here"),
+    ],
+)
+def test_refuses(text: str, position: int, says: str) -> None:
+    """The error is a ValueError that puts a caret under the place."""
+    with pytest.raises(AddressError) as caught:
+        parse(text)
+    error = caught.value
+    assert isinstance(error, ValueError)
+    assert (error.text, error.position) == (text, position)
+    assert says in str(error)
+    assert str(error).splitlines()[1:3] == [f"  {text}", "  " + " " * position + "^"]
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301

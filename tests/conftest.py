@@ -1,0 +1,32 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+
+torch.set_num_threads(1)  # the workers of pytest-xdist share the cores: more threads each makes it ten times slower
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randn(2, 3, 64, 64)
+
+
+@pytest.fixture
+def resnet18() -> nn.Module:
+    return models.resnet18(weights=None).eval()
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    """Linear, in-place ReLU, Linear: the smallest model that plain hooks get wrong."""
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
