@@ -92,6 +92,9 @@ class EmptyRequestError(FeatureLayerError, ValueError):
             "get_layer_candidates(model, max_depth=None) lists them all."
         )
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
+
 
 class DuplicateRequestError(FeatureLayerError, ValueError):
     """One layer was asked for twice.
@@ -166,22 +169,26 @@ class CallNotMadeError(FeatureLayerError, IndexError):
 
 
 class AmbiguousCallError(FeatureLayerError, RuntimeError):
-    """`.features()` would stop at a layer that runs several times in one forward.
+    """`.features()` cannot tell after which call of a layer to stop.
 
     Attributes:
         name: What was asked for.
         calls: How often the layer ran.
+        counted: How often it ran when it was counted; None where it is asked for without a call.
     """
 
-    def __init__(self, name: str, calls: int) -> None:
-        self.name, self.calls = name, calls
+    def __init__(self, name: str, calls: int, counted: int | None = None) -> None:
+        self.name, self.calls, self.counted = name, calls, counted
         super().__init__(
             f"{name!r} runs {calls} times in one forward, so it does not say where to stop: "
             f"mark the call, as in '{name}@0' (the first), '{name}@-1' (the last) or '{name}@*' (all)."
+            if counted is None
+            else f"{name!r}: the layer ran at least {calls} times, and {counted} when it was counted for early "
+            "stop. For a model whose calls depend on its data, pass stop=False."
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.calls)
+        return type(self), (self.name, self.calls, self.counted)
 
 
 class StructureError(FeatureLayerError, LookupError):

@@ -193,13 +193,15 @@ class _Layers(ModelWrapper):
         return run.results(self.model), output
 
     def _run_to_layer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        key = self.stop and _occasion(self.model, args, kwargs)
-        run, _ = self._once(args, kwargs, stop=self.stop, calls=self._learnt.get(key))
+        if not self.stop:
+            return self._run(args, kwargs)[0]
+        occasion = _occasion(self.model, args, kwargs)
+        run, _ = self._once(args, kwargs, stop=True, calls=self._learnt.get(occasion))
         values = run.results(self.model)
-        if self.stop and not run.stopped:
-            for slot in run.slots:
-                slot.check_unambiguous()
-            self._learnt[key] = tuple(slot.calls for slot in run.slots)
+        for slot in run.slots:
+            slot.check_unambiguous()
+        if not run.stopped:
+            self._learnt[occasion] = tuple(slot.calls for slot in run.slots)
         return values
 
     def _once(
@@ -212,7 +214,6 @@ class _Layers(ModelWrapper):
     ) -> tuple[Run, Any]:
         if self._traced is not None and (calls is not None or not stop):
             return self._traced(args, kwargs, stop=stop, calls=calls)
-        self._refuse_tracing()
         return run_once(self.model, self.requests, self.options, args, kwargs, stop=stop, calls=calls)
 
     def extra_repr(self) -> str:

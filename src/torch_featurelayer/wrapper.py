@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
-
-from ._errors import CompileError
 
 
 class ModelWrapper(nn.Module):
@@ -32,10 +29,6 @@ class ModelWrapper(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Loads a state dict of the wrapped model into it."""
         return self.model.load_state_dict(*args, **kwargs)
-
-    def _refuse_tracing(self) -> None:
-        if torch.compiler.is_compiling():
-            raise CompileError("call .compile() on the wrapper in place of torch.compile(wrapper)")
 
 
 def _add_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -1,19 +1,39 @@
-"""Models that `torch.compile` has been at before capture.
+"""Where `torch.compile` meets a capture that was not compiled with the model.
 
 Compiled code that has run once ignores hooks added later (pytorch#117758), so
-a capture inside it runs that model without its compiled code, and says so.
+a capture inside it runs that model without its compiled code, and says so. And
+a wrapper called inside somebody's compiled code runs as plain Python.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from .._errors import CompileError
 from ..address import Request, ancestors
+
+Result = TypeVar("Result")
+
+
+def outside_compiler(function: Callable[[], Result]) -> Result:
+    """Calls a function as plain Python, where the caller is being compiled.
+
+    Raises:
+        CompileError: The caller is being traced; Dynamo then goes on without
+            tracing, or with `fullgraph=True` passes the error to the user.
+    """
+    if torch.compiler.is_compiling():
+        raise CompileError("call .compile() on the wrapper, in place of torch.compile(wrapper)")
+    if "torch._dynamo" not in sys.modules:
+        return function()
+    return torch.compiler.disable(function)()  # type: ignore[no-any-return]
 
 
 def force_eager(model: nn.Module, requests: Sequence[Request]) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._errors import LayerNotRunError
 from ..address import Request
-from .compiled import force_eager
+from .compiled import force_eager, outside_compiler
 from .hints import why_not_run
 from .options import Options
 from .sites import Site
@@ -115,8 +115,18 @@ def run_once(
     stop: bool = False,
     calls: Sequence[int | None] | None = None,
 ) -> tuple[Run, Any]:
-    """Runs a model once and captures; returns the run and the output (None where it stopped)."""
-    run = Run(requests, options, stop=stop, calls=calls, thread=get_ident())
-    with force_eager(model, requests), installed(sites(model, run)):
-        output = run.forward(model, args, kwargs)
-    return run, output
+    """Runs a model once and captures.
+
+    Returns:
+        The run, and the output (None where it stopped).
+
+    Raises:
+        CompileError: `torch.compile` is tracing the caller.
+    """
+
+    def capture() -> tuple[Run, Any]:
+        run = Run(requests, options, stop=stop, calls=calls, thread=get_ident())
+        with force_eager(model, requests), installed(sites(model, run)):
+            return run, run.forward(model, args, kwargs)
+
+    return outside_compiler(capture)

@@ -50,7 +50,7 @@ class Slot:
 
     def __init__(self, request: Request, options: Options, calls: int | None) -> None:
         self.request, self.options = request, options
-        self.calls = 0
+        self.calls, self.counted = 0, calls
         self.call = call = request.address.call
         counted = isinstance(call, int)
         self.kept: deque[Any] = deque(maxlen=None if call == "*" else -call if counted and call < 0 else 1)
@@ -75,7 +75,8 @@ class Slot:
         number, call = self.calls, self.call
         self.calls += 1
         through: dict[int, Tensor] = {}
-        if isinstance(call, int) and 0 <= call != number:
+        is_other = isinstance(call, int) and 0 <= call != number
+        if is_other or (self.due is not None and number > self.due):
             return through
         part = self._part(value)
         if self.request.address.is_gradient:
@@ -117,12 +118,13 @@ class Slot:
             CallNotMadeError: The module ran less often than the address says.
             GradientError: Nothing in the value carries gradient.
         """
-        call = self.call
-        wanted = -call if isinstance(call, int) and call < 0 else 1
-        if len(self.kept) < wanted:
+        if self.call == "*":
+            return [self._finished(value) for value in self.kept]
+        from_end = -self.call if isinstance(self.call, int) and self.call < 0 else 1
+        is_filled = self.due is not None and self.calls > self.due
+        if len(self.kept) < from_end and not is_filled:
             raise CallNotMadeError(self.request.name, self.calls)
-        values = [self._finished(value) for value in self.kept]
-        return values if call == "*" else values[0]
+        return self._finished(self.kept[-1 if is_filled else 0])
 
     def _finished(self, value: Any) -> Any:
         if not isinstance(value, Gradients):
@@ -136,11 +138,14 @@ class Slot:
         return Gradient(self.request.name, value)
 
     def check_unambiguous(self) -> None:
-        """Refuses an early stop at an unmarked layer that ran more than once.
+        """Refuses an early stop where the address does not say which call to stop after.
 
         Raises:
-            AmbiguousCallError: It did.
+            AmbiguousCallError: An unmarked module ran more than once, or a
+                module ran more often than when its calls were counted.
         """
         if self.call is None and self.calls > 1:
             raise AmbiguousCallError(self.request.name, self.calls)
-
+        is_counted = self.call == "*" or (isinstance(self.call, int) and self.call < 0)
+        if is_counted and self.counted is not None and self.calls > self.counted:
+            raise AmbiguousCallError(self.request.name, self.calls, self.counted)

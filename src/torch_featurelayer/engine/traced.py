@@ -19,6 +19,7 @@ from .._errors import CompileError
 from ..address import Request
 from .options import Options
 from .session import Run, sites
+from .slots import Slot
 
 Outcome: TypeAlias = tuple[list[tuple[int, list[Any]]], Any, bool]
 
@@ -50,8 +51,9 @@ class Traced:
         with ExitStack() as stack:
             for site in self.sites:
                 site.install(stack)
-                site.run = None
             self._hooks = stack.pop_all()
+        self._layout = [(_names(site.before_slots), _names(site.after_slots)) for site in self.sites]
+        self._disconnect()
 
     def remove(self) -> None:
         """Takes the hooks out of the model."""
@@ -85,14 +87,18 @@ class Traced:
 
     def _connect(self, run: Run) -> None:
         slots = {slot.request.name: slot for slot in run.slots}
-        for site in self.sites:
-            site.before_slots = [slots[slot.request.name] for slot in site.before_slots]
-            site.after_slots = [slots[slot.request.name] for slot in site.after_slots]
+        for site, (before, after) in zip(self.sites, self._layout, strict=True):
+            site.before_slots = [slots[name] for name in before]
+            site.after_slots = [slots[name] for name in after]
             site.run = run
 
     def _disconnect(self) -> None:
         for site in self.sites:
-            site.run = None
+            site.before_slots, site.after_slots, site.run = [], [], None
+
+
+def _names(slots: list[Slot]) -> list[str]:
+    return [slot.request.name for slot in slots]
 
 
 def _with_own_code(method: MethodType) -> MethodType:
@@ -101,6 +107,5 @@ def _with_own_code(method: MethodType) -> MethodType:
     Dynamo counts recompilations by code object: sharing one, the ninth compiled layer of a process would fail.
     """
     function = method.__func__
-    assert isinstance(function, FunctionType)
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
     return MethodType(own, method.__self__)

@@ -1,0 +1,65 @@
+"""The exception tree: each error is a built-in one would catch, and survives pickling."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+import torch_featurelayer as tl
+from torch_featurelayer import _errors
+
+CASES = {
+    tl.AddressError("a@", 2, "problem"): ValueError,
+    tl.EmptyRequestError(): ValueError,
+    tl.DuplicateRequestError("a"): ValueError,
+    tl.LayerNotFoundError("a", "Net", ["b"], "hint"): AttributeError,
+    tl.LayerNotRunError(["a"], ["b"], "hint"): RuntimeError,
+    tl.CallNotMadeError("a@1", 1): IndexError,
+    tl.AmbiguousCallError("a@-1", 3, 2): RuntimeError,
+    tl.StructureError("a[0]", "a tensor"): LookupError,
+    tl.FeatureNotFoundError("a", ["b"]): KeyError,
+    tl.GradientError("a", "problem"): RuntimeError,
+    tl.NotAModuleError(str): TypeError,
+    tl.ScriptedModuleError("a.b", "a"): TypeError,
+    tl.CompileError("text"): RuntimeError,
+    tl.ImageError("a.png", "problem"): ValueError,
+    tl.MissingExtraError("matplotlib", "figures"): ImportError,
+}
+
+
+@pytest.mark.parametrize("error", CASES, ids=lambda error: type(error).__name__)
+def test_error(error: tl.FeatureLayerError) -> None:
+    """Of the base class and its built-in; pickled and copied with text and fields, as worker processes do."""
+    assert isinstance(error, (tl.FeatureLayerError, CASES[error]))
+    assert isinstance(error, CASES[error])
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301
+        assert type(other) is type(error)
+        assert str(other) == str(error)
+        assert vars(other) == vars(error)
+
+
+def test_tree_is_complete() -> None:
+    """Every error is exported, tested above and drawn in the docstring."""
+    classes = {name for name, item in vars(_errors).items() if isinstance(item, type) and issubclass(item, Exception)}
+    assert classes == set(_errors.__all__) == {type(error).__name__ for error in CASES} | {"FeatureLayerError"}
+    assert all(name in (_errors.__doc__ or "") for name in classes)
+
+
+def test_missing_extra_says_what_to_install() -> None:
+    with pytest.raises(tl.MissingExtraError, match=r'pip install "torch-featurelayer\[figures\]"') as caught:
+        from torch_featurelayer._optional import need
+
+        need("no_such_package", "figures")
+    assert (caught.value.package, caught.value.extra) == ("no_such_package", "figures")
+
+
+def test_a_broken_package_is_not_called_missing(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_featurelayer._optional import need
+
+    (tmp_path / "half_installed.py").write_text("import not_there_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="not_there_at_all") as caught:
+        need("half_installed", "figures")
+    assert not isinstance(caught.value, tl.MissingExtraError)

@@ -1,0 +1,49 @@
+"""The public surface is exact, and importing it is cheap and silent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import torch_featurelayer as tl
+
+PUBLIC = """
+AddressError AmbiguousCallError CallNotMadeError CompileError DuplicateRequestError EmptyRequestError FeatureLayer
+FeatureLayerError FeatureLayers FeatureNotFoundError Features GradientError ImageError LayerNotFoundError
+LayerNotRunError MissingExtraError NotAModuleError ScriptedModuleError StructureError figures get_layer_candidates
+images
+""".split()  # noqa: SIM905
+
+
+def test_all_is_exact() -> None:
+    assert sorted(tl.__all__) == PUBLIC
+    assert all(getattr(tl, name) is not None for name in tl.__all__)
+    assert set(PUBLIC) <= set(dir(tl))
+
+
+def test_no_other_public_names() -> None:
+    modules = {"address", "engine", "features", "reduce", "wrapper", "annotations", "import_module", "TYPE_CHECKING", "Any"}
+    names = {name for name in vars(tl) if not name.startswith("_")}
+    assert names - modules - {"demo"} <= set(PUBLIC)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'FeatureLayr'"):
+        _ = tl.FeatureLayr
+
+
+def test_import_brings_nothing_but_torch() -> None:
+    """Neither an extra nor the compiler is imported, and nothing is printed."""
+    code = """
+import sys, torch
+before = set(sys.modules)
+import torch_featurelayer
+new = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+assert new == {'torch_featurelayer'}, new
+assert not any(name.startswith('torch.') for name in set(sys.modules) - before)
+assert 'torch_featurelayer.figures' not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

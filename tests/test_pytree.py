@@ -1,0 +1,138 @@
+"""Structured outputs keep their structure, and every tensor in them is private."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
+from transformers.modeling_outputs import BaseModelOutput
+
+import torch_featurelayer as tl
+from tests import toys
+
+
+def spoil(value: Any) -> None:
+    """Writes to every tensor of a value, and to its containers."""
+    if isinstance(value, Tensor):
+        value.detach().fill_(-7)
+    elif isinstance(value, dict):
+        for part in list(value.values()):
+            spoil(part)
+        value.clear() if type(value) in (dict, OrderedDict) else None
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            spoil(part)
+        value.clear() if isinstance(value, list) else None
+    elif hasattr(value, "__dict__"):
+        for part in vars(value).values():
+            spoil(part)
+
+
+STRUCTURES = {
+    "tuple": lambda x: (x, None, 3),
+    "list": lambda x: [x, [x + 1]],
+    "dict": lambda x: {"a": x, 1: (x + 1,)},
+    "ordered": lambda x: OrderedDict(b=x, a=x + 1),
+    "named tuple": lambda x: toys.Pair(x, None),
+    "dataclass": lambda x: toys.Answer(x, (x + 1, x + 2)),
+    "model output": lambda x: BaseModelOutput(last_hidden_state=x, hidden_states=(x + 1, x + 2)),
+    "packed": lambda x: pack_sequence([x[0, :2], x[0, :1]]),
+    "torch.max": lambda x: torch.max(x, 0),
+    "object": lambda x: toys.Cache(x),
+    "one tensor twice": lambda x: (x, x),
+    "none": lambda x: None,  # noqa: ARG005
+    "text": lambda x: "text",  # noqa: ARG005
+}
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, (Tensor, str, int, type(None))):
+        return [value]
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in leaves(part)]
+    if isinstance(value, (list, tuple)):
+        return [leaf for part in value for leaf in leaves(part)]
+    return [leaf for part in vars(value).values() for leaf in leaves(part)]
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no grad"])
+@pytest.mark.parametrize("clone", ["lazy", True])
+def test_structure_is_kept_and_private(kind: str, grad: bool, clone: Any) -> None:
+    """The feature has the type and the parts the layer returned, whatever the model does to them next."""
+    make = STRUCTURES[kind]
+    model = toys.Spoils(nn.Sequential(nn.Linear(4, 4), toys.Returns(make)), spoil)
+    x = torch.randn(2, 4)
+    with torch.set_grad_enabled(grad):
+        right = make(model.layer[0](x))
+        feat, _ = tl.FeatureLayer(model, "layer.1", clone=clone)(x)
+    assert type(feat) is type(right)
+    assert len(leaves(feat)) == len(leaves(right))
+    for ours, theirs in zip(leaves(feat), leaves(right), strict=True):
+        assert torch.equal(ours, theirs) if isinstance(theirs, Tensor) else ours == theirs
+
+
+@pytest.mark.parametrize("kind", ["tuple", "list", "dict", "named tuple", "dataclass", "model output", "packed"])
+def test_gradient_flows_through_structures(kind: str) -> None:
+    """Replacing the tensors of an output leaves the model's structure and gradients as they are."""
+    make = STRUCTURES[kind]
+    model = nn.Sequential(nn.Linear(4, 4), toys.Returns(make), toys.Returns(lambda value: leaves(value)[0].sum()))
+    x = torch.randn(2, 4)
+    model(x).backward()
+    right = model[0].weight.grad.clone()
+    model.zero_grad()
+    feats, output = tl.FeatureLayers(model, ["1", "1:grad_output"])(x)
+    output.backward()
+    assert torch.equal(model[0].weight.grad, right)
+    gradient = leaves(feats["1:grad_output"])[0]
+    assert torch.equal(gradient, torch.ones_like(gradient))
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "pick"),
+    [
+        ("tuple", "[0]", lambda v: v[0]),
+        ("tuple", "[-3]", lambda v: v[-3]),
+        ("list", "[1][0]", lambda v: v[1][0]),
+        ("dict", "['a']", lambda v: v["a"]),
+        ("dict", "[1][0]", lambda v: v[1][0]),
+        ("named tuple", "[first]", lambda v: v.first),
+        ("dataclass", "[hidden][1]", lambda v: v.hidden[1]),
+        ("model output", "[0]", lambda v: v[0]),
+        ("model output", "[hidden_states][1]", lambda v: v.hidden_states[1]),
+        ("object", "[keys]", lambda v: v.keys),
+    ],
+)
+def test_index(kind: str, index: str, pick: Any) -> None:
+    """`[index]` goes by position, key or attribute, step by step."""
+    make = STRUCTURES[kind]
+    x = torch.randn(2, 4)
+    feat, _ = tl.FeatureLayer(toys.Returns(make), f":output{index}")(x)
+    assert torch.equal(feat, pick(make(x)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "says"),
+    [
+        ("tuple", "[3]", "a tuple of 3 has no part 3"),
+        ("dict", "['b']", "a dict with the keys 'a', 1 has no part 'b'"),
+        ("list", "[0][0]", r"a tensor of shape \[2, 4\] has no parts to go into"),
+        ("none", "[0]", "a NoneType has no part 0"),
+    ],
+)
+def test_index_that_does_not_fit(kind: str, index: str, says: str) -> None:
+    with pytest.raises(tl.StructureError, match=says) as caught:
+        tl.FeatureLayer(toys.Returns(STRUCTURES[kind]), f":output{index}")(torch.randn(2, 4))
+    assert isinstance(caught.value, LookupError)
+    assert caught.value.name == f":output{index}"
+
+
+def test_a_value_that_holds_itself() -> None:
+    loop: list[Any] = [torch.ones(1)]
+    loop.append(loop)
+    feat, _ = tl.FeatureLayer(toys.Returns(lambda: loop), "")()
+    assert torch.equal(feat[0], torch.ones(1))
