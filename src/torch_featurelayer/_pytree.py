@@ -27,6 +27,8 @@ def snapshot(value: Any, fn: Callable[[Tensor], Any]) -> Any:
     Plain objects that hold tensors (a key/value cache, an image list) are
     rebuilt too, so that nothing in the result changes when the model goes on.
     """
+    if isinstance(value, Tensor):
+        return fn(value)
     seen: dict[int, Any] = {}
 
     def visit(part: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from .grammar import PORTS, Address, Call, Step, parse
 from .listing import get_layer_candidates
-from .resolve import Request, Selector, ancestors, checked, has_forward, resolve
+from .resolve import Request, Selector, ancestors, checked, has_forward, located, resolve
 
 __all__ = [
     "PORTS",
@@ -15,6 +15,7 @@ __all__ = [
     "checked",
     "get_layer_candidates",
     "has_forward",
+    "located",
     "parse",
     "resolve",
 ]

@@ -158,6 +158,24 @@ def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
             raise ScriptedModuleError(path, outer)
 
 
+def located(model: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
+    """Looks up modules as they are now, and those around them: outer before inner, the model first.
+
+    Raises:
+        LayerNotFoundError: A layer was there when it was asked for, and is gone.
+    """
+    found = {"": model}
+    for path in paths:
+        for outer in (*ancestors(path), path):
+            if outer not in found:
+                parent, _, name = outer.rpartition(".")
+                child = found[parent]._modules.get(name)
+                if child is None:
+                    raise LayerNotFoundError(path, type(model).__name__, [], "It was there before.")
+                found[outer] = child
+    return found
+
+
 def ancestors(path: str) -> Iterator[str]:
     """Yields the paths of the modules around one, the model (`""`) first.
 
@@ -166,5 +184,7 @@ def ancestors(path: str) -> Iterator[str]:
     """
     if path:
         yield ""
-    for dot in re.finditer(r"\.", path):
-        yield path[: dot.start()]
+    dot = path.find(".")
+    while dot >= 0:
+        yield path[:dot]
+        dot = path.find(".", dot + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from .._errors import CompileError
-from ..address import Request, ancestors
 
 Result = TypeVar("Result")
 
@@ -36,9 +35,9 @@ def outside_compiler(function: Callable[[], Result]) -> Result:
     return torch.compiler.disable(function)()  # type: ignore[no-any-return]
 
 
-def force_eager(model: nn.Module, requests: Sequence[Request]) -> AbstractContextManager[object]:
-    """Returns a context in which compiled code around the requests runs as plain Python."""
-    if not any(map(_is_compiled, _around(model, requests))):
+def force_eager(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
+    """Returns a context in which compiled code of these modules runs as plain Python."""
+    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, modules)):
         return nullcontext()
     warnings.warn(
         "a layer inside a compiled model is captured: this run does not use the compiled code, since that "
@@ -48,12 +47,6 @@ def force_eager(model: nn.Module, requests: Sequence[Request]) -> AbstractContex
         stacklevel=2,
     )
     return torch.compiler.set_stance("force_eager")
-
-
-def _around(model: nn.Module, requests: Sequence[Request]) -> Iterable[nn.Module]:
-    """Yields the modules that run around or as what is asked for, the model first."""
-    paths = {outer for request in requests for outer in (*ancestors(request.address.path), request.address.path)}
-    return (model.get_submodule(path) for path in {"": None, **dict.fromkeys(paths)})
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from .._errors import LayerNotRunError
-from ..address import Request
+from ..address import Request, located
 from .compiled import force_eager, outside_compiler
 from .hints import why_not_run
 from .options import Options
@@ -48,8 +48,8 @@ class Run:
         calls: Sequence[int | None] | None = None,
         thread: int | None = None,
     ) -> None:
-        learnt = calls or [None] * len(requests)
-        self.slots = [Slot(request, options, count) for request, count in zip(requests, learnt, strict=True)]
+        learnt, copy = calls or [None] * len(requests), options.copier()
+        self.slots = [Slot(request, options, copy, count) for request, count in zip(requests, learnt, strict=True)]
         self.stop, self.thread = stop, thread
         self.stopped = False
         self._unfilled = len(self.slots)
@@ -87,12 +87,15 @@ class Run:
         return [slot.result() for slot in self.slots]
 
 
-def sites(model: nn.Module, run: Run) -> list[Site]:
+def sites(run: Run, modules: Mapping[str, nn.Module]) -> list[Site]:
     """Groups the slots of a run by module: one module under two names is one site."""
     found: dict[int, Site] = {}
     for slot in run.slots:
-        module = model.get_submodule(slot.request.address.path)
-        found.setdefault(id(module), Site(module, run)).add(slot)
+        module = modules[slot.request.address.path]
+        site = found.get(id(module))
+        if site is None:
+            site = found[id(module)] = Site(module, run)
+        site.add(slot)
     return list(found.values())
 
 
@@ -126,7 +129,8 @@ def run_once(
 
     def capture() -> tuple[Run, Any]:
         run = Run(requests, options, stop=stop, calls=calls, thread=get_ident())
-        with force_eager(model, requests), installed(sites(model, run)):
+        modules = located(model, (request.address.path for request in requests))
+        with force_eager(modules.values()), installed(sites(run, modules)):
             return run, run.forward(model, args, kwargs)
 
     return outside_compiler(capture)

@@ -19,7 +19,7 @@ Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Site:
-    """A module that is captured from: two hooks that show its calls to the slots of a run.
+    """A module that is captured from: hooks that show its calls to the slots of a run.
 
     The hooks do nothing outside that run, nor in other threads: `nn.Module`
     takes a copy of its hooks at each call, so another thread may hold ours
@@ -42,11 +42,12 @@ class Site:
 
     def install(self, stack: ExitStack) -> None:
         """Registers the hooks the slots need; the stack removes them."""
-        lends = any(slot.request.address.port == "grad_input" for slot in self.before_slots)
         if self.before_slots:
             stack.callback(self.module.register_forward_pre_hook(self.before, with_kwargs=True).remove)
-        if self.after_slots or lends:
-            stack.callback(self.module.register_forward_hook(self.after, with_kwargs=True).remove)
+        if any(slot.request.address.is_gradient for slot in self.before_slots):
+            stack.callback(self.module.register_forward_hook(self.take_back, with_kwargs=True).remove)
+        if self.after_slots:
+            stack.callback(self.module.register_forward_hook(self.after).remove)
 
     def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Arguments | None:
         """The forward pre-hook: shows the arguments, and lends copies where their gradient is asked for."""
@@ -61,12 +62,21 @@ class Site:
             self._report(slot)
         return given
 
-    def after(self, _: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
+    def take_back(self, _: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
+        """A forward hook: repeats on the model's own tensors what the module did in place to the copies lent."""
+        if not self._is_ours():
+            return None
+        back: dict[int, Tensor] = {}
+        for copy in tensors((args, kwargs)):
+            _, original, version = self._lent.pop(id(copy), (copy, copy, copy._version))
+            if copy._version != version:
+                back[id(copy)] = original.copy_(copy)
+        return substitute(output, lambda tensor: back.get(id(tensor), tensor)) if back else None
+
+    def after(self, _: nn.Module, __: Any, output: Any) -> Any:
         """The forward hook: shows the output, and passes on the copies that take its place."""
         if not self._is_ours():
             return None
-        if self._lent:
-            output = self._take_back((args, kwargs), output)
         for slot in self.after_slots:
             through = slot.offer(output)
             if through:
@@ -75,7 +85,8 @@ class Site:
         return output
 
     def _is_ours(self) -> bool:
-        return self.run is not None and (self.run.thread is None or self.run.thread == get_ident())
+        run = self.run
+        return run is not None and (run.thread is None or run.thread == get_ident())
 
     def _report(self, slot: Slot) -> None:
         if slot.is_just_filled and self.run is not None:
@@ -92,12 +103,3 @@ class Site:
             return copy
 
         return substitute(given, lend)  # type: ignore[no-any-return]
-
-    def _take_back(self, given: Arguments, output: Any) -> Any:
-        """Repeats on the model's own tensors what the module did in place to the copies it was lent."""
-        back: dict[int, Tensor] = {}
-        for copy in tensors(given):
-            _, original, version = self._lent.pop(id(copy), (copy, copy, copy._version))
-            if copy._version != version:
-                back[id(copy)] = original.copy_(copy)
-        return substitute(output, lambda tensor: back.get(id(tensor), tensor)) if back else output

@@ -11,6 +11,7 @@ from torch import Tensor
 from .._errors import AmbiguousCallError, CallNotMadeError, GradientError, StructureError
 from .._pytree import select, snapshot
 from ..address import Request
+from .copying import Copy
 from .gradients import Gradients
 from .options import Options
 
@@ -44,12 +45,13 @@ class Slot:
     Args:
         request: What is wanted.
         options: How it is kept.
+        copy: How tensors are copied in this run.
         calls: How often the module runs, where that was learnt: the run may
             then stop once the request is filled.
     """
 
-    def __init__(self, request: Request, options: Options, calls: int | None) -> None:
-        self.request, self.options = request, options
+    def __init__(self, request: Request, options: Options, copy: Copy, calls: int | None) -> None:
+        self.request, self.options, self.copy = request, options, copy
         self.calls, self.counted = 0, calls
         self.call = call = request.address.call
         counted = isinstance(call, int)
@@ -92,7 +94,7 @@ class Slot:
         and one of the feature that goes on into the model. So the feature is
         on the path to the model's output, and nobody else can write to it.
         """
-        copy, options = self.options.copier(), self.options
+        copy, options = self.copy, self.options
         on_path = self.request.address.port == "output" and options.clone is not False
 
         def keep(tensor: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""What capture costs: time and memory beside the bare model and beside peers, in one run.
+
+    python -m benchmarks.overhead [--runs 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import torch_featurelayer as tl
+from benchmarks._timing import Contenders, race
+
+RESULTS = Path(__file__).parent / "results" / "overhead.md"
+ALL_MODULES = ("resnet50", "vgg11", "convnext_tiny", "vit_b_16")
+ONE_LAYER = {"resnet18": "layer2", "resnet50": "layer2", "vgg11": "features.5", "vit_b_16": "encoder.layers.encoder_layer_5"}
+EARLY_STOP = {"vgg11": "features.5", "resnet50": "layer2"}
+
+
+def hooks(model: nn.Module, names: list[str], image: Tensor, keep: Callable[[Any], Any]) -> dict[str, Any]:
+    """Plain forward hooks, as a user writes them."""
+    kept: dict[str, Any] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: kept.update({name: keep(out)}))
+        for name in names
+    ]
+    try:
+        model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept
+
+
+def clone(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else tuple(part if part is None else part.clone() for part in value)
+
+
+def modules_that_run(model: nn.Module, image: Tensor) -> list[str]:
+    return list(hooks(model, [name for name, _ in model.named_modules()], image, lambda value: None))
+
+
+def captum(model: nn.Module, names: list[str], image: Tensor) -> Callable[[], Any]:
+    """Captum on the layers it can take: it raises where an output holds None (attention; captum#745)."""
+    from captum.attr import LayerActivation
+
+    outputs = hooks(model, names, image, lambda value: isinstance(value, Tensor))
+    layers = [model.get_submodule(name) for name in names if outputs[name]]
+    return lambda: LayerActivation(model, layers).attribute(image)
+
+
+def table(title: str, timings: dict[str, Any], base: str) -> list[str]:
+    lines = [f"| {title} | median (quartiles) | × {base} |", "|---|---|---|"]
+    for name, timing in timings.items():
+        lines.append(f"| {name} | {timing} | {timing.median / timings[base].median:.3f} |")
+    return [*lines, ""]
+
+
+def one_layer(name: str, runs: int) -> list[str]:
+    model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
+    layer = tl.FeatureLayer(model, ONE_LAYER[name])
+    contenders: Contenders = {"bare": lambda: model(image), "FeatureLayer": lambda: layer(image)}
+    return table(f"{name}, one layer `{ONE_LAYER[name]}`", race(contenders, runs * 2), "bare")
+
+
+def all_modules(name: str, runs: int) -> list[str]:
+    model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
+    names = modules_that_run(model, image)
+    layers = tl.FeatureLayers(model, names)
+    contenders: Contenders = {
+        "bare": lambda: model(image),
+        "hooks keeping references (wrong)": lambda: hooks(model, names, image, lambda value: value),
+        "hooks that clone": lambda: hooks(model, names, image, clone),
+        "captum LayerActivation": captum(model, names, image),
+        "FeatureLayers": lambda: layers(image),
+        "FeatureLayers, clone=True": lambda layers=tl.FeatureLayers(model, names, clone=True): layers(image),
+    }
+    return table(f"{name}, all {len(names)} modules", race(contenders, runs), "hooks keeping references (wrong)")
+
+
+def early_stop(name: str, runs: int) -> list[str]:
+    path = EARLY_STOP[name]
+    model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
+    extractor = create_feature_extractor(model, [path]).eval()
+    layer = tl.FeatureLayer(model, path)
+    contenders: Contenders = {
+        "torchvision create_feature_extractor": lambda: extractor(image),
+        "FeatureLayer.features": lambda: layer.features(image),
+        "bare, to the end": lambda: model(image),
+    }
+    return table(f"{name}, stop at `{path}`", race(contenders, runs * 2), "torchvision create_feature_extractor")
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most memory PyTorch held at once during a call, by its own allocator events."""
+    call()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        result = call()
+    del result
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def memory(name: str) -> list[str]:
+    model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
+    layer = tl.FeatureLayer(model, ONE_LAYER[name])
+    feat = layer(image)[0]
+    bare, ours = peak_bytes(lambda: model(image)), peak_bytes(lambda: layer(image))
+    bound = (bare + feat.nbytes) * 1.05
+    return [f"| {name} | {bare / 1e6:.2f} | {feat.nbytes / 1e6:.2f} | {ours / 1e6:.2f} | {bound / 1e6:.2f} | {ours <= bound} |"]
+
+
+def import_time(runs: int = 15) -> list[str]:
+    code = "import torch, time; t = time.perf_counter(); import torch_featurelayer; print(time.perf_counter() - t)"
+    times = [float(subprocess.check_output([sys.executable, "-c", code])) * 1000 for _ in range(runs)]
+    return [f"`import torch_featurelayer` after `import torch`: {statistics.median(times):.1f} ms (median of {runs}, {min(times):.1f} to {max(times):.1f}).", ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=40)
+    runs = parser.parse_args().runs
+    lines = [
+        "# What capture costs",
+        "",
+        f"`python -m benchmarks.overhead --runs {runs}`: torch {torch.__version__}, {torch.get_num_threads()} threads on "
+        f"{platform.machine()}, no gradients, 1×3×224×224, random weights. Contenders take turns in random order; medians.",
+        "",
+    ]
+    with torch.no_grad():
+        for measure, names in ((one_layer, ONE_LAYER), (all_modules, ALL_MODULES), (early_stop, EARLY_STOP)):
+            for name in names:
+                part = measure(name, runs)
+                print("\n".join(part), flush=True)
+                lines += part
+        part = ["| peak memory, one layer | bare MB | feature MB | ours MB | bound MB | within |", "|---|---|---|---|---|---|"]
+        part += [line for name in ONE_LAYER for line in memory(name)]
+        part += ["", *import_time()]
+    print("\n".join(part))
+    RESULTS.write_text("\n".join(lines + part))
+
+
+if __name__ == "__main__":
+    main()
