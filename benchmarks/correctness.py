@@ -80,13 +80,17 @@ def main(names: list[str]) -> None:
                 counts = [a + b for a, b in zip(counts, some, strict=True)]
                 equal &= bit_equal
         seconds = time.perf_counter() - start
-        lines.append(f"| {name} | {counts[0]} | {counts[1]} | {counts[2]} | {equal} | {sum(bad)} of {len(bad)} | {seconds:.1f} |")
+        lines.append(
+            f"| {name} | {counts[0]} | {counts[1]} | {counts[2]} | {equal} | {sum(bad)} of {len(bad)} | {seconds:.1f} |"
+        )
         print(lines[-1], flush=True)
         totals = [a + b for a, b in zip(totals, [*counts, equal, sum(bad), len(bad)], strict=True)]
         del model
         gc.collect()
     count = len(lines) - 2
-    lines.append(f"| **{count} models** | {totals[0]} | {totals[1]} | {totals[2]} | {totals[3]} of {count} | {totals[4]} of {totals[5]} | |")
+    lines.append(
+        f"| **{count} models** | {totals[0]} | {totals[1]} | {totals[2]} | {totals[3]} of {count} | {totals[4]} of {totals[5]} | |"
+    )
     print(lines[-1])
     if not names:
         RESULTS.write_text(HEADER.format(torch=torch.__version__) + "\n".join(lines) + "\n")

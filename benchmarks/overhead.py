@@ -1,6 +1,6 @@
 """What capture costs: time and memory beside the bare model and beside peers, in one run.
 
-    python -m benchmarks.overhead [--runs 60]
+python -m benchmarks.overhead [--runs 60]
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from benchmarks._timing import Contenders, race
 
 RESULTS = Path(__file__).parent / "results" / "overhead.md"
 ALL_MODULES = ("resnet50", "vgg11", "convnext_tiny", "vit_b_16")
-ONE_LAYER = {"resnet18": "layer2", "resnet50": "layer2", "vgg11": "features.5", "vit_b_16": "encoder.layers.encoder_layer_5"}
+ONE_LAYER = {
+    "resnet18": "layer2",
+    "resnet50": "layer2",
+    "vgg11": "features.5",
+    "vit_b_16": "encoder.layers.encoder_layer_5",
+}
 EARLY_STOP = {"vgg11": "features.5", "resnet50": "layer2"}
 
 
@@ -44,7 +49,9 @@ def hooks(model: nn.Module, names: list[str], image: Tensor, keep: Callable[[Any
 
 
 def clone(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else tuple(part if part is None else part.clone() for part in value)
+    return (
+        value.clone() if isinstance(value, Tensor) else tuple(part if part is None else part.clone() for part in value)
+    )
 
 
 def modules_that_run(model: nn.Module, image: Tensor) -> list[str]:
@@ -122,13 +129,18 @@ def memory(name: str) -> list[str]:
     feat = layer(image)[0]
     bare, ours = peak_bytes(lambda: model(image)), peak_bytes(lambda: layer(image))
     bound = (bare + feat.nbytes) * 1.05
-    return [f"| {name} | {bare / 1e6:.2f} | {feat.nbytes / 1e6:.2f} | {ours / 1e6:.2f} | {bound / 1e6:.2f} | {ours <= bound} |"]
+    return [
+        f"| {name} | {bare / 1e6:.2f} | {feat.nbytes / 1e6:.2f} | {ours / 1e6:.2f} | {bound / 1e6:.2f} | {ours <= bound} |"
+    ]
 
 
 def import_time(runs: int = 15) -> list[str]:
     code = "import torch, time; t = time.perf_counter(); import torch_featurelayer; print(time.perf_counter() - t)"
     times = [float(subprocess.check_output([sys.executable, "-c", code])) * 1000 for _ in range(runs)]
-    return [f"`import torch_featurelayer` after `import torch`: {statistics.median(times):.1f} ms (median of {runs}, {min(times):.1f} to {max(times):.1f}).", ""]
+    return [
+        f"`import torch_featurelayer` after `import torch`: {statistics.median(times):.1f} ms (median of {runs}, {min(times):.1f} to {max(times):.1f}).",
+        "",
+    ]
 
 
 def main() -> None:
@@ -148,7 +160,10 @@ def main() -> None:
                 part = measure(name, runs)
                 print("\n".join(part), flush=True)
                 lines += part
-        part = ["| peak memory, one layer | bare MB | feature MB | ours MB | bound MB | within |", "|---|---|---|---|---|---|"]
+        part = [
+            "| peak memory, one layer | bare MB | feature MB | ours MB | bound MB | within |",
+            "|---|---|---|---|---|---|",
+        ]
         part += [line for name in ONE_LAYER for line in memory(name)]
         part += ["", *import_time()]
     print("\n".join(part))

@@ -186,6 +186,7 @@ def test_model_compiled_and_warmed_before(how: Any, resnet18: nn.Module, image: 
         close(model(image), bare)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_plain_torch_compile_of_a_wrapper(small: nn.Module) -> None:
     """`torch.compile(wrapper)` either works or says what to call instead."""
     x = torch.randn(1, 4)
