@@ -1,4 +1,4 @@
-# make demo   see inside a pretrained network      make test   everything CI runs
+# make demo   see inside a pretrained network      make test   the tests, as CI runs them
 # make bench  the benchmarks                       make clean  remove the environment
 
 PYTHON ?= python3
@@ -26,7 +26,6 @@ bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.correctness
 	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.compiled
 
 $(READY): pyproject.toml
 	@echo "Making an environment in $(VENV) (PyTorch, the extras and the test tools: a few minutes the first time) ..."

@@ -158,14 +158,15 @@ def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
             raise ScriptedModuleError(path, outer)
 
 
-def located(model: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
+def located(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Module]:
     """Looks up modules as they are now, and those around them: outer before inner, the model first.
 
     Raises:
         LayerNotFoundError: A layer was there when it was asked for, and is gone.
     """
     found = {"": model}
-    for path in paths:
+    for request in requests:
+        path = request.address.path
         for outer in (*ancestors(path), path):
             if outer not in found:
                 parent, _, name = outer.rpartition(".")

@@ -2,7 +2,8 @@
 
 from .copying import HAS_COPY_ON_WRITE, ClonePolicy
 from .options import Options
-from .session import Run, Stop, installed, run_once, sites
+from .run import Run, Stop
+from .session import installed, run_once, sites
 from .sites import Site
 from .slots import Gradient, Slot
 

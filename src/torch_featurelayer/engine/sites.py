@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from .._pytree import substitute, tensors
 from .arguments import as_parts, as_value
+from .run import Run
 from .slots import Slot
-
-if TYPE_CHECKING:
-    from .session import Run
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -71,7 +69,7 @@ class Site:
             _, original, version = self._lent.pop(id(copy), (copy, copy, copy._version))
             if copy._version != version:
                 back[id(copy)] = original.copy_(copy)
-        return substitute(output, lambda tensor: back.get(id(tensor), tensor)) if back else None
+        return _replaced(output, back) if back else None
 
     def after(self, _: nn.Module, __: Any, output: Any) -> Any:
         """The forward hook: shows the output, and passes on the copies that take its place."""
@@ -80,7 +78,7 @@ class Site:
         for slot in self.after_slots:
             through = slot.offer(output)
             if through:
-                output = substitute(output, lambda tensor, copies=through: copies.get(id(tensor), tensor))
+                output = _replaced(output, through)
             self._report(slot)
         return output
 
@@ -103,3 +101,7 @@ class Site:
             return copy
 
         return substitute(given, lend)  # type: ignore[no-any-return]
+
+
+def _replaced(value: Any, by_id: dict[int, Tensor]) -> Any:
+    return substitute(value, lambda tensor: by_id.get(id(tensor), tensor))

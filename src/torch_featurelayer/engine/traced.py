@@ -18,7 +18,8 @@ from torch import nn
 from .._errors import CompileError
 from ..address import Request, located
 from .options import Options
-from .session import Run, sites
+from .run import Run
+from .session import sites
 from .slots import Slot
 
 Outcome: TypeAlias = tuple[list[tuple[int, list[Any]]], Any, bool]
@@ -45,8 +46,7 @@ class Traced:
                 raise CompileError(f"{request.name!r}: gradients are captured in eager runs: do not compile this one.")
         self.model, self.requests = model, requests
         self.options = replace(options, clone=options.clone is not False)
-        self.sites = sites(self._run(False, None), located(model, (request.address.path for request in requests)))
-        self._hooks = ExitStack()
+        self.sites = sites(self._run(False, None), located(model, requests))
         self._forward: Callable[..., Outcome] = torch.compile(_with_own_code(self._trace), **compile_options)
         with ExitStack() as stack:
             for site in self.sites:
