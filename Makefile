@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 demo: $(READY)
 	@$(BIN)/python -m torch_featurelayer.demo --out demo.png
 
-test: $(READY)
+test: lint
 	$(BIN)/python -m pytest -n 2 --durations=10
 
 lint: $(READY)

@@ -88,9 +88,8 @@ def main(names: list[str]) -> None:
         del model
         gc.collect()
     count = len(lines) - 2
-    lines.append(
-        f"| **{count} models** | {totals[0]} | {totals[1]} | {totals[2]} | {totals[3]} of {count} | {totals[4]} of {totals[5]} | |"
-    )
+    wrong = f"{totals[4]} of {totals[5]}"
+    lines.append(f"| **{count} models** | {' | '.join(map(str, totals[:3]))} | {totals[3]} of {count} | {wrong} | |")
     print(lines[-1])
     if not names:
         RESULTS.write_text(HEADER.format(torch=torch.__version__) + "\n".join(lines) + "\n")

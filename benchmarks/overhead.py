@@ -55,7 +55,7 @@ def clone(value: Any) -> Any:
 
 
 def modules_that_run(model: nn.Module, image: Tensor) -> list[str]:
-    return list(hooks(model, [name for name, _ in model.named_modules()], image, lambda value: None))
+    return list(hooks(model, [name for name, _ in model.named_modules()], image, lambda _: None))
 
 
 def captum(model: nn.Module, names: list[str], image: Tensor) -> Callable[[], Any]:
@@ -84,14 +84,14 @@ def one_layer(name: str, runs: int) -> list[str]:
 def all_modules(name: str, runs: int) -> list[str]:
     model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
     names = modules_that_run(model, image)
-    layers = tl.FeatureLayers(model, names)
+    layers, cloning = tl.FeatureLayers(model, names), tl.FeatureLayers(model, names, clone=True)
     contenders: Contenders = {
         "bare": lambda: model(image),
         "hooks keeping references (wrong)": lambda: hooks(model, names, image, lambda value: value),
         "hooks that clone": lambda: hooks(model, names, image, clone),
         "captum LayerActivation": captum(model, names, image),
         "FeatureLayers": lambda: layers(image),
-        "FeatureLayers, clone=True": lambda layers=tl.FeatureLayers(model, names, clone=True): layers(image),
+        "FeatureLayers, clone=True": lambda: cloning(image),
     }
     return table(f"{name}, all {len(names)} modules", race(contenders, runs), "hooks keeping references (wrong)")
 
@@ -129,31 +129,27 @@ def memory(name: str) -> list[str]:
     feat = layer(image)[0]
     bare, ours = peak_bytes(lambda: model(image)), peak_bytes(lambda: layer(image))
     bound = (bare + feat.nbytes) * 1.05
-    return [
-        f"| {name} | {bare / 1e6:.2f} | {feat.nbytes / 1e6:.2f} | {ours / 1e6:.2f} | {bound / 1e6:.2f} | {ours <= bound} |"
-    ]
+    columns = [f"{size / 1e6:.2f}" for size in (bare, feat.nbytes, ours, bound)]
+    return [f"| {name} | {' | '.join(columns)} | {ours <= bound} |"]
 
 
 def import_time(runs: int = 15) -> list[str]:
     code = "import torch, time; t = time.perf_counter(); import torch_featurelayer; print(time.perf_counter() - t)"
     times = [float(subprocess.check_output([sys.executable, "-c", code])) * 1000 for _ in range(runs)]
-    return [
-        f"`import torch_featurelayer` after `import torch`: {statistics.median(times):.1f} ms (median of {runs}, {min(times):.1f} to {max(times):.1f}).",
-        "",
-    ]
+    spread = f"median of {runs}, {min(times):.1f} to {max(times):.1f}"
+    return [f"`import torch_featurelayer` after `import torch`: {statistics.median(times):.1f} ms ({spread}).", ""]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=40)
     runs = parser.parse_args().runs
-    lines = [
-        "# What capture costs",
-        "",
-        f"`python -m benchmarks.overhead --runs {runs}`: torch {torch.__version__}, {torch.get_num_threads()} threads on "
-        f"{platform.machine()}, no gradients, 1×3×224×224, random weights. Contenders take turns in random order; medians.",
-        "",
-    ]
+    setting = (
+        f"`python -m benchmarks.overhead --runs {runs}`: torch {torch.__version__}, {torch.get_num_threads()} threads "
+        f"on {platform.machine()}, no gradients, 1×3×224×224, random weights. "
+        "Contenders take turns in random order; medians."
+    )
+    lines = ["# What capture costs", "", setting, ""]
     with torch.no_grad():
         for measure, names in ((one_layer, ONE_LAYER), (all_modules, ALL_MODULES), (early_stop, EARLY_STOP)):
             for name in names:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torchvision import models
 
-
 torch.set_num_threads(1)  # the workers of pytest-xdist share the cores: more threads each makes it ten times slower
 
 

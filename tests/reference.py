@@ -25,8 +25,10 @@ def same(ours: Any, reference: Any) -> bool:
 def _same_leaf(left: Any, right: Any) -> bool:
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
         return bool(left == right)
-    return left.dtype == right.dtype and left.shape == right.shape and torch.equal(
-        torch.nan_to_num(left.detach()), torch.nan_to_num(right.detach())
+    return (
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and torch.equal(torch.nan_to_num(left.detach()), torch.nan_to_num(right.detach()))
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import torch_featurelayer as tl
 from torch_featurelayer import _errors
+from torch_featurelayer._optional import need
 
 CASES = {
     tl.AddressError("a@", 2, "problem"): ValueError,
@@ -49,8 +50,6 @@ def test_tree_is_complete() -> None:
 
 def test_missing_extra_says_what_to_install() -> None:
     with pytest.raises(tl.MissingExtraError, match=r'pip install "torch-featurelayer\[figures\]"') as caught:
-        from torch_featurelayer._optional import need
-
         need("no_such_package", "figures")
     assert (caught.value.package, caught.value.extra) == ("no_such_package", "figures")
 

@@ -298,7 +298,9 @@ class TestEarlyStop:
 class TestNotRun:
     def test_names_what_ran(self) -> None:
         model = models.googlenet(weights=None, init_weights=False).eval()
-        with pytest.raises(tl.LayerNotRunError, match="did not call 'aux1'. Ran: 'conv1'. .*only in train mode") as caught:
+        with pytest.raises(
+            tl.LayerNotRunError, match="did not call 'aux1'. Ran: 'conv1'. .*only in train mode"
+        ) as caught:
             tl.FeatureLayers(model, ["conv1", "aux1"])(torch.randn(1, 3, 64, 64))
         assert isinstance(caught.value, RuntimeError)
         assert (caught.value.names, caught.value.ran) == (["aux1"], ["conv1"])

@@ -24,7 +24,17 @@ def test_all_is_exact() -> None:
 
 
 def test_no_other_public_names() -> None:
-    modules = {"address", "engine", "features", "reduce", "wrapper", "annotations", "import_module", "TYPE_CHECKING", "Any"}
+    modules = {
+        "address",
+        "engine",
+        "features",
+        "reduce",
+        "wrapper",
+        "annotations",
+        "import_module",
+        "TYPE_CHECKING",
+        "Any",
+    }
     names = {name for name in vars(tl) if not name.startswith("_")}
     assert names - modules - {"demo"} <= set(PUBLIC)
 

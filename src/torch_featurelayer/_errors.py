@@ -1,21 +1,21 @@
 """Every error this package raises, each a subclass of the built-in one would catch.
 
-    FeatureLayerError
-    ├── AddressError           ValueError      the text of an address cannot be read
-    ├── EmptyRequestError      ValueError      no layer was asked for
-    ├── DuplicateRequestError  ValueError      one layer was asked for twice
-    ├── LayerNotFoundError     AttributeError  the model has no such layer
-    ├── LayerNotRunError       RuntimeError    the layer exists, but this forward did not call it
-    ├── CallNotMadeError       IndexError      the layer ran, but not that many times
-    ├── AmbiguousCallError     RuntimeError    early stop on a layer that runs several times
-    ├── StructureError         LookupError     `[index]` does not fit what the layer returned
-    ├── FeatureNotFoundError   KeyError        these features hold no such name
-    ├── GradientError          RuntimeError    no gradient, or none yet
-    ├── NotAModuleError        TypeError       the model is not an `nn.Module`
-    ├── ScriptedModuleError    TypeError       the layer is inside a TorchScript module
-    ├── CompileError           RuntimeError    `torch.compile` was used in a way that loses hooks
-    ├── ImageError             ValueError      an image cannot be read
-    └── MissingExtraError      ImportError     an optional dependency is not installed
+FeatureLayerError
+├── AddressError           ValueError      the text of an address cannot be read
+├── EmptyRequestError      ValueError      no layer was asked for
+├── DuplicateRequestError  ValueError      one layer was asked for twice
+├── LayerNotFoundError     AttributeError  the model has no such layer
+├── LayerNotRunError       RuntimeError    the layer exists, but this forward did not call it
+├── CallNotMadeError       IndexError      the layer ran, but not that many times
+├── AmbiguousCallError     RuntimeError    early stop on a layer that runs several times
+├── StructureError         LookupError     `[index]` does not fit what the layer returned
+├── FeatureNotFoundError   KeyError        these features hold no such name
+├── GradientError          RuntimeError    no gradient, or none yet
+├── NotAModuleError        TypeError       the model is not an `nn.Module`
+├── ScriptedModuleError    TypeError       the layer is inside a TorchScript module
+├── CompileError           RuntimeError    `torch.compile` was used in a way that loses hooks
+├── ImageError             ValueError      an image cannot be read
+└── MissingExtraError      ImportError     an optional dependency is not installed
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class EmptyRequestError(FeatureLayerError, ValueError):
 
     def __init__(self) -> None:
         super().__init__(
-            "no layer was asked for: name at least one. "
-            "get_layer_candidates(model, max_depth=None) lists them all."
+            "no layer was asked for: name at least one. get_layer_candidates(model, max_depth=None) lists them all."
         )
 
     def __reduce__(self) -> tuple[object, ...]:

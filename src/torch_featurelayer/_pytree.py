@@ -67,7 +67,9 @@ def select(value: Any, step: int | str) -> Any:
         LookupError: There is no such part; the text says what there is.
     """
     if isinstance(value, Tensor):
-        raise LookupError(f"{describe(value)} has no parts to go into (slice the feature itself instead)")
+        raise LookupError(  # noqa: TRY004 (an index that does not fit, whatever the value is)
+            f"{describe(value)} has no parts to go into (slice the feature itself instead)"
+        )
     try:
         if isinstance(step, int) or (isinstance(value, Mapping) and step in value):
             return value[step]

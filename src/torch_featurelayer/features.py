@@ -11,7 +11,7 @@ from torch.utils import _pytree as torch_pytree
 
 from ._errors import FeatureNotFoundError
 from ._pytree import snapshot
-from .address import Request, Selector, checked, resolve
+from .address import Selector, checked, resolve
 from .engine import ClonePolicy, Gradient, Options, Run, run_once
 from .engine.traced import Traced
 from .reduce import Reduction, reduction
@@ -95,7 +95,7 @@ class Features(Sequence[Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Returns the feature of a name, or the default."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 (this is that get)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a new dict from name to feature, in the order asked for."""
@@ -167,7 +167,7 @@ class _Layers(ModelWrapper):
         """The names of the features, in the order they are returned in."""
         return tuple(request.name for request in self.requests)
 
-    def compile(self, **options: Any) -> None:  # type: ignore[override]
+    def compile(self, **options: Any) -> None:
         """Compiles the forward, and `.features()` with its early stop, capture included.
 
         Leaves inert hooks in the model until `remove_hooks()`; calls that do
@@ -267,8 +267,7 @@ class FeatureLayer(_Layers):
         super().__init__(model, [layer], **options)
         if len(self.requests) > 1:
             raise ValueError(
-                f"{layer!r} stands for {len(self.requests)} layers of this model: "
-                "FeatureLayers(...) captures several."
+                f"{layer!r} stands for {len(self.requests)} layers of this model: FeatureLayers(...) captures several."
             )
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:

@@ -168,7 +168,7 @@ def _grid(feat: Tensor, channel: Channel, sample: int) -> Tensor:
     if channel == "max":
         return feat.amax(0)
     if channel == "norm":
-        return feat.norm(dim=0)
+        return feat.square().sum(0).sqrt()
     raise ValueError(f"channel is 'mean', 'max', 'norm' or a number, not {channel!r}")
 
 

@@ -84,7 +84,7 @@ def _as_pil(source: Source, pillow: Any) -> Image.Image:
         return source  # type: ignore[no-any-return]
     if isinstance(source, (str, PathLike)):
         return pillow.open(source)  # type: ignore[no-any-return]
-    if hasattr(source, "__array__") and not isinstance(source, Tensor):
+    if hasattr(source, "__array__") and not hasattr(source, "requires_grad"):  # a tensor is an image already
         return pillow.fromarray(_as_bytes(source))  # type: ignore[no-any-return]
     raise TypeError("an image is a path, a PIL image or an array")
 

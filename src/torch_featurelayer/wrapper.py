@@ -20,7 +20,7 @@ class ModelWrapper(nn.Module):
         super().__init__()
         self.model = model
         self.training = model.training
-        self.register_load_state_dict_pre_hook(_add_prefix)
+        self.register_load_state_dict_pre_hook(_add_prefix)  # type: ignore[no-untyped-call]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the wrapped model's own state dict."""
@@ -31,8 +31,8 @@ class ModelWrapper(nn.Module):
         return self.model.load_state_dict(*args, **kwargs)
 
 
-def _add_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _add_prefix(_module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Renames the keys of a wrapper inside a larger module, whose loading goes by attribute names."""
     own = [key for key in state if key.startswith(prefix)]
     for key in own:
-        state[f"{prefix}model.{key[len(prefix):]}"] = state.pop(key)
+        state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)

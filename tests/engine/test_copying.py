@@ -40,7 +40,9 @@ TENSORS = {
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach().resolve_conj().resolve_neg()
+    return (
+        tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach().resolve_conj().resolve_neg()
+    )
 
 
 @pytest.mark.parametrize("kind", TENSORS)

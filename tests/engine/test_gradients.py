@@ -204,7 +204,7 @@ def test_one_input_used_twice() -> None:
 
 def test_structured_gradients() -> None:
     """A gradient has the structure of its value, None where none came."""
-    model = toys.Spoils(nn.LSTM(4, 3), lambda value: None)
+    model = toys.Spoils(nn.LSTM(4, 3), lambda _: None)
     model.forward = lambda x: model.layer(x)[0].sum()
     feats, output = tl.FeatureLayers(model, ["layer:grad_output", "layer:grad_output[0]"])(torch.randn(5, 4))
     output.backward()

@@ -19,7 +19,9 @@ def paths(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_modules()]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit()], ids=lambda e: type(e).__name__
+)
 def test_forward_that_raises_at_every_layer(resnet18: nn.Module, image: torch.Tensor, error: BaseException) -> None:
     """Wherever the model breaks, no hook of ours stays and a user's own stay."""
     layers = tl.FeatureLayers(resnet18, ["**", "**:input", "**:grad_input"])

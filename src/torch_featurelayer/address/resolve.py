@@ -73,9 +73,7 @@ def _listed(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
     return [selectors] if single else list(selectors)  # type: ignore[list-item, arg-type]
 
 
-def _expand(
-    model: nn.Module, modules: dict[str, nn.Module], selector: Selector
-) -> tuple[list[Request], bool]:
+def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector) -> tuple[list[Request], bool]:
     """Returns the requests one selector stands for, and whether it is a pattern."""
     if isinstance(selector, str):
         return _expand_text(model, modules, selector)
@@ -94,9 +92,7 @@ def _expand(
     )
 
 
-def _expand_text(
-    model: nn.Module, modules: dict[str, nn.Module], text: str
-) -> tuple[list[Request], bool]:
+def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> tuple[list[Request], bool]:
     if text in modules:  # a module's own name always wins over the grammar
         return [_named(text)], False
     address = parse(text)
@@ -130,9 +126,7 @@ def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module)
     raise LayerNotFoundError(f"<{type(wanted).__name__}>", type(model).__name__, same[:3], hint)
 
 
-def _matches(
-    model: nn.Module, modules: dict[str, nn.Module], what: str, paths: list[str], hint: str
-) -> list[Request]:
+def _matches(model: nn.Module, modules: dict[str, nn.Module], what: str, paths: list[str], hint: str) -> list[Request]:
     """Returns requests for the paths that can run; a container without a forward cannot."""
     runnable = [path for path in paths if has_forward(modules[path])]
     if not runnable:

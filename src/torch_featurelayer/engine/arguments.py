@@ -19,7 +19,10 @@ def as_value(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 def as_parts(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
     """Returns the arguments by position and by parameter name, for `[index]`."""
-    return {**dict(enumerate(args)), **_named(module, args), **kwargs}
+    parts: dict[int | str, Any] = dict(enumerate(args))
+    parts.update(_named(module, args))
+    parts.update(kwargs)
+    return parts
 
 
 def _named(module: nn.Module, args: tuple[Any, ...]) -> dict[str, Any]:

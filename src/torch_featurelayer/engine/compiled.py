@@ -32,7 +32,8 @@ def outside_compiler(function: Callable[[], Result]) -> Result:
         raise CompileError("call .compile() on the wrapper, in place of torch.compile(wrapper)")
     if "torch._dynamo" not in sys.modules:
         return function()
-    return torch.compiler.disable(function)()  # type: ignore[no-any-return]
+    eager: Callable[[], Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return eager()
 
 
 def force_eager(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
@@ -46,7 +47,8 @@ def force_eager(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
         UserWarning,
         stacklevel=2,
     )
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -27,7 +27,7 @@ def _probe() -> bool:
         source.add_(1)
         second.add_(2)
         return (source.tolist(), first.tolist(), second.tolist()) == ([1, 1], [0, 0], [2, 2])
-    except Exception:  # a private function may go or change in any way: then clone()
+    except Exception:  # noqa: BLE001 # a private function may go or change in any way: then clone()
         return False
 
 

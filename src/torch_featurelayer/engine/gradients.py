@@ -45,7 +45,7 @@ class Gradients:
         if tensor.requires_grad and id(tensor) not in through:
             copy = self._copy(tensor)
             if copy.requires_grad:
-                copy.register_hook(lambda gradient: self._receive(number, gradient))
+                copy.register_hook(lambda gradient: self._receive(number, gradient))  # type: ignore[no-untyped-call]
                 through[id(tensor)] = copy
         return torch.tensor(number)
 

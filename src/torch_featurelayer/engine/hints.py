@@ -29,4 +29,6 @@ def why_not_run(model: nn.Module, missing: Sequence[Request]) -> str:
 def _holder(path: str, module: nn.Module) -> str:
     children = [name for name, _ in module.named_children()]
     first = f", such as {path + '.' + children[0]!r}" if children else ""
-    return f"{path!r} is a {type(module).__name__}: it holds layers and is never called itself. Name one of them{first}."
+    return (
+        f"{path!r} is a {type(module).__name__}: it holds layers and is never called itself. Name one of them{first}."
+    )

@@ -66,9 +66,9 @@ class Site:
             return None
         back: dict[int, Tensor] = {}
         for copy in tensors((args, kwargs)):
-            _, original, version = self._lent.pop(id(copy), (copy, copy, copy._version))
-            if copy._version != version:
-                back[id(copy)] = original.copy_(copy)
+            lent = self._lent.pop(id(copy), None)
+            if lent is not None and copy._version != lent[2]:
+                back[id(copy)] = lent[1].copy_(copy)
         return _replaced(output, back) if back else None
 
     def after(self, _: nn.Module, __: Any, output: Any) -> Any:

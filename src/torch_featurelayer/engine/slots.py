@@ -53,15 +53,21 @@ class Slot:
     def __init__(self, request: Request, options: Options, copy: Copy, calls: int | None) -> None:
         self.request, self.options, self.copy = request, options, copy
         self.calls, self.counted = 0, calls
-        self.call = call = request.address.call
-        counted = isinstance(call, int)
-        self.kept: deque[Any] = deque(maxlen=None if call == "*" else -call if counted and call < 0 else 1)
-        self.due = call if counted and call >= 0 else None if calls is None else self._due(calls)
+        call = request.address.call
+        self.every, self.call = call == "*", call if isinstance(call, int) else None
+        self.kept: deque[Any] = deque(maxlen=None if self.every else self._from_end)
+        self.due = self._due(calls)
 
-    def _due(self, calls: int) -> int:
-        """Returns the call after which nothing more is wanted, where the module runs so often."""
-        call = self.call
-        return calls + call if isinstance(call, int) and call >= -calls else calls - 1
+    @property
+    def _from_end(self) -> int:
+        """How many calls before the last one, itself included, the wanted one lies, where counted from the end."""
+        return -self.call if self.call is not None and self.call < 0 else 1
+
+    def _due(self, calls: int | None) -> int | None:
+        """Returns the call after which nothing more is wanted, where that is known."""
+        if self.call is not None and self.call >= 0:
+            return self.call
+        return None if calls is None else max(calls - self._from_end, 0) if self.call is not None else calls - 1
 
     @property
     def is_just_filled(self) -> bool:
@@ -74,11 +80,11 @@ class Slot:
         Returns:
             The copies that must go on into the model, by the `id` of the tensor whose place they take.
         """
-        number, call = self.calls, self.call
+        number = self.calls
         self.calls += 1
         through: dict[int, Tensor] = {}
-        is_other = isinstance(call, int) and 0 <= call != number
-        if is_other or (self.due is not None and number > self.due):
+        is_before = self.call is not None and number < self.call
+        if is_before or (self.due is not None and number > self.due):
             return through
         part = self._part(value)
         if self.request.address.is_gradient:
@@ -120,11 +126,10 @@ class Slot:
             CallNotMadeError: The module ran less often than the address says.
             GradientError: Nothing in the value carries gradient.
         """
-        if self.call == "*":
+        if self.every:
             return [self._finished(value) for value in self.kept]
-        from_end = -self.call if isinstance(self.call, int) and self.call < 0 else 1
         is_filled = self.due is not None and self.calls > self.due
-        if len(self.kept) < from_end and not is_filled:
+        if len(self.kept) < self._from_end and not is_filled:
             raise CallNotMadeError(self.request.name, self.calls)
         return self._finished(self.kept[-1 if is_filled else 0])
 
@@ -146,8 +151,8 @@ class Slot:
             AmbiguousCallError: An unmarked module ran more than once, or a
                 module ran more often than when its calls were counted.
         """
-        if self.call is None and self.calls > 1:
+        if self.call is None and not self.every and self.calls > 1:
             raise AmbiguousCallError(self.request.name, self.calls)
-        is_counted = self.call == "*" or (isinstance(self.call, int) and self.call < 0)
+        is_counted = self.every or (self.call is not None and self.call < 0)
         if is_counted and self.counted is not None and self.calls > self.counted:
             raise AmbiguousCallError(self.request.name, self.calls, self.counted)

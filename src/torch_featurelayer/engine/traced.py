@@ -47,7 +47,9 @@ class Traced:
         self.model, self.requests = model, requests
         self.options = replace(options, clone=options.clone is not False)
         self.sites = sites(self._run(False, None), located(model, requests))
-        self._forward: Callable[..., Outcome] = torch.compile(_with_own_code(self._trace), **compile_options)
+        self._forward: Callable[..., Outcome] = torch.compile(
+            MethodType(_own_code(Traced._trace), self), **compile_options
+        )
         with ExitStack() as stack:
             for site in self.sites:
                 site.install(stack)
@@ -101,11 +103,9 @@ def _names(slots: list[Slot]) -> list[str]:
     return [slot.request.name for slot in slots]
 
 
-def _with_own_code(method: MethodType) -> MethodType:
-    """Returns the method over a copy of its code.
+def _own_code(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """Returns the function over a copy of its code.
 
     Dynamo counts recompilations by code object: sharing one, the ninth compiled layer of a process would fail.
     """
-    function = method.__func__
-    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    return MethodType(own, method.__self__)
+    return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
