@@ -14,7 +14,7 @@ demo: $(READY)
 	@$(BIN)/python -m torch_featurelayer.demo --out demo.png
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -26,6 +26,7 @@ bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.correctness
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.compiled
 
 $(READY): pyproject.toml
 	@echo "Making an environment in $(VENV) (PyTorch, the extras and the test tools: a few minutes the first time) ..."

@@ -72,6 +72,7 @@ def show(model: nn.Module, feats: Features, image: Tensor, classes: Sequence[tup
     for name, probability in classes:
         answer.add_row(name, f"{probability:.1%}")
     layers = table("path", "type", "shape", "range", "time", title="What we captured", box=box, title_justify="left")
+    layers.columns[1].overflow = "fold"
     for name, feat in feats.items():
         size, span = "×".join(map(str, feat.shape)), f"{feat.min():.2f} to {feat.max():.2f}"
         time_to_layer = f"{milliseconds(model, name, image):.1f} ms"

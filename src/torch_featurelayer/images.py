@@ -69,9 +69,10 @@ def load(
 def _opened(source: Source) -> Image.Image:
     pillow, ops = need("PIL.Image", "images"), need("PIL.ImageOps", "images")
     try:
-        image = _as_pil(source, pillow)
-        image = ops.exif_transpose(image)
-        return _as_rgb(image, pillow)
+        if isinstance(source, (str, PathLike)):
+            with pillow.open(source) as file:
+                return _as_rgb(ops.exif_transpose(file), pillow)
+        return _as_rgb(ops.exif_transpose(_as_pil(source, pillow)), pillow)
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, TypeError, pillow.DecompressionBombError) as error:
@@ -82,8 +83,6 @@ def _opened(source: Source) -> Image.Image:
 def _as_pil(source: Source, pillow: Any) -> Image.Image:
     if isinstance(source, pillow.Image):
         return source  # type: ignore[no-any-return]
-    if isinstance(source, (str, PathLike)):
-        return pillow.open(source)  # type: ignore[no-any-return]
     if hasattr(source, "__array__") and not hasattr(source, "requires_grad"):  # a tensor is an image already
         return pillow.fromarray(_as_bytes(source))  # type: ignore[no-any-return]
     raise TypeError("an image is a path, a PIL image or an array")
