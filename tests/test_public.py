@@ -10,10 +10,11 @@ import pytest
 import torch_featurelayer as tl
 
 PUBLIC = """
-AddressError AmbiguousCallError CallNotMadeError CompileError DuplicateRequestError EmptyRequestError FeatureLayer
+AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DuplicateRequestError EditError
+EmptyRequestError FeatureLayer
 FeatureLayerError FeatureLayers FeatureNotFoundError Features GradientError ImageError LayerNotFoundError
-LayerNotRunError MissingExtraError NotAModuleError ScriptedModuleError StructureError figures get_layer_candidates
-images
+LayerNotRunError MissingExtraError NotAModuleError OperationNotFoundError Record ScriptedModuleError StructureError
+capture edit figures get_layer_candidates images
 """.split()  # noqa: SIM905
 
 

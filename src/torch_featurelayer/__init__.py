@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from . import _errors
 from ._errors import *  # noqa: F403
 from .address import get_layer_candidates
+from .capture import Record, capture
+from .edit import edit
 from .features import FeatureLayer, FeatureLayers, Features
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ __all__ = [
     "FeatureLayer",
     "FeatureLayers",
     "Features",
+    "Record",
+    "capture",
+    "edit",
     "figures",
     "get_layer_candidates",
     "images",

@@ -1,34 +1,39 @@
 """Every error this package raises, each a subclass of the built-in one would catch.
 
 FeatureLayerError
-├── AddressError           ValueError      the text of an address cannot be read
-├── EmptyRequestError      ValueError      no layer was asked for
-├── DuplicateRequestError  ValueError      one layer was asked for twice
-├── LayerNotFoundError     AttributeError  the model has no such layer
-├── LayerNotRunError       RuntimeError    the layer exists, but this forward did not call it
-├── CallNotMadeError       IndexError      the layer ran, but not that many times
-├── AmbiguousCallError     RuntimeError    early stop on a layer that runs several times
-├── StructureError         LookupError     `[index]` does not fit what the layer returned
-├── FeatureNotFoundError   KeyError        these features hold no such name
-├── GradientError          RuntimeError    no gradient, or none yet
-├── NotAModuleError        TypeError       the model is not an `nn.Module`
-├── ScriptedModuleError    TypeError       the layer is inside a TorchScript module
-├── CompileError           RuntimeError    `torch.compile` was used in a way that loses hooks
-├── ImageError             ValueError      an image cannot be read
-└── MissingExtraError      ImportError     an optional dependency is not installed
+├── AddressError            ValueError      the text of an address cannot be read
+├── EmptyRequestError       ValueError      no layer was asked for
+├── DuplicateRequestError   ValueError      one layer was asked for twice
+├── LayerNotFoundError      AttributeError  the model has no such layer
+├── LayerNotRunError        RuntimeError    the layer exists, but this forward did not call it
+├── CallNotMadeError        IndexError      the layer ran, but not that many times
+├── AmbiguousCallError      RuntimeError    early stop on a layer that runs several times
+├── OperationNotFoundError  LookupError     the layer ran, but this operation did not run in it
+├── AmbiguousOperationError LookupError     the operation ran several times, and none is marked
+├── StructureError          LookupError     `[index]` does not fit what the layer returned
+├── EditError               ValueError      an edit does not fit the value it changes
+├── FeatureNotFoundError    KeyError        these features hold no such name
+├── GradientError           RuntimeError    no gradient, or none yet
+├── NotAModuleError         TypeError       the model is not an `nn.Module`
+├── ScriptedModuleError     TypeError       the layer is inside a TorchScript module
+├── CompileError            RuntimeError    `torch.compile` was used in a way that loses hooks
+├── ImageError              ValueError      an image cannot be read
+└── MissingExtraError       ImportError     an optional dependency is not installed
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 __all__ = [
     "AddressError",
     "AmbiguousCallError",
+    "AmbiguousOperationError",
     "CallNotMadeError",
     "CompileError",
     "DuplicateRequestError",
+    "EditError",
     "EmptyRequestError",
     "FeatureLayerError",
     "FeatureNotFoundError",
@@ -38,14 +43,15 @@ __all__ = [
     "LayerNotRunError",
     "MissingExtraError",
     "NotAModuleError",
+    "OperationNotFoundError",
     "ScriptedModuleError",
     "StructureError",
 ]
 
 
-def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Returns the names most like `name`, the most alike first."""
-    return get_close_matches(name, list(known), n=limit, cutoff=0.5)
+def nearest(name: str, known: Iterable[str], limit: int = 3, alike: float = 0.5) -> list[str]:
+    """Returns the names most like `name`, the most alike first; `alike` is the least likeness, 1 for the same."""
+    return get_close_matches(name, list(known), n=limit, cutoff=alike)
 
 
 def quoted(names: Sequence[str], limit: int = 8) -> str:
@@ -76,7 +82,8 @@ class AddressError(FeatureLayerError, ValueError):
         self.text, self.position, self.problem = text, position, problem
         super().__init__(
             f"bad address: {problem}\n  {text}\n  {' ' * position}^\n"
-            "An address is path[@call][:port][index], such as 'layer1.0.relu@1:output'."
+            "An address is path[@call][:operation[.k]][:port][index], "
+            "such as 'layer1.0.relu@1:input' or 'layer1.0:add'."
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -188,6 +195,61 @@ class AmbiguousCallError(FeatureLayerError, RuntimeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.name, self.calls, self.counted)
+
+
+class OperationNotFoundError(FeatureLayerError, LookupError):
+    """A layer ran, but no such operation ran directly inside it, or not that often.
+
+    Attributes:
+        name: What was asked for.
+        operations: How often each operation ran in one call of the layer, at most, by name.
+    """
+
+    def __init__(self, name: str, operation: str, operations: Mapping[str, int]) -> None:
+        self.name, self.operation, self.operations = name, operation, dict(operations)
+        ran = quoted([name if count == 1 else f"{name}.0 to .{count - 1}" for name, count in self.operations.items()])
+        there = f"Directly inside it ran {ran}." if ran else "It runs none itself, only the layers inside it."
+        near = nearest(operation, self.operations)
+        super().__init__(f"{name!r}: the layer ran, but no such operation in it.{_did_you_mean(near)} {there}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.operation, self.operations)
+
+
+class AmbiguousOperationError(FeatureLayerError, LookupError):
+    """An operation ran several times in one call of a layer, and the address does not say which.
+
+    Attributes:
+        name: What was asked for.
+        operation: The operation.
+        count: How often it ran.
+    """
+
+    def __init__(self, name: str, operation: str, count: int) -> None:
+        self.name, self.operation, self.count = name, operation, count
+        super().__init__(
+            f"{name!r}: {operation!r} runs {count} times in one call of the layer: "
+            f"say which, as in ':{operation}.0' (the first) to ':{operation}.{count - 1}' (the last)."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.operation, self.count)
+
+
+class EditError(FeatureLayerError, ValueError):
+    """An edit does not fit the value it is to change.
+
+    Attributes:
+        name: What was to be edited.
+        problem: Why it does not fit, and what to do.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"cannot edit {name!r}: {problem}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.problem)
 
 
 class StructureError(FeatureLayerError, LookupError):

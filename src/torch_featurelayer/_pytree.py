@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -76,6 +76,27 @@ def select(value: Any, step: int | str) -> Any:
         return getattr(value, step)
     except (LookupError, TypeError, AttributeError):
         raise LookupError(f"{describe(value)} has no part {step!r}") from None
+
+
+def replace_part(value: Any, steps: Sequence[int | str], fn: Map) -> Any:
+    """Returns a value with one part replaced; containers on the way there are new, the rest is shared.
+
+    Raises:
+        LookupError: There is no such part.
+    """
+    if not steps:
+        return fn(value)
+    part = replace_part(select(value, steps[0]), steps[1:], fn)
+    if isinstance(value, tuple):
+        at = value._fields.index(steps[0]) if isinstance(steps[0], str) else steps[0] % len(value)  # type: ignore[attr-defined]
+        parts = (*value[:at], part, *value[at + 1 :])
+        return value._make(parts) if hasattr(value, "_make") else parts
+    new = copy.copy(value)
+    if isinstance(new, (list, MutableMapping)) and not (isinstance(new, list) and isinstance(steps[0], str)):
+        new[steps[0]] = part  # type: ignore[index]
+    else:
+        object.__setattr__(new, str(steps[0]), part)
+    return new
 
 
 def describe(value: Any) -> str:

@@ -61,9 +61,10 @@ class Features(Sequence[Any]):
         """
         if isinstance(key, slice):
             return Features(self._names[key], self._values[key])
-        if isinstance(key, str):
-            key = self._position(key)
-        return _read(self._values[key])
+        return _read(self._at(self._position(key) if isinstance(key, str) else key))
+
+    def _at(self, position: int) -> Any:
+        return self._values[position]
 
     def _position(self, name: str) -> int:
         if name not in self._names:
@@ -177,7 +178,7 @@ class _Layers(ModelWrapper):
             **options: For `torch.compile`, such as `fullgraph=True`.
 
         Raises:
-            CompileError: A gradient is asked for, which only eager runs give.
+            CompileError: A gradient or an operation is asked for, which only eager runs give.
         """
         self.remove_hooks()
         self._traced = Traced(self.model, self.requests, self.options, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -19,9 +20,15 @@ addresses = st.builds(
     port=st.sampled_from(PORTS),
     index=st.lists(st.integers(-99, 99) | st.text(max_size=8), max_size=3).map(tuple),
 )
+operations = st.builds(
+    replace,
+    addresses,
+    operation=st.sampled_from(["add", "relu", "softmax", "scaled_dot_product_attention"]),
+    number=st.none() | st.integers(0, 99),
+)
 
 
-@given(addresses)
+@given(addresses | operations)
 @example(Address("", None, "input", ("it's",)))
 def test_text_and_address_are_one(address: Address) -> None:
     """Writing an address and reading it again gives the same address."""
@@ -51,6 +58,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("encoder[0]['hidden'][last]", Address("encoder", None, "output", (0, "hidden", "last"))),
         (":input", Address("", None, "input")),
         ("layer*.0", Address("layer*.0")),
+        ("layer1.0:add", Address("layer1.0", operation="add")),
+        ("block@2:relu.1:input[0]", Address("block", 2, "input", (0,), "relu", 1)),
+        (":softmax:grad_output", Address("", None, "grad_output", (), "softmax")),
+        ("attn:attention_weights", Address("attn", operation="attention_weights")),
     ],
 )
 def test_reads(text: str, address: Address) -> None:
@@ -73,6 +84,10 @@ def test_reads(text: str, address: Address) -> None:
         ("layer1.", 6, "a name is missing"),
         (".layer1", 0, "a name is missing"),
         ("layer 1", 5, "no blanks"),
+        ("layer1:add.", 11, "'.' wants the number of an operation"),
+        ("layer1:add:outputs", 11, "no port 'outputs' (did you mean 'output'?)"),
+        ("layer1:add:relu", 11, "no port 'relu'; the ports are"),
+        ("attn:attention_weights:input", 28, "it has an output alone"),
         ("a@1@2", 3, "'@' has no meaning here"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The grammar of addresses, `path[@call][:port][index]`: text to a frozen `Address` and back.
+"""The grammar of addresses, `path[@call][:operation[.k]][:port][index]`: text to a frozen `Address` and back.
 
 Standard library only: whether a layer exists is a question for `resolve`.
 """
@@ -18,9 +18,12 @@ Port: TypeAlias = Literal["output", "input", "grad_output", "grad_input"]
 
 PORTS: Final[tuple[Port, ...]] = ("output", "input", "grad_output", "grad_input")
 
+ATTENTION_WEIGHTS: Final = "attention_weights"  # an operation that is computed on request, beside the model
+
 _PATH = re.compile(r"[^@:\[\]]*")
 _CALL = re.compile(r"\*|-?\d+")
-_WORD = re.compile(r"[A-Za-z_][\w.]*")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_NUMBER = re.compile(r"\d+")
 _STEP = re.compile(r"-?\d+|[A-Za-z_]\w*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 
 
@@ -33,12 +36,16 @@ class Address:
         call: Which call: from 0, from the end if negative, `"*"` for all, None for the last.
         port: One of `PORTS`.
         index: Steps into a structured value, tuple positions and keys or attributes.
+        operation: The functional operation inside the module that the port is of; None for the module's own.
+        number: Which of the operations of that name, from 0, in one call of the module.
     """
 
     path: str
     call: Call = None
     port: Port = "output"
     index: tuple[Step, ...] = ()
+    operation: str | None = None
+    number: int | None = None
 
     @property
     def is_gradient(self) -> bool:
@@ -52,15 +59,19 @@ class Address:
 
     def __str__(self) -> str:
         call = "" if self.call is None else f"@{self.call}"
+        number = "" if self.number is None else f".{self.number}"
+        operation = "" if self.operation is None else f":{self.operation}{number}"
         port = "" if self.port == "output" else f":{self.port}"
-        return f"{self.path}{call}{port}" + "".join(f"[{step!r}]" for step in self.index)
+        return f"{self.path}{call}{operation}{port}" + "".join(f"[{step!r}]" for step in self.index)
 
 
 def parse(text: str) -> Address:
     """Reads an address.
 
     >>> parse("encoder.3@-1:output[0]['last']")
-    Address(path='encoder.3', call=-1, port='output', index=(0, 'last'))
+    Address(path='encoder.3', call=-1, port='output', index=(0, 'last'), operation=None, number=None)
+    >>> parse("layer1.0:add.1:input").operation
+    'add'
 
     Raises:
         AddressError: With the place in the text that cannot be read.
@@ -77,13 +88,15 @@ class _Reader:
     def address(self) -> Address:
         path = self.path()
         call = self.call() if self.skip("@") else None
-        port = self.port() if self.skip(":") else "output"
+        operation, number, port = self.place() if self.skip(":") else (None, None, "output")
         index = []
         while self.skip("["):
             index.append(self.step())
         if self.at < len(self.text):
             raise self.error(f"{self.text[self.at]!r} has no meaning here")
-        return Address(path, call, port, tuple(index))
+        if operation == ATTENTION_WEIGHTS and port != "output":
+            raise self.error(f"{ATTENTION_WEIGHTS!r} is computed beside the model: it has an output alone")
+        return Address(path, call, port, tuple(index), operation, number)
 
     def path(self) -> str:
         path = self.take(_PATH, "a module path")
@@ -97,15 +110,30 @@ class _Reader:
         call = self.take(_CALL, "'@' wants a call: a number from 0, a negative one from the end, or '*'")
         return "*" if call == "*" else int(call)
 
-    def port(self) -> Port:
+    def place(self) -> tuple[str | None, int | None, Port]:
+        """Reads a port, or an operation with the port it may have."""
+        start = self.at
+        word = self.take(_WORD, f"':' wants a port ({', '.join(PORTS)}) or an operation, such as 'add'")
+        if port := self.port(word):
+            return None, None, port
+        near = nearest(word, PORTS, limit=1, alike=0.8)
+        if near:
+            raise AddressError(self.text, start, f"no port {word!r} (did you mean {near[0]!r}?)")
+        number = int(self.take(_NUMBER, "'.' wants the number of an operation, from 0")) if self.skip(".") else None
+        return word, number, self.last_port() if self.skip(":") else "output"
+
+    def last_port(self) -> Port:
         start = self.at
         word = self.take(_WORD, f"':' wants a port: {', '.join(PORTS)}")
-        for port in PORTS:
-            if word == port:
-                return port
+        if port := self.port(word):
+            return port
         near = nearest(word, PORTS, limit=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise AddressError(self.text, start, f"no port {word!r}{hint}; the ports are {', '.join(PORTS)}")
+
+    @staticmethod
+    def port(word: str) -> Port | None:
+        return next((port for port in PORTS if port == word), None)
 
     def step(self) -> Step:
         token = self.take(_STEP, "'[' wants a position, a key or an attribute: [0], ['key'], [name]")

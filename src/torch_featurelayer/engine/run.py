@@ -50,7 +50,7 @@ class Run:
         self.stopped = False
         self._unfilled = len(self.slots)
 
-    def filled(self) -> None:
+    def filled(self, _: Slot) -> None:
         """Counts one slot that wants no more, and stops the forward at the last.
 
         Raises:
@@ -76,8 +76,11 @@ class Run:
         Raises:
             LayerNotRunError, CallNotMadeError, GradientError: What they say.
         """
-        missing = [slot.request for slot in self.slots if not slot.calls]
+        missing = [slot for slot in self.slots if not slot.calls]
+        for slot in missing:
+            slot.check_operation()
         if missing:
             ran = [slot.request.name for slot in self.slots if slot.calls]
-            raise LayerNotRunError([request.name for request in missing], ran, why_not_run(model, missing))
+            hint = why_not_run(model, [slot.request for slot in missing])
+            raise LayerNotRunError([slot.request.name for slot in missing], ran, hint)
         return [slot.result() for slot in self.slots]

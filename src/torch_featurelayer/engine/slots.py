@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from .._errors import AmbiguousCallError, CallNotMadeError, GradientError, StructureError
+from .._errors import (
+    AmbiguousCallError,
+    AmbiguousOperationError,
+    CallNotMadeError,
+    GradientError,
+    OperationNotFoundError,
+    StructureError,
+)
 from .._pytree import select, snapshot
 from ..address import Request
 from .copying import Copy
@@ -48,6 +56,9 @@ class Slot:
         copy: How tensors are copied in this run.
         calls: How often the module runs, where that was learnt: the run may
             then stop once the request is filled.
+
+    Attributes:
+        operations: What ran directly inside the module, for a request of an operation; None where it did not run.
     """
 
     def __init__(self, request: Request, options: Options, copy: Copy, calls: int | None) -> None:
@@ -57,6 +68,7 @@ class Slot:
         self.every, self.call = call == "*", call if isinstance(call, int) else None
         self.kept: deque[Any] = deque(maxlen=None if self.every else self._from_end)
         self.due = self._due(calls)
+        self.operations: Mapping[str, int] | None = None
 
     @property
     def _from_end(self) -> int:
@@ -68,6 +80,11 @@ class Slot:
         if self.call is not None and self.call >= 0:
             return self.call
         return None if calls is None else max(calls - self._from_end, 0) if self.call is not None else calls - 1
+
+    def restart(self) -> None:
+        """Forgets what was kept: the next call is the first again."""
+        self.calls = 0
+        self.kept.clear()
 
     @property
     def is_just_filled(self) -> bool:
@@ -125,7 +142,9 @@ class Slot:
         Raises:
             CallNotMadeError: The module ran less often than the address says.
             GradientError: Nothing in the value carries gradient.
+            OperationNotFoundError, AmbiguousOperationError: What they say.
         """
+        self.check_operation()
         if self.every:
             return [self._finished(value) for value in self.kept]
         is_filled = self.due is not None and self.calls > self.due
@@ -143,6 +162,21 @@ class Slot:
                 "and inference_mode, with parameters, or an input (image.requires_grad_()), that require grad.",
             )
         return Gradient(self.request.name, value)
+
+    def check_operation(self) -> None:
+        """Refuses an operation that did not run in the module, or whose number is not said though several ran.
+
+        Raises:
+            OperationNotFoundError, AmbiguousOperationError: What they say.
+        """
+        operation, number = self.request.address.operation, self.request.address.number
+        if operation is None or self.operations is None:
+            return
+        if not self.calls:
+            raise OperationNotFoundError(self.request.name, operation, self.operations)
+        count = self.operations.get(operation, 0)
+        if number is None and count > 1:
+            raise AmbiguousOperationError(self.request.name, operation, count)
 
     def check_unambiguous(self) -> None:
         """Refuses an early stop where the address does not say which call to stop after.

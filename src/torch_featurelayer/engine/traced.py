@@ -16,11 +16,10 @@ import torch
 from torch import nn
 
 from .._errors import CompileError
-from ..address import Request, located
+from ..address import Request
 from .options import Options
+from .places import Places
 from .run import Run
-from .session import sites
-from .slots import Slot
 
 Outcome: TypeAlias = tuple[list[tuple[int, list[Any]]], Any, bool]
 
@@ -35,7 +34,7 @@ class Traced:
         compile_options: Passed to `torch.compile`.
 
     Raises:
-        CompileError: A gradient is asked for.
+        CompileError: A gradient or an operation is asked for.
     """
 
     def __init__(
@@ -44,18 +43,17 @@ class Traced:
         for request in requests:
             if request.address.is_gradient:
                 raise CompileError(f"{request.name!r}: gradients are captured in eager runs: do not compile this one.")
+            if request.address.operation is not None:
+                raise CompileError(f"{request.name!r}: operations are captured in eager runs: do not compile this one.")
         self.model, self.requests = model, requests
         self.options = replace(options, clone=options.clone is not False)
-        self.sites = sites(self._run(False, None), located(model, requests))
+        self._places = Places(model, requests)
         self._forward: Callable[..., Outcome] = torch.compile(
             MethodType(_own_code(Traced._trace), self), **compile_options
         )
         with ExitStack() as stack:
-            for site in self.sites:
-                site.install(stack)
+            self._places.install(stack)
             self._hooks = stack.pop_all()
-        self._layout = [(_names(site.before_slots), _names(site.after_slots)) for site in self.sites]
-        self._disconnect()
 
     def remove(self) -> None:
         """Takes the hooks out of the model."""
@@ -80,27 +78,12 @@ class Traced:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], stop: bool, calls: Sequence[int | None] | None
     ) -> Outcome:
         run = self._run(stop, calls)
-        self._connect(run)
+        self._places.connect(run)
         try:
             output = run.forward(self.model, args, kwargs)
         finally:
-            self._disconnect()
+            self._places.disconnect()
         return [(slot.calls, list(slot.kept)) for slot in run.slots], output, run.stopped
-
-    def _connect(self, run: Run) -> None:
-        slots = {slot.request.name: slot for slot in run.slots}
-        for site, (before, after) in zip(self.sites, self._layout, strict=True):
-            site.before_slots = [slots[name] for name in before]
-            site.after_slots = [slots[name] for name in after]
-            site.run = run
-
-    def _disconnect(self) -> None:
-        for site in self.sites:
-            site.before_slots, site.after_slots, site.run = [], [], None
-
-
-def _names(slots: list[Slot]) -> list[str]:
-    return [slot.request.name for slot in slots]
 
 
 def _own_code(function: Callable[..., Outcome]) -> Callable[..., Outcome]:

@@ -1,0 +1,238 @@
+"""Operations between modules: right values, the right owner, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torchvision import models
+
+import torch_featurelayer as tl
+from tests.reference import holds_hooks
+from torch_featurelayer.engine.operations import operation_name
+
+
+class Adds(nn.Module):
+    """Two additions, one of them in place, around a layer that adds too, and a relu that overwrites both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+        self.after = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + 1
+        y = self.inner(y)
+        y += 10
+        return self.after(functional.relu(y, inplace=True))
+
+
+class Inner(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, 100)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["no grad", "grad"])
+def test_the_owner_is_the_innermost_module(grad: bool) -> None:
+    """An operation of a layer inside is not the outer one's; in-place ones keep the value before the next."""
+    model, x = Adds(), torch.randn(3, 4) - 115
+    with torch.set_grad_enabled(grad):
+        bare = model(x)
+        feats, output = tl.FeatureLayers(
+            model, [":add.0", ":add.1", "inner:add", ":add.1:input[0]", ":relu", "after:linear", "inner:add:input"]
+        )(x)
+    assert torch.equal(output, bare)
+    right = [x + 1, x + 111, x + 101, x + 101, (x + 111).relu(), bare]
+    for name, feat, value in zip(feats.names, feats, right, strict=False):
+        assert torch.allclose(feat, value), name
+    assert torch.allclose(feats["inner:add:input"][0], x + 1)
+    assert holds_hooks(model) == 0
+    assert torch._C._len_torch_function_stack() == 0
+
+
+def test_names() -> None:
+    """One name for what one thing is written as."""
+    seen = [torch.add, Tensor.add_, Tensor.__iadd__, Tensor.__radd__, Tensor.__truediv__, functional.relu, torch.relu_]
+    assert [operation_name(function) for function in seen] == ["add"] * 4 + ["div", "relu", "relu"]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "googlenet"])
+def test_equals_a_reference_mode(name: str) -> None:
+    """Every addition, concatenation and flattening equals one cloned in a mode over the whole model, in order."""
+    options: dict[str, Any] = {"init_weights": False} if name == "googlenet" else {}
+    model, image = models.get_model(name, weights=None, **options).eval(), torch.randn(1, 3, 64, 64)
+
+    class Reference(TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: list[tuple[str, Tensor]] = []
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = func(*args, **(kwargs or {}))
+            if operation_name(func) in ("add", "cat", "flatten"):
+                self.kept.append((operation_name(func), output.clone()))
+            return output
+
+    with torch.no_grad(), Reference() as reference:
+        bare = model(image)
+    owners = []
+    for path, _ in model.named_modules():
+        for operation in ("add", "cat", "flatten"):
+            with contextlib.suppress(tl.OperationNotFoundError, tl.AmbiguousOperationError, tl.LayerNotRunError):
+                owners.append((f"{path}:{operation}", tl.FeatureLayer(model, f"{path}:{operation}")(image)[0]))
+        if path.count(".") > 1 and name != "resnet18":
+            break
+    with torch.no_grad():
+        feats, output = tl.FeatureLayers(model, [owner for owner, _ in owners])(image)
+    assert torch.equal(output, bare)
+    assert owners
+    for (owner, alone), feat in zip(owners, feats, strict=True):
+        operation = owner.rpartition(":")[2]
+        assert any(kind == operation and value.equal(feat) for kind, value in reference.kept), owner
+        assert torch.equal(alone, feat)
+    if name == "resnet18":
+        assert len(owners) == len(reference.kept) == 9
+
+
+def test_gradients_of_an_in_place_addition(resnet18: nn.Module, image: Tensor) -> None:
+    """`out += identity` of a residual block: its gradient is that of the relu after it, by hand."""
+    feats, output = tl.FeatureLayers(
+        resnet18, ["layer4.1:add", "layer4.1:add:grad_output", "layer4.1:grad_output", "layer4.1:add:grad_input"]
+    )(image)
+    (right,) = torch.autograd.grad(output[0, 3], feats["layer4.1:add"], retain_graph=True)
+    output[0, 3].backward()
+    assert torch.equal(feats["layer4.1:add:grad_output"], right)
+    assert torch.allclose(right, feats["layer4.1:grad_output"] * (feats["layer4.1:add"] > 0))
+    first, second = feats["layer4.1:add:grad_input"]
+    assert torch.equal(first, right)
+    assert torch.equal(second, right)
+
+
+def test_early_stop_and_calls(resnet18: nn.Module, image: Tensor) -> None:
+    """The model stops at the operation, and no mode is left active."""
+    reached = []
+    resnet18.layer2.register_forward_hook(lambda *_: reached.append(1))
+    layer = tl.FeatureLayer(resnet18, "layer1.1:add")
+    right, _ = layer(image)
+    layer.features(image)
+    reached.clear()
+    assert torch.equal(layer.features(image), right)
+    assert not reached
+    assert torch._C._len_torch_function_stack() == 0
+    assert holds_hooks(resnet18) == 1
+
+
+def test_what_did_not_run_is_an_error_with_what_did(resnet18: nn.Module, image: Tensor) -> None:
+    with pytest.raises(tl.OperationNotFoundError, match=r"'layer1.0:ad'.*Did you mean 'add'") as caught:
+        tl.FeatureLayer(resnet18, "layer1.0:ad")(image)
+    assert caught.value.operations == {"add": 1}
+    with pytest.raises(tl.OperationNotFoundError, match="It runs none itself"):
+        tl.FeatureLayer(resnet18, "layer1:add")(image)
+    with pytest.raises(tl.OperationNotFoundError, match="Directly inside it ran 'add'"):
+        tl.FeatureLayer(resnet18, "layer1.0:add.1")(image)
+    with pytest.raises(tl.AmbiguousOperationError, match=r"runs 2 times .*':add.0'.*':add.1'"):
+        tl.FeatureLayer(Adds(), ":add")(torch.randn(1, 4))
+    with pytest.raises(tl.CompileError, match="operations are captured in eager runs"):
+        tl.FeatureLayer(resnet18, "layer1.0:add").compile()
+
+
+def test_a_forward_that_raises_leaves_nothing(resnet18: nn.Module, image: Tensor) -> None:
+    for error in (RuntimeError("broken"), KeyboardInterrupt()):
+
+        def broken(*_: Any, error: BaseException = error) -> None:
+            raise error
+
+        handle = resnet18.layer3[0].conv2.register_forward_pre_hook(broken)
+        with pytest.raises(type(error)):
+            tl.FeatureLayers(resnet18, ["layer3.0:add", "layer1.0:add"])(image)
+        handle.remove()
+        assert torch._C._len_torch_function_stack() == 0
+        assert holds_hooks(resnet18) == 0
+
+
+def test_hooks_of_others_are_not_the_modules_operations(resnet18: nn.Module, image: Tensor) -> None:
+    """What a user's hook computes is not counted, and a user's own function mode works on."""
+    resnet18.layer1[0].register_forward_hook(lambda _, __, output: output + 0)
+    resnet18.layer1[0].register_forward_pre_hook(lambda _, args: (args[0] + 0,))
+    with torch.device("meta"):
+        feat, _ = tl.FeatureLayer(resnet18, "layer1.0:add")(image)
+        assert torch.empty(1).device.type == "meta"
+    assert feat.device.type == "cpu"
+
+
+@pytest.mark.parametrize("masked", ["none", "bool", "float", "causal", "nothing allowed", "gqa"])
+def test_weights_times_values_are_the_fused_attention(masked: str) -> None:
+    """The weights of `scaled_dot_product_attention`, whatever its mask, give back its output."""
+    query, key, value = (torch.randn(2, 4, 5, 8) for _ in range(3))
+    options: dict[str, Any] = {"scale": 0.3}
+    if masked == "bool":
+        options["attn_mask"] = torch.rand(5, 5) > 0.3
+        options["attn_mask"][:, 0] = True
+    elif masked == "float":
+        options["attn_mask"] = torch.randn(2, 1, 5, 5)
+    elif masked == "causal":
+        options["is_causal"] = True
+    elif masked == "nothing allowed":
+        options["attn_mask"] = torch.zeros(5, 5, dtype=torch.bool)
+    elif masked == "gqa":
+        key, value, options["enable_gqa"] = key[:, :2], value[:, :2], True
+
+    class Attends(nn.Module):
+        def forward(self, query: Tensor) -> Tensor:
+            return functional.scaled_dot_product_attention(query, key, value, **options)
+
+    weights, output = tl.FeatureLayer(Attends(), ":attention_weights")(query)
+    values = value.repeat_interleave(2, 1) if masked == "gqa" else value
+    torch.testing.assert_close(weights @ values, output)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["no grad (the fast path)", "grad"])
+def test_weights_of_multi_head_attention(grad: bool) -> None:
+    """Equal to what the module itself returns on request, in a ViT that does not ask for them."""
+    model = vit()
+    image = torch.randn(2, 3, 32, 32)
+    path = "encoder.layers.encoder_layer_1.self_attention"
+    with torch.set_grad_enabled(grad):
+        bare = model(image)
+        feats, output = tl.FeatureLayers(model, [f"{path}:attention_weights", f"{path}:input"])(image)
+        given = {name: value for name, value in feats[1].items() if name in ("query", "key", "value")}
+        right = model.get_submodule(path)(**given, need_weights=True, average_attn_weights=False)[1]
+    torch.testing.assert_close(feats[0], right)
+    torch.testing.assert_close(output, bare)
+
+
+def vit() -> nn.Module:
+    return models.VisionTransformer(32, 8, 2, 4, 16, 32).eval()
+
+
+def test_weights_equal_eager_attention_of_transformers() -> None:
+    """BERT and a grouped-query Llama with fused attention: the weights that their eager twins return."""
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "vocab_size": 50,
+    }
+    tokens = torch.randint(1, 50, (2, 7))
+    mask = torch.ones(2, 7, dtype=torch.long)
+    mask[1, 5:] = 0
+    cases = [
+        (BertModel, BertConfig(**sizes, attn_implementation="sdpa"), "encoder.layer.1.attention.self"),
+        (LlamaModel, LlamaConfig(**sizes, num_key_value_heads=2, attn_implementation="sdpa"), "layers.1.self_attn"),
+    ]
+    for kind, config, path in cases:
+        model = kind(config).eval()
+        with torch.no_grad():
+            weights, _ = tl.FeatureLayer(model, f"{path}:attention_weights")(tokens, attention_mask=mask)
+            model.set_attn_implementation("eager")
+            right = model(tokens, attention_mask=mask, output_attentions=True).attentions[1]
+        rows = mask.bool()[:, None, :, None].expand_as(right)  # what a padded query attends to means nothing
+        torch.testing.assert_close(weights[rows], right[rows], rtol=1e-4, atol=1e-5)
