@@ -24,8 +24,8 @@ def by_hand(model: nn.Sequential, x: Tensor, edit: Any) -> Tensor:
     [
         (0, torch.zeros_like),
         (2.5, lambda old: torch.full_like(old, 2.5)),
-        (torch.arange(3.0), lambda old: torch.arange(3.0).repeat(3, 1)),
-        (torch.arange(3), lambda old: torch.arange(3.0).repeat(3, 1)),
+        (torch.arange(3.0), lambda _: torch.arange(3.0).repeat(3, 1)),
+        (torch.arange(3), lambda _: torch.arange(3.0).repeat(3, 1)),
         (lambda old: old * 2, lambda old: old * 2),
         (lambda old: old.detach().zero_(), torch.zeros_like),
         (torch.neg, torch.neg),
