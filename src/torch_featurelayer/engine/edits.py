@@ -164,7 +164,7 @@ class Edits:
             for edit in self.edits:
                 self._install(edit, stack)
             for watcher in self._watchers.values():
-                watcher.install(stack, first=True)
+                watcher.install(stack, self._watchers, first=True)
             stack.callback(self.model.register_forward_pre_hook(self._begin, prepend=True).remove)
             stack.callback(self.model.register_forward_hook(self._end, always_call=True).remove)
             yield

@@ -1,4 +1,4 @@
-"""Function modes that are entered and left by hooks, and so may be left behind by an exception."""
+"""Function modes that hooks begin and end, and that an exception may leave behind."""
 
 from __future__ import annotations
 
@@ -6,33 +6,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn, overrides
 from torch.overrides import TorchFunctionMode
 
 
 class ListeningMode(TorchFunctionMode):
-    """A function mode that counts how often it was entered."""
+    """A function mode that listens while some modules run, and pauses while others run inside them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._depth = 0
+        self._inside: list[tuple[int, bool]] = []
 
-    def enter(self) -> None:
-        """Begins to listen, if it does not yet."""
-        if self._depth == 0:
-            self.__enter__()  # type: ignore[no-untyped-call]
-        self._depth += 1
+    def begin(self, module: nn.Module, listening: bool) -> None:
+        """Says that a module began to run."""
+        self._inside.append((id(module), listening))
+        self._follow()
 
-    def leave(self) -> None:
-        """Ends what one `enter` began."""
-        self._depth -= 1
-        if self._depth == 0:
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+    def end(self, module: nn.Module) -> None:
+        """Says that a module ended; nothing happens where its beginning was not said."""
+        if self._inside and self._inside[-1][0] == id(module):
+            self._inside.pop()
+            self._follow()
 
     def close(self) -> None:
-        """Ends listening, however often it was begun: after an exception that skipped hooks."""
-        if self._depth:
-            self._depth = 1
-            self.leave()
+        """Ends listening, whatever is said to run: after an exception that skipped hooks."""
+        self._inside.clear()
+        self._follow()
+
+    def _follow(self) -> None:
+        wanted = bool(self._inside) and self._inside[-1][1]
+        active = self in _stack()
+        if wanted and not active:
+            overrides._push_mode(self)  # type: ignore[no-untyped-call]
+        elif active and not wanted:
+            self._remove()
+
+    def _remove(self) -> None:
+        """Takes this mode from the stack, wherever it stands."""
+        above = []
+        while (mode := overrides._pop_mode()) is not self:  # type: ignore[no-untyped-call]
+            above.append(mode)
+        for mode in reversed(above):
+            overrides._push_mode(mode)  # type: ignore[no-untyped-call]
+
+
+def _stack() -> list[TorchFunctionMode]:
+    return overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call, no-any-return]
 
 
 @contextmanager
@@ -42,7 +61,6 @@ def unwound() -> Iterator[None]:
     try:
         yield
     finally:
-        stack = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-        for mode in reversed(stack[depth:]):
+        for mode in _stack()[depth:]:
             if isinstance(mode, ListeningMode):
                 mode.close()

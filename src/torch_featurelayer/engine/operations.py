@@ -1,20 +1,22 @@
 """Functional operations: what a module's forward runs itself, between the modules it calls.
 
-A `TorchFunctionMode` sees each operation of its thread. It is entered while a
-watched module runs, and left with it, so nothing else pays. Whose operation it
-is, the call stack says: the innermost `nn.Module` whose forward is running.
+A `TorchFunctionMode` sees each operation of its thread. It listens while a
+watched module runs, and pauses while the layers inside that one run, so nothing
+else pays. Whose operation it is, the call stack says: the innermost `nn.Module`
+whose forward is running.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
+from functools import cached_property
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from .._pytree import tensors
 from ..address import ATTENTION_WEIGHTS
@@ -22,10 +24,13 @@ from .attention import FUSED, attention_weights
 from .modes import ListeningMode
 from .sites import Site
 
+Hook: TypeAlias = Callable[..., None]
+
 _CALL: Final = nn.Module._call_impl.__code__
 _CALLING: Final = {_CALL, *(part for part in _CALL.co_consts if isinstance(part, CodeType))}
 _OURS: Final = {function.__code__ for function in (Site.before, Site.take_back, Site.after, attention_weights)}
 
+_ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
 _SPELLINGS: Final = {"truediv": "div", "floordiv": "floor_divide", "pos": "positive", "invert": "bitwise_not"}
 _REVERSIBLE: Final = {"add", "sub", "mul", "div", "truediv", "floordiv", "pow", "matmul", "mod", "and", "or", "xor"}
 
@@ -43,23 +48,20 @@ def operation_name(function: Callable[..., Any]) -> str:
     return _SPELLINGS.get(name, name)
 
 
-def running_module() -> nn.Module | None:
-    """Returns the module whose forward runs the operation that is being handled.
+def runs_in(module: nn.Module) -> bool:
+    """Tells whether the operation that is being handled is run by the forward of this very module.
 
-    None outside any forward, and for what hooks run, ours included.
+    What a module inside it runs is not, nor what hooks do, ours included.
     """
     below = frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code is not _CALL:
-        if frame.f_code in _OURS:
-            return None
+    while frame.f_code is not _CALL:
+        if frame.f_code in _OURS or frame.f_back is None:
+            return False
         if frame.f_code not in _CALLING:
             below = frame
         frame = frame.f_back
-    if frame.f_code is not _CALL:
-        return None
-    module: nn.Module = frame.f_locals["self"]
     forward = getattr(module.forward, "__code__", below.f_code)  # a callable object has no code to compare
-    return module if below.f_code is forward else None
+    return below.f_code is forward and frame.f_locals["self"] is module
 
 
 class Operations(ListeningMode):
@@ -67,15 +69,19 @@ class Operations(ListeningMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.watchers: dict[int, Watcher] = {}
+        self.running: list[Watcher] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        watcher = self.watchers.get(id(running_module()))
-        if watcher is None or func.__name__ in ("__get__", "__set__", "__delete__"):
-            return func(*args, **(kwargs or {}))
-        return watcher.run(func, args, kwargs or {})
+        if func.__name__ not in _ATTRIBUTES and self.running and runs_in(self.running[-1].module):
+            return self.running[-1].run(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def close(self) -> None:
+        """Ends listening, as after an exception that skipped hooks."""
+        self.running.clear()
+        super().close()
 
 
 class Watcher:
@@ -94,34 +100,51 @@ class Watcher:
         self.calls = 0
         self._seen: list[Counter[str]] = []
 
-    def install(self, stack: ExitStack, first: bool = False) -> None:
-        """Registers the hooks that begin and end listening; the stack removes them.
+    def install(self, stack: ExitStack, others: Container[int], first: bool = False) -> None:
+        """Registers the hooks that begin, pause and end listening; the stack removes them.
 
         Args:
             stack: What removes them.
-            first: Listen before captures of this module begin to, and after they end: for edits.
+            others: The modules, by id, that have a watcher of their own.
+            first: Listen before captures of this module do: for edits.
         """
-        self.mode.watchers[id(self.module)] = self
-        begin = self.module.register_forward_pre_hook(self._begin, prepend=first)
-        stack.callback(begin.remove)
-        end = self.module.register_forward_hook(self._end, prepend=not first, always_call=True)
-        stack.callback(end.remove)
+        self._hook(stack, self.module, self._begin, self._end, inner=not first)
+        for child in self.module.children():
+            if child._modules and id(child) not in others:  # a leaf runs so few operations that a pause costs more
+                self._hook(stack, child, self._pause, self._resume, inner=first)
         stack.callback(self.mode.close)
+
+    @staticmethod
+    def _hook(stack: ExitStack, module: nn.Module, before: Hook, after: Hook, inner: bool) -> None:
+        """Registers a hook before and one after; inner ones are the last before a forward, the first after it."""
+        stack.callback(module.register_forward_pre_hook(before, prepend=not inner).remove)
+        stack.callback(module.register_forward_hook(after, prepend=inner, always_call=True).remove)
 
     def _begin(self, *_: Any) -> None:
         if self._is_ours():
             self.calls += 1
             self._seen.append(Counter())
-            self.mode.enter()
+            self.mode.running.append(self)
+            self.mode.begin(self.module, listening=True)
 
     def _end(self, *_: Any) -> None:
         if self._seen and self._is_ours():
             for name, count in self._seen.pop().items():
                 self.counts[name] = max(count, self.counts.get(name, 0))
-            self.mode.leave()
+            self.mode.running.pop()
+            self.mode.end(self.module)
 
-    def _is_ours(self) -> bool:
-        return any(site.is_ours() for sites in self.sites.values() for _, site in sites)
+    def _pause(self, child: nn.Module, *_: Any) -> None:
+        if self._seen and self._is_ours():
+            self.mode.begin(child, listening=False)
+
+    def _resume(self, child: nn.Module, *_: Any) -> None:
+        if self._seen and self._is_ours():
+            self.mode.end(child)
+
+    @cached_property
+    def _is_ours(self) -> Callable[[], bool]:
+        return next(iter(self.sites.values()))[0][1].is_ours
 
     def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs an operation, and shows its arguments and its output where they are asked for."""
@@ -130,7 +153,7 @@ class Watcher:
         for site in wanted:
             args, kwargs = site.before(func, args, kwargs) or (args, kwargs)
         output = func(*args, **kwargs)
-        if any(True for _ in tensors(output)):
+        if isinstance(output, Tensor) or any(True for _ in tensors(output)):
             seen[name] += 1
         for site in wanted:
             output = _or(site.take_back(func, args, kwargs, output), output)

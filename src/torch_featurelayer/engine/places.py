@@ -76,4 +76,4 @@ class Places:
             if operation is None:
                 site.install(module, stack)
         for watcher in self._watchers.values():
-            watcher.install(stack)
+            watcher.install(stack, self._watchers)
