@@ -23,10 +23,10 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	@$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.correctness
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.compiled
+	$(BIN)/python -m benchmarks.coverage
 
 $(READY): pyproject.toml
 	@echo "Making an environment in $(VENV) (PyTorch, the extras and the test tools: a few minutes the first time) ..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -86,3 +86,33 @@ def out_of_place(model: nn.Module) -> nn.Module:
 
 def holds_hooks(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def frozen(value: Any, seen: tuple[int, ...] = ()) -> Any:
+    """Copies everything a value holds into plain lists and dicts: what it is now, whatever happens to it later.
+
+    Objects become their type's name and their attributes, so that two of one content agree.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if id(value) in seen or len(seen) > 12:
+        return "..."
+    inner = (*seen, id(value))
+    if isinstance(value, (list, tuple)):
+        return [frozen(part, inner) for part in value]
+    if isinstance(value, Mapping):
+        return {str(key): frozen(part, inner) for key, part in value.items()}
+    if isinstance(value, nn.Module) or callable(value) or not hasattr(value, "__dict__"):
+        return value if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__
+    return {"": type(value).__name__, **{key: frozen(part, inner) for key, part in vars(value).items()}}
+
+
+def agree(left: Any, right: Any) -> bool:
+    """Whether two frozen values are the same, bit for bit (NaN equals NaN)."""
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(agree, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(agree(left[key], right[key]) for key in left)
+    if isinstance(left, Tensor) and left.is_sparse:
+        return agree(left.to_dense(), right.to_dense())
+    return _same_leaf(left, right)

@@ -13,8 +13,9 @@ PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DuplicateRequestError EditError
 EmptyRequestError FeatureLayer
 FeatureLayerError FeatureLayers FeatureNotFoundError Features GradientError ImageError LayerNotFoundError
-LayerNotRunError MissingExtraError NotAModuleError OperationNotFoundError Record ScriptedModuleError StructureError
-capture edit figures get_layer_candidates images
+LayerNotRunError LayerRow LayerTable MissingExtraError NotAModuleError OperationNotFoundError Record
+ScriptedModuleError StructureError
+capture edit figures get_layer_candidates images layers
 """.split()  # noqa: SIM905
 
 
@@ -29,6 +30,7 @@ def test_no_other_public_names() -> None:
         "address",
         "engine",
         "features",
+        "table",
         "reduce",
         "wrapper",
         "annotations",

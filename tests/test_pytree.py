@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,19 @@ STRUCTURES = {
     "none": lambda x: None,  # noqa: ARG005
     "text": lambda x: "text",  # noqa: ARG005
 }
+
+
+def test_an_object_that_is_filled_later() -> None:
+    """A cache without tensors yet, as transformers hands from layer to layer, stays as empty as it was."""
+    model = toys.Spoils(toys.Returns(lambda _: toys.Cache(None)), lambda cache: setattr(cache, "keys", torch.ones(1)))
+    feat, _ = tl.FeatureLayer(model, "layer")(torch.ones(1))
+    assert feat.keys is None
+
+
+def test_what_cannot_be_copied_is_kept(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        feat, _ = tl.FeatureLayer(toys.Returns(lambda x: (x, file)), "")(torch.ones(1))
+    assert feat[1] is file
 
 
 def leaves(value: Any) -> list[Any]:

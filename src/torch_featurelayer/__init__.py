@@ -18,6 +18,7 @@ from .address import get_layer_candidates
 from .capture import Record, capture
 from .edit import edit
 from .features import FeatureLayer, FeatureLayers, Features
+from .table import LayerRow, LayerTable, layers
 
 if TYPE_CHECKING:
     from . import figures, images
@@ -31,12 +32,15 @@ __all__ = [
     "FeatureLayer",
     "FeatureLayers",
     "Features",
+    "LayerRow",
+    "LayerTable",
     "Record",
     "capture",
     "edit",
     "figures",
     "get_layer_candidates",
     "images",
+    "layers",
 ]
 
 

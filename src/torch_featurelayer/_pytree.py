@@ -114,6 +114,25 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def outline(value: Any) -> str:
+    """Writes the structure of a value, with the shapes of its tensors.
+
+    >>> outline((torch.ones(2, 3), {"mask": None}))
+    "([2, 3], {'mask': None})"
+    """
+    if isinstance(value, Tensor):
+        return str(list(value.shape))
+    if isinstance(value, (tuple, list)):
+        left, right = "()" if isinstance(value, tuple) else "[]"
+        return left + ", ".join(map(outline, value)) + right
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {outline(part)}" for key, part in value.items()) + "}"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = (f"{field.name}={outline(getattr(value, field.name))}" for field in dataclasses.fields(value))
+        return f"{type(value).__name__}({', '.join(parts)})"
+    return "None" if value is None else type(value).__name__
+
+
 def _rebuild(value: Any, visit: Map, objects: bool) -> Any:
     if isinstance(value, tuple):
         return _rebuild_tuple(value, visit)
@@ -125,7 +144,7 @@ def _rebuild(value: Any, visit: Map, objects: bool) -> Any:
         names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
         return _filled(value, {name: visit(getattr(value, name)) for name in names}, object.__setattr__, objects)
     if objects and hasattr(value, "__dict__"):
-        return _filled(value, {name: visit(part) for name, part in vars(value).items()}, object.__setattr__)
+        return _filled(value, {name: visit(part) for name, part in vars(value).items()}, object.__setattr__, True)
     return value
 
 
@@ -144,7 +163,10 @@ def _filled(value: Any, parts: dict[Any, Any], put: Callable[[Any, Any, Any], No
     changed = {key: part for key, part in parts.items() if part is not old[key]}
     if not changed and not fresh:
         return value
-    new = copy.copy(value)
+    try:
+        new = copy.copy(value)
+    except TypeError:  # what cannot be copied, such as an open file, holds no tensors that a model would change
+        return value
     for key, part in changed.items():
         put(new, key, part)
     return new

@@ -19,6 +19,7 @@ from .._errors import (
     nearest,
 )
 from .grammar import Address, parse
+from .prefixes import aliases, without_wrappers
 
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | re.Pattern[str]
 
@@ -98,23 +99,30 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
     address = parse(text)
     if address.path in modules:
         return [Request(text, address)], False
+    unwrapped = aliases(modules)
+    for path in (address.path, without_wrappers(address.path)):
+        real = unwrapped.get(path, path)
+        if real in modules and (real or not address.path):
+            return [Request(text, replace(address, path=real))], False
     if not address.is_glob:
         near = nearest(address.path, modules)
         raise LayerNotFoundError(address.path, type(model).__name__, near)
     glob = _glob(address.path)
     paths = [path for path in modules if path and glob.fullmatch(path)]
     hint = "'*' stays inside one name; '**' crosses dots."
-    found = _matches(model, modules, address.path, paths, hint)
-    return [_renamed(address, request.address.path) for request in found], True
+    plain = {} if paths else {path: real for path, real in unwrapped.items() if glob.fullmatch(path)}
+    found = _matches(model, modules, address.path, paths or [*plain.values()], hint)
+    names = {real: path for path, real in plain.items()}
+    return [_renamed(address, request.address.path, names) for request in found], True
 
 
 def _named(path: str) -> Request:
     return Request(path, Address(path))
 
 
-def _renamed(address: Address, path: str) -> Request:
-    exact = replace(address, path=path)
-    return Request(str(exact), exact)
+def _renamed(address: Address, path: str, names: dict[str, str]) -> Request:
+    shown = replace(address, path=names.get(path, path))
+    return Request(str(shown), replace(address, path=path))
 
 
 def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module) -> str:

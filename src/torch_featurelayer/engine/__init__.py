@@ -9,6 +9,7 @@ from .recording import Recording
 from .run import Run, Stop
 from .session import run_once
 from .slots import Gradient, Slot
+from .survey import survey
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
@@ -23,4 +24,5 @@ __all__ = [
     "Slot",
     "Stop",
     "run_once",
+    "survey",
 ]

@@ -30,7 +30,7 @@ _CALL: Final = nn.Module._call_impl.__code__
 _CALLING: Final = {_CALL, *(part for part in _CALL.co_consts if isinstance(part, CodeType))}
 _OURS: Final = {function.__code__ for function in (Site.before, Site.take_back, Site.after, attention_weights)}
 
-_ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
+ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
 _SPELLINGS: Final = {"truediv": "div", "floordiv": "floor_divide", "pos": "positive", "invert": "bitwise_not"}
 _REVERSIBLE: Final = {"add", "sub", "mul", "div", "truediv", "floordiv", "pow", "matmul", "mod", "and", "or", "xor"}
 
@@ -41,27 +41,38 @@ def operation_name(function: Callable[..., Any]) -> str:
     >>> operation_name(torch.Tensor.__iadd__), operation_name(torch.nn.functional.relu)
     ('add', 'relu')
     """
-    written = getattr(function, "__name__", "")
+    written = getattr(function, "__name__", "").partition(".")[0]  # an exported graph runs `add.Tensor`
     name = written.strip("_")
     if written.startswith("__") and name[:1] in ("i", "r") and name[1:] in _REVERSIBLE:
         name = name[1:]
     return _SPELLINGS.get(name, name)
 
 
-def runs_in(module: nn.Module) -> bool:
-    """Tells whether the operation that is being handled is run by the forward of this very module.
+def running_module(expected: CodeType | None = None) -> nn.Module | None:
+    """Returns the module whose own forward runs the operation that is being handled.
 
-    What a module inside it runs is not, nor what hooks do, ours included.
+    Args:
+        expected: Answer only where the forward has this code: others are then told apart more cheaply.
+
+    Returns:
+        The innermost module; None outside any forward, and for what hooks run, ours included.
     """
     below = frame = sys._getframe(1)
     while frame.f_code is not _CALL:
         if frame.f_code in _OURS or frame.f_back is None:
-            return False
+            return None
         if frame.f_code not in _CALLING:
             below = frame
         frame = frame.f_back
-    forward = getattr(module.forward, "__code__", below.f_code)  # a callable object has no code to compare
-    return below.f_code is forward and frame.f_locals["self"] is module
+    if expected is not None and below.f_code is not expected:
+        return None
+    module: nn.Module = frame.f_locals["self"]
+    return module if below.f_code is forward_code(module, below.f_code) else None
+
+
+def forward_code(module: nn.Module, default: CodeType | None = None) -> CodeType | None:
+    """Returns the code of a module's forward; a callable object in its place has none."""
+    return getattr(module.forward, "__code__", default)
 
 
 class Operations(ListeningMode):
@@ -74,8 +85,10 @@ class Operations(ListeningMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func.__name__ not in _ATTRIBUTES and self.running and runs_in(self.running[-1].module):
-            return self.running[-1].run(func, args, kwargs or {})
+        if func.__name__ not in ATTRIBUTES and self.running:
+            watcher = self.running[-1]
+            if running_module(watcher.code) is watcher.module:
+                return watcher.run(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
     def close(self) -> None:
@@ -94,7 +107,7 @@ class Watcher:
     """
 
     def __init__(self, module: nn.Module, mode: Operations) -> None:
-        self.module, self.mode = module, mode
+        self.module, self.mode, self.code = module, mode, forward_code(module)
         self.sites: dict[str, list[tuple[int, Site]]] = {}
         self.counts: dict[str, int] = {}
         self.calls = 0

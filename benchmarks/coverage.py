@@ -1,0 +1,170 @@
+"""Every module of many architectures: is each output and input captured, and right?
+
+Each module's output and input, captured in one run, against a deep copy made at hook time in another run, in eval
+mode (without gradients) and in train mode (with). Random weights, the smallest variants, small inputs.
+
+    python -m benchmarks.coverage [torchvision] [timm] [transformers] [--limit N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import torch_featurelayer as tl
+from benchmarks import _architectures
+from tests.reference import agree, frozen
+
+RESULTS = Path(__file__).parent / "results"
+Case = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass
+class Outcome:
+    """What became of one model, over both modes.
+
+    `crash` is ours; `unable` says why the bare model could not be built or run here, which is not.
+    """
+
+    compared: int = 0
+    wrong: int = 0
+    missing: int = 0
+    equal: bool = True
+    crash: str = ""
+    unable: str = ""
+
+
+def recorded(model: nn.Module, call: Callable[[], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last output and input of each module that ran, frozen at hook time."""
+    outputs: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
+    handles = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        handles += [
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs, name=name: inputs.update({name: frozen(_as_input(args, kwargs))}),
+                with_kwargs=True,
+            ),
+            module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: frozen(output)})),
+        ]
+    try:
+        call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs, inputs
+
+
+def _as_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What `:input` promises: the one argument itself, or the values in order (names are another test's)."""
+    values = (*args, *kwargs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def compare(case: Case, outcome: Outcome) -> None:
+    model, args, kwargs = case
+    for training in (False, True):
+        model.train(training)
+
+        def call() -> Any:
+            torch.manual_seed(1)
+            return model(*args, **kwargs)
+
+        with torch.set_grad_enabled(training):
+            bare = frozen(call())
+            outputs, inputs = recorded(model, call)
+            names = [*outputs, *(f"{name}:input" for name in inputs)]
+            torch.manual_seed(1)
+            feats, output = tl.FeatureLayers(model, names)(*args, **kwargs)
+        outcome.compared += len(names)
+        outcome.missing += len(names) - len(feats)
+        outcome.equal &= agree(frozen(output), bare)
+        for name, right in outputs.items():
+            outcome.wrong += not agree(frozen(feats[name]), right)
+        for name, right in inputs.items():
+            given = feats[f"{name}:input"]
+            single = isinstance(given, dict) and isinstance(right, list)
+            outcome.wrong += not agree(frozen(tuple(given.values()) if single else given), right)
+
+
+def measure(name: str, build: Callable[[], Case]) -> Outcome:
+    outcome = Outcome()
+    try:
+        torch.manual_seed(0)
+        case = model, args, kwargs = build()
+        for training in (False, True):
+            with torch.set_grad_enabled(training):
+                model.train(training)(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 (whatever it is)
+        outcome.unable = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        print(f"{name}: not run: {outcome.unable}", flush=True)
+        return outcome
+    try:
+        compare(case, outcome)
+    except Exception as error:  # noqa: BLE001 (a crash of any kind is a result)
+        outcome.crash = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        traceback.print_exc(limit=-4)
+        print(f"{name}: {outcome.crash}", flush=True)
+    gc.collect()
+    return outcome
+
+
+def survey(library: str, cases: Iterator[tuple[str, Callable[[], Case]]], limit: int | None) -> None:
+    lines = [
+        "| model | features compared | wrong | missing | output bit-equal | crash | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    outcomes: list[Outcome] = []
+    unable: list[str] = []
+    for name, build in cases:
+        if limit is not None and len(outcomes) == limit:
+            break
+        start = time.perf_counter()
+        one = measure(name, build)
+        seconds = time.perf_counter() - start
+        if one.unable:
+            unable.append(f"- {name}: {one.unable}")
+            continue
+        outcomes.append(one)
+        lines.append(
+            f"| {name} | {one.compared} | {one.wrong} | {one.missing} | {one.equal} | {one.crash} | {seconds:.1f} |"
+        )
+        print(lines[-1], flush=True)
+    crashed = sum(bool(one.crash) for one in outcomes)
+    whole = [sum(getattr(one, part) for one in outcomes) for part in ("compared", "wrong", "missing", "equal")]
+    total = f"| **{len(outcomes)} models** | {whole[0]} | {whole[1]} | {whole[2]} | {whole[3]} | {crashed} | |"
+    print(total)
+    if limit is None:
+        command = f"`python -m benchmarks.coverage {library}`, torch {torch.__version__}, CPU."
+        header = [f"# Coverage: {library}", "", command, "", *(__doc__ or "").split("\n\n")[1].splitlines(), ""]
+        rest = [
+            "",
+            f"Not built or not run bare with the inputs of this script, so not measured: {len(unable)}.",
+            "",
+            *unable,
+        ]
+        (RESULTS / f"coverage_{library}.md").write_text("\n".join([*header, *lines, total, *rest]) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("libraries", nargs="*", default=[*_architectures.LIBRARIES])
+    parser.add_argument("--limit", type=int)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for library in given.libraries:
+        survey(library, _architectures.LIBRARIES[library](), given.limit)
+
+
+if __name__ == "__main__":
+    main()

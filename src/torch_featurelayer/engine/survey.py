@@ -1,0 +1,89 @@
+"""One run of a model, looked at as a whole: what ran, how often, how long, and which operations."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import get_ident
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .._pytree import outline, tensors
+from .compiled import force_eager, outside_compiler
+from .operations import ATTRIBUTES, operation_name, running_module
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one module did in a run.
+
+    Attributes:
+        calls: How often it was called.
+        seconds: How long these calls took, with the layers inside.
+        output: The structure of what the last call returned.
+        dtypes: Of the tensors in it.
+        operations: How often each operation ran directly inside, over all calls.
+    """
+
+    calls: int = 0
+    seconds: float = 0.0
+    output: str = ""
+    dtypes: tuple[str, ...] = ()
+    operations: Counter[str] = field(default_factory=Counter)
+
+
+def survey(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Seen]:
+    """Runs a model once, and returns what its modules did, by their `id`."""
+    seen = {id(module): Seen() for module in model.modules()}
+    modules = dict(model.named_modules())
+
+    def run() -> None:
+        with force_eager(modules.values()), ExitStack() as stack:
+            for module in model.modules():
+                _time(module, seen[id(module)], stack)
+            stack.enter_context(_Counting(seen))
+            model(*args, **kwargs)
+
+    outside_compiler(run)
+    return seen
+
+
+def _time(module: nn.Module, entry: Seen, stack: ExitStack) -> None:
+    starts: list[float] = []
+    thread = get_ident()
+
+    def before(*_: Any) -> None:
+        if get_ident() == thread:
+            starts.append(time.perf_counter())
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        if get_ident() == thread and starts:
+            entry.seconds += time.perf_counter() - starts.pop()
+            entry.calls += 1
+            entry.output = outline(output)
+            entry.dtypes = tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors(output)}))
+
+    stack.callback(module.register_forward_pre_hook(before).remove)
+    stack.callback(module.register_forward_hook(after).remove)
+
+
+class _Counting(TorchFunctionMode):
+    """Counts the operations of each module."""
+
+    def __init__(self, seen: dict[int, Seen]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        owner = None if func.__name__ in ATTRIBUTES else self._seen.get(id(running_module()))
+        output = func(*args, **(kwargs or {}))
+        if owner is not None and (isinstance(output, Tensor) or any(True for _ in tensors(output))):
+            owner.operations[operation_name(func)] += 1
+        return output
