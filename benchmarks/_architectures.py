@@ -30,6 +30,8 @@ def _torchvision(name: str) -> Case:
     options: dict[str, Any] = {"weights": None}
     if kind in ("detection", "segmentation"):
         options["weights_backbone"] = None
+    if name.startswith(("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet", "fcos")):
+        options.update(min_size=96, max_size=128)
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False
     size = _SIZES.get(name, 128 if name.startswith("vit_") else 64)

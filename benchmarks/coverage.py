@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import random
 import time
 import traceback
 import warnings
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import nn
 
@@ -42,6 +44,13 @@ class Outcome:
     equal: bool = True
     crash: str = ""
     unable: str = ""
+
+
+def seed(number: int) -> None:
+    """Some models draw from numpy's generator, or from Python's."""
+    torch.manual_seed(number)
+    numpy.random.seed(number)
+    random.seed(number)
 
 
 def recorded(model: nn.Module, call: Callable[[], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,14 +86,14 @@ def compare(case: Case, outcome: Outcome) -> None:
         model.train(training)
 
         def call() -> Any:
-            torch.manual_seed(1)
+            seed(1)
             return model(*args, **kwargs)
 
         with torch.set_grad_enabled(training):
             bare = frozen(call())
             outputs, inputs = recorded(model, call)
             names = [*outputs, *(f"{name}:input" for name in inputs)]
-            torch.manual_seed(1)
+            seed(1)
             feats, output = tl.FeatureLayers(model, names)(*args, **kwargs)
         outcome.compared += len(names)
         outcome.missing += len(names) - len(feats)
@@ -100,7 +109,7 @@ def compare(case: Case, outcome: Outcome) -> None:
 def measure(name: str, build: Callable[[], Case]) -> Outcome:
     outcome = Outcome()
     try:
-        torch.manual_seed(0)
+        seed(0)
         case = model, args, kwargs = build()
         for training in (False, True):
             with torch.set_grad_enabled(training):
@@ -120,10 +129,8 @@ def measure(name: str, build: Callable[[], Case]) -> Outcome:
 
 
 def survey(library: str, cases: Iterator[tuple[str, Callable[[], Case]]], limit: int | None) -> None:
-    lines = [
-        "| model | features compared | wrong | missing | output bit-equal | crash | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """Measures one model after the other; the table is written after each, so that a stop loses nothing."""
+    lines: list[str] = []
     outcomes: list[Outcome] = []
     unable: list[str] = []
     for name, build in cases:
@@ -136,24 +143,27 @@ def survey(library: str, cases: Iterator[tuple[str, Callable[[], Case]]], limit:
             unable.append(f"- {name}: {one.unable}")
             continue
         outcomes.append(one)
-        lines.append(
-            f"| {name} | {one.compared} | {one.wrong} | {one.missing} | {one.equal} | {one.crash} | {seconds:.1f} |"
-        )
+        counts = f"{one.compared} | {one.wrong} | {one.missing}"
+        lines.append(f"| {name} | {counts} | {one.equal} | {one.crash} | {seconds:.1f} |")
         print(lines[-1], flush=True)
+        if limit is None:
+            write(library, [*lines, total(outcomes)], unable)
+    print(total(outcomes))
+
+
+def total(outcomes: list[Outcome]) -> str:
     crashed = sum(bool(one.crash) for one in outcomes)
     whole = [sum(getattr(one, part) for one in outcomes) for part in ("compared", "wrong", "missing", "equal")]
-    total = f"| **{len(outcomes)} models** | {whole[0]} | {whole[1]} | {whole[2]} | {whole[3]} | {crashed} | |"
-    print(total)
-    if limit is None:
-        command = f"`python -m benchmarks.coverage {library}`, torch {torch.__version__}, CPU."
-        header = [f"# Coverage: {library}", "", command, "", *(__doc__ or "").split("\n\n")[1].splitlines(), ""]
-        rest = [
-            "",
-            f"Not built or not run bare with the inputs of this script, so not measured: {len(unable)}.",
-            "",
-            *unable,
-        ]
-        (RESULTS / f"coverage_{library}.md").write_text("\n".join([*header, *lines, total, *rest]) + "\n")
+    return f"| **{len(outcomes)} models** | {' | '.join(map(str, whole))} | {crashed} | |"
+
+
+def write(library: str, lines: list[str], unable: list[str]) -> None:
+    command = f"`python -m benchmarks.coverage {library}`, torch {torch.__version__}, CPU."
+    header = [f"# Coverage: {library}", "", command, "", *(__doc__ or "").split("\n\n")[1].splitlines(), ""]
+    columns = ["| model | features compared | wrong | missing | output bit-equal | crash | seconds |", "|" + "---|" * 7]
+    count = f"Not built or not run bare with the inputs of this script, so not measured: {len(unable)}."
+    text = "\n".join([*header, *columns, *lines, "", count, "", *unable]).rstrip() + "\n"
+    (RESULTS / f"coverage_{library}.md").write_text(text)
 
 
 def main() -> None:
