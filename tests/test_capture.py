@@ -181,3 +181,19 @@ def test_generate_of_transformers() -> None:
     assert len(feats["transformer.h.0"]) == 5
     for step, feat in enumerate(feats["transformer.h.0"]):
         assert torch.equal(feat, answer.hidden_states[step][1])
+
+
+def test_a_detector() -> None:
+    """It calls its parts with lists of images and dicts of maps: the features are those at hook time."""
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None).eval()
+    right: list[Tensor] = []
+    handle = model.head.register_forward_hook(lambda _, __, output: right.append(cloned(output["cls_logits"])))
+    images = [torch.rand(3, 100, 80), torch.rand(3, 60, 90)]
+    with torch.no_grad(), tl.capture(model, ["backbone", "head['cls_logits']", "transform[0][tensors]"]) as feats:
+        found = model(images)
+    handle.remove()
+    assert len(found) == 2
+    assert torch.equal(feats["head['cls_logits']"], right[0])
+    assert list(feats["backbone"]) == ["0", "1", "2", "3", "4", "5"]

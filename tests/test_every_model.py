@@ -228,6 +228,39 @@ def _one_of_two(rank: int, folder: str) -> None:
         distributed.destroy_process_group()
 
 
+def _sharded(rank: int, folder: str) -> None:
+    """One process of an FSDP2 pair."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 2))
+    x = torch.randn(6, 4)[rank::2]
+    whole = copy.deepcopy(model)
+    right, _ = tl.FeatureLayers(whole, ["0", "1"])(x)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    try:
+        mesh = init_device_mesh("cpu", (2,))
+        for layer in (model[0], model[2], model):
+            fully_shard(layer, mesh=mesh)
+        feats, output = tl.FeatureLayers(model, ["0", "1", "0:grad_output", "2:linear"])(x)
+        output.sum().backward()
+        torch.testing.assert_close(feats["0"], right["0"])
+        torch.testing.assert_close(feats["1"], right["1"])
+        torch.testing.assert_close(feats["2:linear"], output)
+        torch.testing.assert_close(feats["0:grad_output"], whole[2].weight.sum(0) * (right["0"] > 0))
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_fully_sharded_data_parallel(tmp_path: Path) -> None:
+    """FSDP2 on two gloo processes: the features of one process."""
+    torch.multiprocessing.spawn(_sharded, args=(str(tmp_path),), nprocs=2)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_distributed_data_parallel(tmp_path: Path) -> None:
     """Two gloo processes: right features, and gradients that are still averaged between them."""
