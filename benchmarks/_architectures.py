@@ -50,21 +50,24 @@ def _torchvision(name: str) -> Case:
     return model, (torch.randn(2, 3, size, size),), {}
 
 
-_SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "xxs", "xs", "small", "_s", "_t", "18", "050", "b0", "0")
+_SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "xxs", "xs", "small", "_s", "_t", "18", "050", "b0")
 
 
 def timm_models() -> Cases:
     import timm
 
     for module in timm.list_modules():
-        names = timm.list_models(module=module)
+        names = [name for name in timm.list_models(module=module) if _rank(name) < _LARGE]
         for name in sorted(names, key=lambda name: (_rank(name), len(name), name))[:3]:
             yield name, lambda name=name: _timm(name)
 
 
+_LARGE = 99
+
+
 def _rank(name: str) -> int:
-    large = re.search(r"huge|giant|gigant|xlarge|xxl|large|_h\d|_g\d|so400m|so150m|enormous|_7b", name)
-    return 99 if large else next((rank for rank, word in enumerate(_SMALL) if word in name), 50)
+    large = re.search(r"huge|giant|gigant|xlarge|xxl|large|_h\d|_g\d|so400m|so150m|enormous|_7b|\d{3}m", name)
+    return _LARGE if large else next((rank for rank, word in enumerate(_SMALL) if word in name), 50)
 
 
 def _timm(name: str) -> Case:

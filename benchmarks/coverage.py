@@ -133,7 +133,8 @@ def survey(library: str, cases: Iterator[tuple[str, Callable[[], Case]]], limit:
     lines: list[str] = []
     outcomes: list[Outcome] = []
     unable: list[str] = []
-    for name, build in cases:
+    planned = list(cases)
+    for name, build in planned:
         if limit is not None and len(outcomes) == limit:
             break
         start = time.perf_counter()
@@ -147,7 +148,7 @@ def survey(library: str, cases: Iterator[tuple[str, Callable[[], Case]]], limit:
         lines.append(f"| {name} | {counts} | {one.equal} | {one.crash} | {seconds:.1f} |")
         print(lines[-1], flush=True)
         if limit is None:
-            write(library, [*lines, total(outcomes)], unable)
+            write(library, [*lines, total(outcomes)], unable, len(planned))
     print(total(outcomes))
 
 
@@ -157,11 +158,14 @@ def total(outcomes: list[Outcome]) -> str:
     return f"| **{len(outcomes)} models** | {' | '.join(map(str, whole))} | {crashed} | |"
 
 
-def write(library: str, lines: list[str], unable: list[str]) -> None:
+def write(library: str, lines: list[str], unable: list[str], planned: int) -> None:
     command = f"`python -m benchmarks.coverage {library}`, torch {torch.__version__}, CPU."
     header = [f"# Coverage: {library}", "", command, "", *(__doc__ or "").split("\n\n")[1].splitlines(), ""]
     columns = ["| model | features compared | wrong | missing | output bit-equal | crash | seconds |", "|" + "---|" * 7]
     count = f"Not built or not run bare with the inputs of this script, so not measured: {len(unable)}."
+    done = len(lines) - 1 + len(unable)
+    if done < planned:
+        header += [f"Stopped after {done} of {planned} architectures.", ""]
     text = "\n".join([*header, *columns, *lines, "", count, "", *unable]).rstrip() + "\n"
     (RESULTS / f"coverage_{library}.md").write_text(text)
 
