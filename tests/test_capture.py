@@ -197,3 +197,41 @@ def test_a_detector() -> None:
     assert len(found) == 2
     assert torch.equal(feats["head['cls_logits']"], right[0])
     assert list(feats["backbone"]) == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_forwards_that_are_left_early_are_forwards(error: type[BaseException]) -> None:
+    """An early stop or an interrupt runs no hooks of PyTorch; the forwards after it are counted all the same."""
+    model, x = toys.Repeats(2), torch.randn(1, 4)
+    stopping = tl.FeatureLayer(model, "layer@0")
+    with tl.capture(model, "layer@*", keep="all") as feats, tl.edit(model, {"layer@1": 0}):
+        stopping.features(x)
+        model(x)
+        handle = model.after.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(error()))
+        with pytest.raises(error):
+            model(x)
+        handle.remove()
+        model(x)
+        stopping.features(x)
+    assert feats.forwards("layer@*") == [0, 1, 2, 3, 4]
+    assert [len(calls) for calls in feats["layer@*"]] == [1, 2, 2, 2, 1]
+    assert all(not calls[1].any() for calls in feats["layer@*"][1:4])
+    assert all(calls[0].any() for calls in feats["layer@*"])
+
+
+def test_a_model_that_calls_itself_is_one_forward() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor, again: bool = True) -> Tensor:
+            x = self.layer(x)
+            return self(x, again=False) if again else x
+
+    model, x = Twice(), torch.randn(1, 4)
+    with tl.capture(model, ["layer@*", "@*"], keep="all") as feats:
+        model(x)
+        model(x)
+    assert feats.forwards("layer@*") == [0, 1]
+    assert [len(calls) for calls in feats["layer@*"]] == [2, 2]

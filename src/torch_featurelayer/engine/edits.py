@@ -23,6 +23,7 @@ from ..address import Address, Request, located
 from .arguments import as_value
 from .compiled import force_eager
 from .copying import copier
+from .forwards import Forwards
 from .hints import why_not_run
 from .modes import unwound
 from .operations import Operations, Watcher
@@ -155,7 +156,6 @@ class Edits:
         self._modules = located(model, self._requests)
         self._watchers: dict[int, Watcher] = {}
         self._mode = Operations()
-        self._depth = 0
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -165,8 +165,9 @@ class Edits:
                 self._install(edit, stack)
             for watcher in self._watchers.values():
                 watcher.install(stack, self._watchers, first=True)
-            stack.callback(self.model.register_forward_pre_hook(self._begin, prepend=True).remove)
-            stack.callback(self.model.register_forward_hook(self._end, always_call=True).remove)
+            forwards = Forwards(self._begin, lambda: None)
+            forwards.install_begin(self.model, stack)
+            forwards.install_end(self.model, stack)
             yield
 
     def _install(self, edit: Edit, stack: ExitStack) -> None:
@@ -177,15 +178,10 @@ class Edits:
             watcher = self._watchers.setdefault(id(module), Watcher(module, self._mode))
             watcher.sites.setdefault(edit.address.operation, []).append((edit.address.number or 0, edit))
 
-    def _begin(self, *_: Any) -> None:
+    def _begin(self) -> None:
         """A forward of the model begins: calls are counted from 0 again."""
-        if self._depth == 0:
-            for edit in self.edits:
-                edit.calls = 0
-        self._depth += 1
-
-    def _end(self, *_: Any) -> None:
-        self._depth = max(self._depth - 1, 0)
+        for edit in self.edits:
+            edit.calls = 0
 
     def check_done(self) -> None:
         """Refuses an edit that changed nothing, or that does not say which operation it is of.

@@ -13,6 +13,7 @@ from torch import nn
 from .._errors import FeatureLayerError, LayerNotRunError
 from ..address import Request
 from .compiled import force_eager
+from .forwards import Forwards
 from .hints import why_not_run
 from .modes import unwound
 from .options import Options
@@ -43,7 +44,6 @@ class Recording:
         self.entries: list[deque[tuple[int | None, Any]]] = [deque(maxlen=keep) for _ in requests]
         self.forwards = 0
         self._places = Places(model, requests)
-        self._depth = 0
         self._thread = get_ident()
         self._run = Run(requests, options)
 
@@ -51,10 +51,11 @@ class Recording:
     def installed(self) -> Iterator[None]:
         """Records while inside: hooks go in all or none, and come off whatever is raised."""
         with force_eager(self._places.modules.values()), ExitStack() as stack, unwound():
-            stack.callback(self.model.register_forward_pre_hook(self._begin, prepend=True).remove)
+            forwards = Forwards(self._begin, self._end)
+            forwards.install_begin(self.model, stack)
             self._places.install(stack)
-            stack.callback(self.model.register_forward_hook(self._end, always_call=True).remove)
             stack.callback(self._places.disconnect)
+            forwards.install_end(self.model, stack)
             self._wait()
             yield
 
@@ -63,24 +64,16 @@ class Recording:
         self._run = _Waiting(self)
         self._places.connect(self._run)
 
-    def _begin(self, *_: Any) -> None:
-        if get_ident() != self._thread:
-            return
-        self._depth += 1
-        if self._depth == 1:
-            self.forwards += 1
-            self._run = Run(self.requests, self.options, thread=self._thread)
-            self._places.connect(self._run)
+    def _begin(self) -> None:
+        self.forwards += 1
+        self._run = Run(self.requests, self.options, thread=self._thread)
+        self._places.connect(self._run)
 
-    def _end(self, *_: Any) -> None:
-        if get_ident() != self._thread or not self._depth:
-            return
-        self._depth -= 1
-        if not self._depth:
-            for number, slot in enumerate(self._run.slots):
-                if slot.calls or slot.operations:
-                    self.entries[number].append((self.forwards - 1, _outcome(slot)))
-            self._wait()
+    def _end(self) -> None:
+        for number, slot in enumerate(self._run.slots):
+            if slot.calls or slot.operations:
+                self.entries[number].append((self.forwards - 1, _outcome(slot)))
+        self._wait()
 
     def check_ran(self, number: int) -> None:
         """Refuses to answer for a request that no call was recorded of.
