@@ -43,7 +43,7 @@ def _torchvision(name: str) -> Case:
         boxes["masks"], boxes["keypoints"] = torch.ones(1, 96, 96, dtype=torch.uint8), torch.ones(1, 17, 3) * 10
         return model, ([torch.rand(3, 96, 96) for _ in range(2)], [boxes, boxes]), {}
     if kind == "video":
-        side, frames = (224, 16) if name.startswith(("mvit", "swin3d")) else (112, 8)
+        side, frames = (224, 16) if name.startswith(("mvit", "swin3d", "s3d")) else (112, 8)
         return model, (torch.randn(2 if side == 112 else 1, 3, frames, side, side),), {}
     if kind == "optical_flow":
         return model, (torch.randn(1, 3, 128, 128), torch.randn(1, 3, 128, 128)), {"num_flow_updates": 3}
