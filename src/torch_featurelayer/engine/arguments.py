@@ -23,12 +23,17 @@ def as_parts(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict
     return parts
 
 
-def _named(called: Any, args: tuple[Any, ...]) -> dict[str, Any]:
+def positional_names(called: Any) -> list[str]:
+    """Returns the names of the parameters that take positional arguments; none for a function of C."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = list(inspect.signature(getattr(called, "forward", called)).parameters.values())
     except ValueError:  # a function of C has no signature
         parameters = []
-    names = [parameter.name for parameter in parameters if parameter.kind in positional]
+    return [parameter.name for parameter in parameters if parameter.kind in positional]
+
+
+def _named(called: Any, args: tuple[Any, ...]) -> dict[str, Any]:
+    names = positional_names(called)
     names += [f"arg{position}" for position in range(len(names), len(args))]
     return dict(zip(names, args, strict=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
@@ -19,14 +18,14 @@ from .._errors import (
     StructureError,
 )
 from .._pytree import describe, replace_part, snapshot
-from ..address import Address, Request, located
-from .arguments import as_value
+from ..address import ATTENTION_WEIGHTS, Address, Request, located
+from .arguments import as_value, positional_names
 from .compiled import force_eager
 from .copying import copier
 from .forwards import Forwards
 from .hints import why_not_run
 from .modes import unwound
-from .operations import Operations, Watcher
+from .operations import Operations
 from .sites import Arguments, Site
 
 Value: TypeAlias = Tensor | float | Callable[[Any], Any]
@@ -129,7 +128,7 @@ def _editable(request: Request) -> Address:
     address = request.address
     if address.is_gradient:
         raise EditError(request.name, "gradients are captured, not edited.")
-    if address.operation == "attention_weights":
+    if address.operation == ATTENTION_WEIGHTS:
         raise EditError(request.name, "these weights are computed beside the model; edit its fused operation.")
     if isinstance(address.call, int) and address.call < 0:
         raise EditError(request.name, "which call is the last is not known beforehand: count from the first, @0.")
@@ -137,7 +136,7 @@ def _editable(request: Request) -> Address:
 
 
 def _position(called: Any, name: str) -> int | None:
-    names = list(inspect.signature(getattr(called, "forward", called)).parameters)
+    names = positional_names(called)
     return names.index(name) if name in names else None
 
 
@@ -154,8 +153,7 @@ class Edits:
         self.edits = [Edit(request, value) for request, value in changes.items()]
         self._requests = list(changes)
         self._modules = located(model, self._requests)
-        self._watchers: dict[int, Watcher] = {}
-        self._mode = Operations()
+        self._operations = Operations()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -163,8 +161,7 @@ class Edits:
         with force_eager(self._modules.values()), ExitStack() as stack, unwound():
             for edit in self.edits:
                 self._install(edit, stack)
-            for watcher in self._watchers.values():
-                watcher.install(stack, self._watchers, first=True)
+            self._operations.install(stack, first=True)
             forwards = Forwards(self._begin, lambda: None)
             forwards.install_begin(self.model, stack)
             forwards.install_end(self.model, stack)
@@ -175,8 +172,7 @@ class Edits:
         if edit.address.operation is None:
             edit.install(module, stack)
         else:
-            watcher = self._watchers.setdefault(id(module), Watcher(module, self._mode))
-            watcher.sites.setdefault(edit.address.operation, []).append((edit.address.number or 0, edit))
+            self._operations.watch(module, edit.address.operation, edit.address.number, edit)
 
     def _begin(self) -> None:
         """A forward of the model begins: calls are counted from 0 again."""
@@ -197,7 +193,7 @@ class Edits:
             raise LayerNotRunError([request.name for request in missing], ran, why_not_run(self.model, missing))
 
     def _check_operation(self, edit: Edit) -> None:
-        watcher = self._watchers.get(id(self._modules[edit.address.path]))
+        watcher = self._operations.watchers.get(id(self._modules[edit.address.path]))
         operation = edit.address.operation
         if operation is None or watcher is None or not watcher.calls:
             return

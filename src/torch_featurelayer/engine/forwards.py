@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from torch import nn
 
-_CALL: Final = nn.Module._call_impl.__code__
+CALL: Final = nn.Module._call_impl.__code__
 
 
 class Forwards:
@@ -61,7 +61,7 @@ class Forwards:
 
 def _calling(frame: FrameType | None) -> FrameType | None:
     """Returns the frame of the module call that runs a hook."""
-    while frame is not None and frame.f_code is not _CALL:
+    while frame is not None and frame.f_code is not CALL:
         frame = frame.f_back
     return frame
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from types import CodeType
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from .._pytree import tensors
 from ..address import ATTENTION_WEIGHTS
 from .attention import FUSED, attention_weights
+from .forwards import CALL
 from .modes import ListeningMode
 from .sites import Site
 
 Hook: TypeAlias = Callable[..., None]
 
-_CALL: Final = nn.Module._call_impl.__code__
-_CALLING: Final = {_CALL, *(part for part in _CALL.co_consts if isinstance(part, CodeType))}
+_CALLING: Final = {CALL, *(part for part in CALL.co_consts if isinstance(part, CodeType))}
 _OURS: Final = {function.__code__ for function in (Site.before, Site.take_back, Site.after, attention_weights)}
 
 ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
@@ -48,6 +48,11 @@ def operation_name(function: Callable[..., Any]) -> str:
     return _SPELLINGS.get(name, name)
 
 
+def holds_tensor(output: Any) -> bool:
+    """Tells an operation from a question such as `x.size()`: only what gives a tensor counts."""
+    return isinstance(output, Tensor) or any(True for _ in tensors(output))
+
+
 def running_module(expected: CodeType | None = None) -> nn.Module | None:
     """Returns the module whose own forward runs the operation that is being handled.
 
@@ -58,7 +63,7 @@ def running_module(expected: CodeType | None = None) -> nn.Module | None:
         The innermost module; None outside any forward, and for what hooks run, ours included.
     """
     below = frame = sys._getframe(1)
-    while frame.f_code is not _CALL:
+    while frame.f_code is not CALL:
         if frame.f_code in _OURS or frame.f_back is None:
             return None
         if frame.f_code not in _CALLING:
@@ -80,7 +85,24 @@ class Operations(ListeningMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.watchers: dict[int, Watcher] = {}
         self.running: list[Watcher] = []
+
+    def watch(self, module: nn.Module, operation: str, number: int | None, site: Site) -> None:
+        """Shows an operation of a module to a site, once installed."""
+        watcher = self.watchers.setdefault(id(module), Watcher(module, self))
+        watcher.sites.setdefault(operation, []).append((number or 0, site))
+
+    def install(self, stack: ExitStack, first: bool = False) -> None:
+        """Registers the hooks that begin, pause and end listening; the stack removes them.
+
+        Args:
+            stack: What removes them.
+            first: Listen before captures of these modules do: for edits.
+        """
+        for watcher in self.watchers.values():
+            watcher.install(stack, first)
+            stack.callback(self.close)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -113,19 +135,14 @@ class Watcher:
         self.calls = 0
         self._seen: list[Counter[str]] = []
 
-    def install(self, stack: ExitStack, others: Container[int], first: bool = False) -> None:
-        """Registers the hooks that begin, pause and end listening; the stack removes them.
-
-        Args:
-            stack: What removes them.
-            others: The modules, by id, that have a watcher of their own.
-            first: Listen before captures of this module do: for edits.
-        """
+    def install(self, stack: ExitStack, first: bool) -> None:
+        """Registers the hooks of this module, and of those inside it that have no watcher of their own."""
         self._hook(stack, self.module, self._begin, self._end, inner=not first)
         for child in self.module.children():
-            if child._modules and id(child) not in others:  # a leaf runs so few operations that a pause costs more
+            if (
+                child._modules and id(child) not in self.mode.watchers
+            ):  # a leaf runs so few operations that a pause costs more
                 self._hook(stack, child, self._pause, self._resume, inner=first)
-        stack.callback(self.mode.close)
 
     @staticmethod
     def _hook(stack: ExitStack, module: nn.Module, before: Hook, after: Hook, inner: bool) -> None:
@@ -161,13 +178,13 @@ class Watcher:
 
     def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs an operation, and shows its arguments and its output where they are asked for."""
-        name, seen = operation_name(func), self._seen[-1]
-        wanted = [site for number, site in self.sites.get(name, ()) if number == seen[name]]
+        name = operation_name(func)
+        wanted = self._wanted(name)
         for site in wanted:
             args, kwargs = site.before(func, args, kwargs) or (args, kwargs)
         output = func(*args, **kwargs)
-        if isinstance(output, Tensor) or any(True for _ in tensors(output)):
-            seen[name] += 1
+        if holds_tensor(output):
+            self._seen[-1][name] += 1
         for site in wanted:
             output = _or(site.take_back(func, args, kwargs, output), output)
             output = _or(site.after(func, args, output), output)
@@ -176,11 +193,14 @@ class Watcher:
         return output
 
     def _show_weights(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen = self._seen[-1]
-        wanted = [site for number, site in self.sites.get(ATTENTION_WEIGHTS, ()) if number == seen[ATTENTION_WEIGHTS]]
-        seen[ATTENTION_WEIGHTS] += 1
+        wanted = self._wanted(ATTENTION_WEIGHTS)
+        self._seen[-1][ATTENTION_WEIGHTS] += 1
         for site in wanted:
             site.after(self.module, args, attention_weights(name, args, kwargs))
+
+    def _wanted(self, name: str) -> list[Site]:
+        """Returns the sites of the next operation of a name."""
+        return [site for number, site in self.sites.get(name, ()) if number == self._seen[-1][name]]
 
 
 def _or(new: Any, old: Any) -> Any:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from torch import nn
 
 from ..address import Request, located
-from .operations import Operations, Watcher
+from .operations import Operations
 from .run import Run
 from .sites import Site
 
@@ -30,8 +30,7 @@ class Places:
     def __init__(self, model: nn.Module, requests: Sequence[Request]) -> None:
         self.modules = located(model, requests)
         self._sites: dict[tuple[int, str | None, int | None], tuple[nn.Module, Site]] = {}
-        self._watchers: dict[int, Watcher] = {}
-        self._mode: Operations | None = None
+        self._operations = Operations()
         self._homes = [self._home(request) for request in requests]
 
     def _home(self, request: Request) -> Site:
@@ -41,14 +40,9 @@ class Places:
         if found is None:
             found = self._sites[key] = (module, Site())
             if address.operation is not None:
-                self._watch(module, address.operation, address.number, found[1])
+                self._operations.watch(module, address.operation, address.number, found[1])
         found[1].ports.add(address.port)
         return found[1]
-
-    def _watch(self, module: nn.Module, operation: str, number: int | None, site: Site) -> None:
-        self._mode = self._mode or Operations()
-        watcher = self._watchers.setdefault(id(module), Watcher(module, self._mode))
-        watcher.sites.setdefault(operation, []).append((number or 0, site))
 
     def connect(self, run: Run) -> None:
         """Shows what happens from now on to the slots of a run, and no longer to any other's."""
@@ -56,7 +50,7 @@ class Places:
         for slot, site in zip(run.slots, self._homes, strict=True):
             site.connect(run, slot)
             if slot.request.address.operation is not None:
-                slot.operations = self._watchers[id(self.modules[slot.request.address.path])].counts
+                slot.operations = self._operations.watchers[id(self.modules[slot.request.address.path])].counts
 
     def disconnect(self) -> None:
         """Makes every hook inert."""
@@ -75,5 +69,4 @@ class Places:
         for (_, operation, _), (module, site) in self._sites.items():
             if operation is None:
                 site.install(module, stack)
-        for watcher in self._watchers.values():
-            watcher.install(stack, self._watchers)
+        self._operations.install(stack)

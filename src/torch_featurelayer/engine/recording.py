@@ -45,7 +45,6 @@ class Recording:
         self.forwards = 0
         self._places = Places(model, requests)
         self._thread = get_ident()
-        self._run = Run(requests, options)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -61,7 +60,7 @@ class Recording:
 
     def _wait(self) -> None:
         """Outside a forward of the model, each call of a layer is an entry."""
-        self._run = _Waiting(self)
+        self._run: Run = _Waiting(self)
         self._places.connect(self._run)
 
     def _begin(self) -> None:

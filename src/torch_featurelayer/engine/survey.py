@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .._pytree import outline, tensors
 from .compiled import force_eager, outside_compiler
-from .operations import ATTRIBUTES, operation_name, running_module
+from .operations import ATTRIBUTES, holds_tensor, operation_name, running_module
 
 
 @dataclass(slots=True)
@@ -84,6 +84,6 @@ class _Counting(TorchFunctionMode):
     ) -> Any:
         owner = None if func.__name__ in ATTRIBUTES else self._seen.get(id(running_module()))
         output = func(*args, **(kwargs or {}))
-        if owner is not None and (isinstance(output, Tensor) or any(True for _ in tensors(output))):
+        if owner is not None and holds_tensor(output):
             owner.operations[operation_name(func)] += 1
         return output
