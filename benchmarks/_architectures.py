@@ -71,21 +71,28 @@ def _rank(name: str) -> int:
 
 
 def _timm(name: str) -> Case:
+    """Builds a model for the smallest image it runs on."""
     import timm
 
-    model = timm.create_model(name, pretrained=False)
-    config = model.pretrained_cfg
-    channels, side, _ = config["input_size"]
-    fixed = config.get("fixed_input_size") or hasattr(model, "patch_embed") or hasattr(model, "stages_patch_embed")
-    for size in () if fixed else (64, 128):
-        image = torch.randn(2, channels, size, size)
+    channels, side, _ = timm.create_model(name, pretrained=False).pretrained_cfg["input_size"]
+    for size in (64, 128, 224):
         try:
+            model, image = _timm_at(name, size), torch.randn(2, channels, size, size)
             with torch.no_grad():
                 model(image)
-        except Exception:  # noqa: BLE001, S112 (too small for this one)
+        except Exception:  # noqa: BLE001, S112 (too small for this one, or it takes one size only)
             continue
         return model, (image,), {}
-    return model, (torch.randn(2, channels, side, side),), {}
+    return timm.create_model(name, pretrained=False), (torch.randn(1, channels, side, side),), {}
+
+
+def _timm_at(name: str, size: int) -> nn.Module:
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=False, img_size=size)
+    except TypeError:  # it takes images of any size
+        return timm.create_model(name, pretrained=False)
 
 
 TEXT = """

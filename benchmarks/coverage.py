@@ -9,13 +9,15 @@ mode (without gradients) and in train mode (with). Random weights, the smallest 
 from __future__ import annotations
 
 import argparse
-import gc
 import random
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -124,21 +126,34 @@ def measure(name: str, build: Callable[[], Case]) -> Outcome:
         outcome.crash = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         traceback.print_exc(limit=-4)
         print(f"{name}: {outcome.crash}", flush=True)
-    gc.collect()
     return outcome
 
 
-def survey(library: str, cases: Iterator[tuple[str, Callable[[], Case]]], limit: int | None) -> None:
+def measure_apart(library: str, name: str) -> Outcome:
+    """Measures in a process of its own, so that one model too large for the machine ends only itself."""
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        try:
+            return pool.submit(_measure_named, library, name).result()
+        except BrokenProcessPool:
+            print(f"{name}: the process was killed", flush=True)
+            return Outcome(unable="the process was killed: out of memory")
+
+
+def _measure_named(library: str, name: str) -> Outcome:
+    return measure(name, dict(_architectures.LIBRARIES[library]())[name])
+
+
+def survey(library: str, limit: int | None) -> None:
     """Measures one model after the other; the table is written after each, so that a stop loses nothing."""
     lines: list[str] = []
     outcomes: list[Outcome] = []
     unable: list[str] = []
-    planned = list(cases)
-    for name, build in planned:
+    planned = [name for name, _ in _architectures.LIBRARIES[library]()]
+    for name in planned:
         if limit is not None and len(outcomes) == limit:
             break
         start = time.perf_counter()
-        one = measure(name, build)
+        one = measure_apart(library, name)
         seconds = time.perf_counter() - start
         if one.unable:
             unable.append(f"- {name}: {one.unable}")
@@ -177,7 +192,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     for library in given.libraries:
-        survey(library, _architectures.LIBRARIES[library](), given.limit)
+        survey(library, given.limit)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import torch_featurelayer as tl
+from benchmarks._memory import peak_bytes
 from benchmarks._timing import Contenders, race
 
 RESULTS = Path(__file__).parent / "results" / "overhead.md"
@@ -111,20 +112,6 @@ def early_stop(name: str, runs: int) -> list[str]:
         "bare, to the end": lambda: model(image),
     }
     return table(f"{name}, stop at `{path}`", race(contenders, runs * 2), "torchvision create_feature_extractor")
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """The most memory PyTorch held at once during a call, by its own allocator events."""
-    call()
-    with torch.profiler.profile(profile_memory=True) as profile:
-        result = call()
-    del result
-    held = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
 
 
 def memory(name: str) -> list[str]:

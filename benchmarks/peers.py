@@ -1,0 +1,202 @@
+"""The outputs of every layer, by every library that gives them: which are wrong, missing or refused, and the cost.
+
+Each contender runs in a process of its own, since some change PyTorch as they are used, on the same models and
+seeds, against a deep copy made at hook time. Asked for all layers at once; where that raises, for halves, and halves
+of those, so that a crash is counted for the layers that cause it. A value is right if it is any one call's output.
+
+    pip install --group peers
+    python -m benchmarks.peers [--runs 15] [--only NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torchvision import models
+
+from benchmarks._memory import peak_bytes
+from benchmarks._peers import CONTENDERS, DISTRIBUTIONS, Adapter, Values
+from benchmarks._timing import race
+
+RESULTS = Path(__file__).parent / "results" / "peers.md"
+MODELS = """
+alexnet vgg11 vgg11_bn resnet18 resnet50 resnext50_32x4d densenet121 googlenet inception_v3 squeezenet1_1
+mobilenet_v2 mobilenet_v3_small mnasnet0_5 shufflenet_v2_x0_5 efficientnet_b0 regnet_y_400mf convnext_tiny
+swin_t vit_b_16
+""".split()  # noqa: SIM905
+TIMED = ("resnet50", "vit_b_16")
+OLD = "torch-featurelayer 0.1.2"
+Calls = dict[str, list[list[Tensor]]]
+
+
+def build(name: str, size: int | None = None) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    size = size or {"inception_v3": 299, "googlenet": 96, "vit_b_16": 224}.get(name, 64)
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return models.get_model(name, weights=None, **options).eval(), torch.randn(1, 3, size, size)
+
+
+def leaves(value: Any) -> list[Tensor]:
+    return [part for part in tree_leaves(value) if isinstance(part, Tensor)]
+
+
+def reference(model: nn.Module, image: Tensor) -> Calls:
+    """What each call of each layer returned, in the order in which layers finish."""
+    calls: Calls = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _, __, out, name=name: calls.setdefault(name, []).append([part.clone() for part in leaves(out)])
+        )
+        for name, module in model.named_modules()
+        if name
+    ]
+    model(image)
+    for handle in handles:
+        handle.remove()
+    return calls
+
+
+def ask(adapter: Adapter, model: nn.Module, names: list[str], image: Tensor) -> tuple[Values, dict[str, str]]:
+    """Returns the values, and for the layers that make the contender raise, what it raised."""
+    try:
+        return adapter(model, names)(image), {}
+    except Exception as error:  # noqa: BLE001 (whatever it raises is a result)
+        if len(names) == 1:
+            return {}, {names[0]: f"{type(error).__name__}: {error}".splitlines()[0][:100]}
+    half = len(names) // 2
+    (values, crashed), (more, others) = (ask(adapter, model, part, image) for part in (names[:half], names[half:]))
+    return {**values, **more}, {**crashed, **others}
+
+
+def is_right(value: Any, calls: list[list[Tensor]]) -> bool:
+    parts = leaves(value)
+    return any(
+        len(parts) == len(call) and all(torch.equal(left, right) for left, right in zip(parts, call, strict=True))
+        for call in calls
+    )
+
+
+def count(adapter: Adapter, name: str) -> dict[str, Any]:
+    model, image = build(name)
+    calls = reference(model, image)
+    values, crashed = ask(adapter, model, list(calls), image)
+    given = {layer: value for layer, value in values.items() if layer in calls and leaves(value)}
+    return {
+        "layers": len(calls),
+        "wrong": sum(not is_right(value, calls[layer]) for layer, value in given.items()),
+        "missing": len(calls) - len(given) - len(crashed),
+        "crashed": len(crashed),
+        "why": sorted(set(crashed.values()))[:1],
+    }
+
+
+def cost(adapter: Adapter, name: str, runs: int) -> dict[str, float]:
+    """Time and peak memory of one call for all the layers it can take, over the bare model's."""
+    model, image = build(name, size=224)
+    layers = list(reference(model, image))
+    crashed = ask(adapter, model, layers, image)[1]
+    call = adapter(model, [layer for layer in layers if layer not in crashed])
+    bare = build(name, size=224)[0]
+    timings = race({"bare": lambda: bare(image), "contender": lambda: call(image)}, runs)
+    ratio = timings["contender"].median / timings["bare"].median
+    return {"time": ratio, "memory": peak_bytes(lambda: call(image)) / peak_bytes(lambda: bare(image))}
+
+
+def measure(contender: str, runs: int) -> dict[str, Any]:
+    warnings.simplefilter("ignore")
+    adapter = CONTENDERS[contender]
+    with torch.no_grad():
+        counts = {name: count(adapter, name) for name in MODELS}
+        return {"counts": counts, "costs": {name: cost(adapter, name, runs) for name in TIMED}}
+
+
+@contextmanager
+def environment(contender: str) -> Iterator[dict[str, str]]:
+    """Yields the environment of a contender's process; 0.1.2 has this package's name, so it is put before it."""
+    if contender != OLD:
+        yield dict(os.environ)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
+        subprocess.run([*pip, "torch-featurelayer==0.1.2"], check=True)
+        yield {**os.environ, "PYTHONPATH": folder}
+
+
+def in_own_process(contender: str, runs: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.peers", "--child", "--only", contender, "--runs", str(runs)]
+    with environment(contender) as variables:
+        output = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def row(contender: str, result: dict[str, Any]) -> str:
+    sums = [sum(one[part] for one in result["counts"].values()) for part in ("layers", "wrong", "missing", "crashed")]
+    right = sums[0] - sum(sums[1:])
+    costs = [f"{result['costs'][name][part]:.2f}" for part in ("time", "memory") for name in TIMED]
+    version = f" {metadata.version(DISTRIBUTIONS[contender])}" if contender in DISTRIBUTIONS else ""
+    return f"| {contender}{version} | {right} | {' | '.join(map(str, sums[1:]))} | {' | '.join(costs)} |"
+
+
+def reasons(contender: str, result: dict[str, Any]) -> list[str]:
+    found = {why for one in result["counts"].values() for why in one["why"]}
+    return [f"- {contender}: {why}" for why in sorted(found)[:3]]
+
+
+HEADER = """# Every layer of {count} torchvision models, by every library
+
+`python -m benchmarks.peers --runs {runs}`: torch {torch}, {threads} threads on {machine}, no gradients, eval mode,
+random weights, {layers} layers. Time and peak memory are those of one call for all layers that a contender can take,
+at 1×3×224×224, over the bare model's, in turns in one process; medians. What a contender does once in advance
+(torchvision's tracing, for one) is left out. A layer is *missing* where the contender says nothing and gives
+nothing, and *crashed* where asking for it alone raises.
+
+{models}.
+
+| contender | right | wrong | missing | crashed | {columns} |
+|---|---|---|---|---|{rules}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--only", choices=CONTENDERS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(measure(given.only, given.runs)))
+        return
+    lines, notes, layers = [], [], 0
+    for contender in [given.only] if given.only else CONTENDERS:
+        result = in_own_process(contender, given.runs)
+        layers = sum(one["layers"] for one in result["counts"].values())
+        lines.append(row(contender, result))
+        notes += reasons(contender, result)
+        print(lines[-1], *reasons(contender, result), sep="\n", flush=True)
+    columns = [f"{part} {name}" for part in ("time", "memory") for name in TIMED]
+    setting = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.machine()}
+    header = HEADER.format(
+        count=len(MODELS), runs=given.runs, layers=layers, models=", ".join(MODELS), columns=" | ".join(columns),
+        rules="---|" * len(columns), **setting,
+    )  # fmt: skip
+    if not given.only:
+        RESULTS.write_text(header + "\n".join([*lines, "", "Some of what they raise:", "", *notes]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
