@@ -1,10 +1,11 @@
 """See, keep and change what happens inside a PyTorch model.
 
-import torch_featurelayer as tl
+Example:
+    import torch_featurelayer as tl
 
-tl.get_layer_candidates(model, max_depth=2)
-feat, output = tl.FeatureLayer(model, "features.5")(image)
-feats, output = tl.FeatureLayers(model, ["features.0", "features.6"])(image)
+    tl.get_layer_candidates(model, max_depth=2)
+    feat, output = tl.FeatureLayer(model, "features.5")(image)
+    feats, output = tl.FeatureLayers(model, ["features.0", "features.6"])(image)
 """
 
 from __future__ import annotations

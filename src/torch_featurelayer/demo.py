@@ -1,6 +1,7 @@
 """The demo: what a pretrained EfficientNet-Lite0 sees in a photo of a cat.
 
-python -m torch_featurelayer.demo --out demo.png
+Example:
+    python -m torch_featurelayer.demo --out demo.png
 """
 
 from __future__ import annotations

@@ -236,3 +236,29 @@ def test_weights_equal_eager_attention_of_transformers() -> None:
             right = model(tokens, attention_mask=mask, output_attentions=True).attentions[1]
         rows = mask.bool()[:, None, :, None].expand_as(right)  # what a padded query attends to means nothing
         torch.testing.assert_close(weights[rows], right[rows], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("capture_first", [True, False])
+def test_what_an_edit_computes_is_not_the_modules(capture_first: bool) -> None:
+    """An edit's function runs additions of its own: none is counted as one of the module's."""
+    model, x = Adds(), torch.randn(3, 4)
+
+    def plus_nothing(value: Tensor) -> Tensor:
+        return torch.add(torch.add(value, 1), -1)
+
+    with contextlib.ExitStack() as stack:
+        if capture_first:
+            record = stack.enter_context(tl.capture(model, [":add.1", ":add.0"]))
+        stack.enter_context(tl.edit(model, {":add.0": plus_nothing}))
+        if not capture_first:
+            record = stack.enter_context(tl.capture(model, [":add.1", ":add.0"]))
+        model(x)
+    assert torch.allclose(record[":add.0"], x + 1)
+    assert torch.allclose(record[":add.1"], x + 111)
+    with (
+        pytest.raises(tl.OperationNotFoundError),
+        tl.capture(model, ":sub") as record,
+        tl.edit(model, {":add.0": lambda v: v - 1}),
+    ):
+        model(x)
+        _ = record[":sub"]

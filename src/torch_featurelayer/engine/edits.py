@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import (
-    AmbiguousOperationError,
     EditError,
     LayerNotRunError,
-    OperationNotFoundError,
     StructureError,
 )
 from .._pytree import describe, replace_part, snapshot
@@ -23,7 +21,7 @@ from .arguments import as_value, positional_names
 from .compiled import force_eager
 from .copying import copier
 from .forwards import Forwards
-from .hints import why_not_run
+from .hints import check_operation, why_not_run
 from .modes import unwound
 from .operations import Operations
 from .sites import Arguments, Site
@@ -185,20 +183,14 @@ class Edits:
         Raises:
             LayerNotRunError, OperationNotFoundError, AmbiguousOperationError: What they say.
         """
-        for edit in self.edits:
-            self._check_operation(edit)
+        for request, edit in zip(self._requests, self.edits, strict=True):
+            self._check_operation(request, edit)
         missing = [r for r, edit in zip(self._requests, self.edits, strict=True) if not edit.done]
         if missing:
             ran = [edit.name for edit in self.edits if edit.done]
             raise LayerNotRunError([request.name for request in missing], ran, why_not_run(self.model, missing))
 
-    def _check_operation(self, edit: Edit) -> None:
+    def _check_operation(self, request: Request, edit: Edit) -> None:
         watcher = self._operations.watchers.get(id(self._modules[edit.address.path]))
-        operation = edit.address.operation
-        if operation is None or watcher is None or not watcher.calls:
-            return
-        count = watcher.counts.get(operation, 0)
-        if not edit.done and not count > (edit.address.number or 0):
-            raise OperationNotFoundError(edit.name, operation, watcher.counts)
-        if edit.address.number is None and count > 1:
-            raise AmbiguousOperationError(edit.name, operation, count)
+        if edit.address.operation is not None and watcher is not None and watcher.calls:
+            check_operation(request, edit.done > 0, watcher.counts)

@@ -1,11 +1,12 @@
-"""Why a layer that exists was not called: the likely cause, for the error."""
+"""Why what was asked for did not run: the likely cause, for the error."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from .._errors import AmbiguousOperationError, OperationNotFoundError
 from ..address import Request, has_forward
 
 
@@ -24,6 +25,25 @@ def why_not_run(model: nn.Module, missing: Sequence[Request]) -> str:
         f"It may be used only in {'eval' if model.training else 'train'} mode (this model is in {mode} mode), "
         "behind a condition, through `.forward()` or through its weights alone: no hook sees those."
     )
+
+
+def check_operation(request: Request, ran: bool, counts: Mapping[str, int]) -> None:
+    """Refuses an operation that did not run in its module, or whose number is not said though several ran.
+
+    Args:
+        request: What was asked for.
+        ran: Whether it was seen.
+        counts: How often each operation ran in one call of the module.
+
+    Raises:
+        OperationNotFoundError, AmbiguousOperationError: What they say.
+    """
+    operation, number = request.address.operation or "", request.address.number
+    count = counts.get(operation, 0)
+    if not ran and count <= (number or 0):
+        raise OperationNotFoundError(request.name, operation, counts)
+    if number is None and count > 1:
+        raise AmbiguousOperationError(request.name, operation, count)
 
 
 def _holder(path: str, module: nn.Module) -> str:

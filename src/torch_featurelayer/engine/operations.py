@@ -23,12 +23,11 @@ from ..address import ATTENTION_WEIGHTS
 from .attention import FUSED, attention_weights
 from .forwards import CALL
 from .modes import ListeningMode
-from .sites import Site
+from .sites import Arguments, Site
 
 Hook: TypeAlias = Callable[..., None]
 
 _CALLING: Final = {CALL, *(part for part in CALL.co_consts if isinstance(part, CodeType))}
-_OURS: Final = {function.__code__ for function in (Site.before, Site.take_back, Site.after, attention_weights)}
 
 ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
 _SPELLINGS: Final = {"truediv": "div", "floordiv": "floor_divide", "pos": "positive", "invert": "bitwise_not"}
@@ -64,7 +63,7 @@ def running_module(expected: CodeType | None = None) -> nn.Module | None:
     """
     below = frame = sys._getframe(1)
     while frame.f_code is not CALL:
-        if frame.f_code in _OURS or frame.f_back is None:
+        if frame.f_code in _SHOWING or frame.f_back is None:
             return None
         if frame.f_code not in _CALLING:
             below = frame
@@ -180,28 +179,44 @@ class Watcher:
         """Runs an operation, and shows its arguments and its output where they are asked for."""
         name = operation_name(func)
         wanted = self._wanted(name)
-        for site in wanted:
-            args, kwargs = site.before(func, args, kwargs) or (args, kwargs)
+        if wanted:
+            args, kwargs = _show_before(wanted, func, args, kwargs)
         output = func(*args, **kwargs)
         if holds_tensor(output):
             self._seen[-1][name] += 1
-        for site in wanted:
-            output = _or(site.take_back(func, args, kwargs, output), output)
-            output = _or(site.after(func, args, output), output)
+        if wanted:
+            output = _show_after(wanted, func, args, kwargs, output)
         if name in FUSED:
-            self._show_weights(name, args, kwargs)
+            weighed = self._wanted(ATTENTION_WEIGHTS)
+            self._seen[-1][ATTENTION_WEIGHTS] += 1
+            _show_weights(weighed, self.module, name, args, kwargs)
         return output
-
-    def _show_weights(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        wanted = self._wanted(ATTENTION_WEIGHTS)
-        self._seen[-1][ATTENTION_WEIGHTS] += 1
-        for site in wanted:
-            site.after(self.module, args, attention_weights(name, args, kwargs))
 
     def _wanted(self, name: str) -> list[Site]:
         """Returns the sites of the next operation of a name."""
         return [site for number, site in self.sites.get(name, ()) if number == self._seen[-1][name]]
 
 
+def _show_before(sites: list[Site], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    for site in sites:
+        args, kwargs = site.before(func, args, kwargs) or (args, kwargs)
+    return args, kwargs
+
+
+def _show_after(sites: list[Site], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    for site in sites:
+        output = _or(site.take_back(func, args, kwargs, output), output)
+        output = _or(site.after(func, args, output), output)
+    return output
+
+
+def _show_weights(sites: list[Site], module: nn.Module, name: str, args: Any, kwargs: dict[str, Any]) -> None:
+    for site in sites:
+        site.after(module, args, attention_weights(name, args, kwargs))
+
+
 def _or(new: Any, old: Any) -> Any:
     return old if new is None else new
+
+
+_SHOWING: Final = {function.__code__ for function in (_show_before, _show_after, _show_weights)}

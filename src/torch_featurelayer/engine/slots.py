@@ -11,16 +11,15 @@ from torch import Tensor
 
 from .._errors import (
     AmbiguousCallError,
-    AmbiguousOperationError,
     CallNotMadeError,
     GradientError,
-    OperationNotFoundError,
     StructureError,
 )
 from .._pytree import select, snapshot
 from ..address import Request
 from .copying import Copy
 from .gradients import Gradients
+from .hints import check_operation
 from .options import Options
 
 
@@ -169,14 +168,8 @@ class Slot:
         Raises:
             OperationNotFoundError, AmbiguousOperationError: What they say.
         """
-        operation, number = self.request.address.operation, self.request.address.number
-        if operation is None or self.operations is None:
-            return
-        if not self.calls:
-            raise OperationNotFoundError(self.request.name, operation, self.operations)
-        count = self.operations.get(operation, 0)
-        if number is None and count > 1:
-            raise AmbiguousOperationError(self.request.name, operation, count)
+        if self.operations is not None:
+            check_operation(self.request, self.calls > 0, self.operations)
 
     def check_unambiguous(self) -> None:
         """Refuses an early stop where the address does not say which call to stop after.
