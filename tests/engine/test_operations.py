@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -255,10 +256,20 @@ def test_what_an_edit_computes_is_not_the_modules(capture_first: bool) -> None:
         model(x)
     assert torch.allclose(record[":add.0"], x + 1)
     assert torch.allclose(record[":add.1"], x + 111)
-    with (
-        pytest.raises(tl.OperationNotFoundError),
-        tl.capture(model, ":sub") as record,
-        tl.edit(model, {":add.0": lambda v: v - 1}),
-    ):
+
+
+@pytest.mark.parametrize("names", [(":add.0", ":add.1"), (":add.1", ":add.0")])
+def test_edits_inside_each_other(names: tuple[str, str]) -> None:
+    """Each sees the module's operations, not those that the other's function runs."""
+    model, x = Adds(), torch.randn(3, 4)
+    seen: dict[str, Tensor] = {}
+
+    def look(name: str, value: Tensor) -> Tensor:
+        seen[name] = value
+        return torch.add(torch.add(value, 1), -1)
+
+    outer, inner = ({name: partial(look, name)} for name in names)
+    with tl.edit(model, outer), tl.edit(model, inner):
         model(x)
-        _ = record[":sub"]
+    assert torch.allclose(seen[":add.0"], x + 1)
+    assert torch.allclose(seen[":add.1"], x + 111, atol=1e-4)
