@@ -273,3 +273,44 @@ def test_edits_inside_each_other(names: tuple[str, str]) -> None:
         model(x)
     assert torch.allclose(seen[":add.0"], x + 1)
     assert torch.allclose(seen[":add.1"], x + 111, atol=1e-4)
+
+
+def test_an_error_says_what_ran_and_how_often() -> None:
+    """Whoever wrote the module: functions that dispatch, helpers, and attributes that are tensors do not confuse it."""
+
+    class Busy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.act = nn.MaxPool2d(2), nn.GELU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = functional.max_pool2d(self.act(self.pool(x)), 2)
+            first, second = self._halves(x.mT)
+            return functional.relu(first) + functional.relu(second) + x.size(0)
+
+        def _halves(self, x: Tensor) -> tuple[Tensor, ...]:
+            return x.chunk(2, dim=1)
+
+    layer = nn.TransformerEncoderLayer(8, 2, batch_first=True, dropout=0.0)
+    for model, x, right in (
+        (Busy(), torch.randn(1, 4, 8, 8), {"max_pool2d": 1, "chunk": 1, "relu": 2, "add": 2}),
+        (layer, torch.randn(1, 3, 8, requires_grad=True), {"add": 2, "relu": 1}),
+    ):
+        with pytest.raises(tl.OperationNotFoundError) as caught:
+            tl.FeatureLayer(model, ":nothing")(x)
+        assert caught.value.operations == right
+
+
+def test_nothing_listens_when_no_operation_is_asked_for() -> None:
+    """No function mode is entered for modules' outputs, inputs and gradients."""
+    depths: list[int] = []
+
+    class Depth(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            depths.append(torch._C._len_torch_function_stack())
+            return x * 2
+
+    model = nn.Sequential(nn.Linear(4, 4), Depth())
+    tl.FeatureLayers(model, ["0", "1:input", "1:grad_output"])(torch.randn(2, 4))
+    tl.FeatureLayers(model, ["1:mul"])(torch.randn(2, 4))
+    assert depths == [0, 1]

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,17 @@ from torch import nn
 from .._errors import CompileError
 
 Result = TypeVar("Result")
+
+
+def _probe() -> Callable[[], object]:
+    """Returns what tells whether Dynamo looks at the frames of this thread; a private function may go."""
+    try:
+        return torch._C._dynamo.eval_frame.get_eval_frame_callback
+    except AttributeError:
+        return lambda: True
+
+
+_callback: Final = _probe()
 
 
 def outside_compiler(function: Callable[[], Result]) -> Result:
@@ -30,8 +41,9 @@ def outside_compiler(function: Callable[[], Result]) -> Result:
     """
     if torch.compiler.is_compiling():
         raise CompileError("call .compile() on the wrapper, in place of torch.compile(wrapper)")
-    if "torch._dynamo" not in sys.modules:
+    if "torch._dynamo" not in sys.modules or _callback() is None:
         return function()
+    # Only where needed: it makes every Python call of the model slower.
     eager: Callable[[], Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return eager()
 

@@ -16,6 +16,7 @@ class ListeningMode(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._inside: list[tuple[int, bool]] = []
+        self._listens = False
 
     def begin(self, module: nn.Module, listening: bool) -> None:
         """Says that a module began to run."""
@@ -35,11 +36,11 @@ class ListeningMode(TorchFunctionMode):
 
     def _follow(self) -> None:
         wanted = bool(self._inside) and self._inside[-1][1]
-        active = self in _stack()
-        if wanted and not active:
+        if wanted and not self._listens:
             overrides._push_mode(self)  # type: ignore[no-untyped-call]
-        elif active and not wanted:
+        elif self._listens and not wanted:
             self._remove()
+        self._listens = wanted
 
     def _remove(self) -> None:
         """Takes this mode from the stack, wherever it stands."""

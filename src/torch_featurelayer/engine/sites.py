@@ -76,7 +76,7 @@ class Site:
 
     def take_back(self, _: Any, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
         """A forward hook: repeats on the model's own tensors what the module did in place to the copies lent."""
-        if not self.is_ours():
+        if not self._lent or not self.is_ours():
             return None
         back: dict[int, Tensor] = {}
         for copy in tensors((args, kwargs)):
