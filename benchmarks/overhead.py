@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision import models
@@ -30,6 +31,11 @@ ONE_LAYER = {
     "resnet50": "layer2",
     "vgg11": "features.5",
     "vit_b_16": "encoder.layers.encoder_layer_5",
+}
+OPERATIONS = {
+    "resnet18": [f"layer{stage}.{block}:add" for stage in range(1, 5) for block in range(2)],
+    "vit_small_patch16_224": [f"blocks.{block}:add.{number}" for block in range(12) for number in range(2)],
+    "vit_tiny_patch16_224": [f"blocks.{block}:add.{number}" for block in range(12) for number in range(2)],
 }
 EARLY_STOP = {"vgg11": "features.5", "resnet50": "layer2"}
 
@@ -101,6 +107,23 @@ def all_modules(name: str, runs: int) -> list[str]:
     return table(f"{name}, all {len(names)} modules", race(contenders, runs), "hooks keeping references (wrong)")
 
 
+def operations(name: str, runs: int) -> list[str]:
+    model, image = timm.create_model(name, pretrained=False).eval(), torch.randn(1, 3, 224, 224)
+    names = OPERATIONS[name]
+    one, every = tl.FeatureLayer(model, names[len(names) // 2]), tl.FeatureLayers(model, names)
+    layers = list(dict.fromkeys(name.partition(":")[0] for name in names))
+    around = tl.FeatureLayers(model, layers)
+    contenders: Contenders = {
+        "bare": lambda: model(image),
+        "bare, once more (the noise)": lambda: model(image),
+        f"one addition, `{names[len(names) // 2]}`": lambda: one(image),
+        f"all {len(names)} additions": lambda: every(image),
+        f"hooks that clone, on the {len(layers)} blocks": lambda: hooks(model, layers, image, clone),
+        f"FeatureLayers, the {len(layers)} blocks, no operation": lambda: around(image),
+    }
+    return table(f"{name}, operations", race(contenders, runs * 2), "bare")
+
+
 def early_stop(name: str, runs: int) -> list[str]:
     path = EARLY_STOP[name]
     model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
@@ -142,7 +165,8 @@ def main() -> None:
     )
     lines = ["# What capture costs", "", setting, ""]
     with torch.no_grad():
-        for measure, names in ((one_layer, ONE_LAYER), (all_modules, ALL_MODULES), (early_stop, EARLY_STOP)):
+        parts = ((one_layer, ONE_LAYER), (operations, OPERATIONS), (all_modules, ALL_MODULES), (early_stop, EARLY_STOP))
+        for measure, names in parts:
             for name in names:
                 part = measure(name, runs)
                 print("\n".join(part), flush=True)
