@@ -29,6 +29,10 @@ CASES = {
     tl.ScriptedModuleError("a.b", "a"): TypeError,
     tl.CompileError("text"): RuntimeError,
     tl.ImageError("a.png", "problem"): ValueError,
+    tl.ModelNotFoundError("timm:resnt", "problem", ["timm:resnet18"]): ValueError,
+    tl.WeightsNotFoundError("timm:resnet18", "problem", "file.pth"): FileNotFoundError,
+    tl.WeightsMismatchError("file.pt", ["a"], ["b"], ["c"]): ValueError,
+    tl.LabelNotFoundError("ct", ["cat"]): LookupError,
     tl.MissingExtraError("matplotlib", "figures"): ImportError,
 }
 

@@ -12,10 +12,11 @@ import torch_featurelayer as tl
 PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DuplicateRequestError EditError
 EmptyRequestError FeatureLayer
-FeatureLayerError FeatureLayers FeatureNotFoundError Features GradientError ImageError LayerNotFoundError
-LayerNotRunError LayerRow LayerTable MissingExtraError NotAModuleError OperationNotFoundError Record
-ScriptedModuleError StructureError
-capture edit figures get_layer_candidates images layers
+FeatureLayerError FeatureLayers FeatureNotFoundError Features GradientError ImageError LabelNotFoundError
+LayerNotFoundError
+LayerNotRunError LayerRow LayerTable MissingExtraError ModelNotFoundError NotAModuleError OperationNotFoundError Record
+ScriptedModuleError StructureError WeightsMismatchError WeightsNotFoundError
+capture edit figures get_layer_candidates images layers models
 """.split()  # noqa: SIM905
 
 
@@ -28,15 +29,18 @@ def test_all_is_exact() -> None:
 def test_no_other_public_names() -> None:
     modules = {
         "address",
+        "annotations",
+        "Any",
+        "capturing",
+        "cli",
+        "editing",
         "engine",
         "features",
-        "table",
-        "reduce",
-        "wrapper",
-        "annotations",
         "import_module",
+        "reduce",
+        "table",
         "TYPE_CHECKING",
-        "Any",
+        "wrapper",
     }
     names = {name for name in vars(tl) if not name.startswith("_")}
     assert names - modules - {"demo"} <= set(PUBLIC)
@@ -48,13 +52,16 @@ def test_unknown_name() -> None:
 
 
 def test_import_brings_nothing_but_torch() -> None:
-    """Neither an extra nor the compiler is imported, and nothing is printed."""
+    """Torch only when something of it is used; neither an extra nor the compiler; and nothing is printed."""
     code = """
-import sys, torch
+import sys, torch_featurelayer
+assert 'torch' not in sys.modules
+import torch
 before = set(sys.modules)
-import torch_featurelayer
+from torch_featurelayer import FeatureLayer, capture, edit, get_layer_candidates, layers
+assert callable(torch_featurelayer.capture) and callable(torch_featurelayer.layers)
 new = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
-assert new == {'torch_featurelayer'}, new
+assert new <= {'torch_featurelayer'}, new
 assert not any(name.startswith('torch.') for name in set(sys.modules) - before)
 assert 'torch_featurelayer.figures' not in sys.modules
 """

@@ -15,18 +15,31 @@ from typing import TYPE_CHECKING, Any
 
 from . import _errors
 from ._errors import *  # noqa: F403
-from .address import get_layer_candidates
-from .capture import Record, capture
-from .edit import edit
-from .features import FeatureLayer, FeatureLayers, Features
-from .table import LayerRow, LayerTable, layers
 
 if TYPE_CHECKING:
-    from . import figures, images
+    from . import figures, images, models
+    from .address import get_layer_candidates
+    from .capturing import Record, capture
+    from .editing import edit
+    from .features import FeatureLayer, FeatureLayers, Features
+    from .table import LayerRow, LayerTable, layers
 
 __version__ = "0.2.0"
 
-_LAZY = ("figures", "images")
+# Imported on first use: neither torch nor an extra is needed to ask the command for help.
+_MODULES = ("figures", "images", "models")
+_HOMES = {
+    "FeatureLayer": "features",
+    "FeatureLayers": "features",
+    "Features": "features",
+    "LayerRow": "table",
+    "LayerTable": "table",
+    "Record": "capturing",
+    "capture": "capturing",
+    "edit": "editing",
+    "get_layer_candidates": "address",
+    "layers": "table",
+}
 
 __all__ = [
     *_errors.__all__,
@@ -42,14 +55,19 @@ __all__ = [
     "get_layer_candidates",
     "images",
     "layers",
+    "models",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load", "opened"]
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -30,6 +30,7 @@ def load(
     crop: int | None = 224,
     mean: Sequence[float] | None = IMAGENET_MEAN,
     std: Sequence[float] | None = IMAGENET_STD,
+    interpolation: str = "bilinear",
 ) -> Tensor:
     """Makes a batch of one from an image, as torchvision's classification models were trained on.
 
@@ -45,6 +46,7 @@ def load(
         crop: The side of the square cut from the centre; None keeps all.
         mean: Subtracted from each channel, on a scale of 0 to 1; None leaves the values as they are.
         std: Divides each channel; None as for `mean`.
+        interpolation: How pixels are resized: `"bilinear"`, `"bicubic"` or another mode of torchvision's.
 
     Returns:
         A new float32 tensor `[1, 3, H, W]`.
@@ -55,9 +57,9 @@ def load(
         MissingExtraError: Pillow or torchvision is not installed (extra `images`).
     """
     transforms = need("torchvision.transforms.functional", "images")
-    image = _opened(source)
+    image = opened(source)
     if resize is not None:
-        image = transforms.resize(image, resize, antialias=True)
+        image = transforms.resize(image, resize, transforms.InterpolationMode(interpolation), antialias=True)
     if crop is not None:
         image = transforms.center_crop(image, crop)
     pixels = transforms.to_tensor(image)
@@ -66,7 +68,12 @@ def load(
     return pixels.unsqueeze(0)  # type: ignore[no-any-return]
 
 
-def _opened(source: Source) -> Image.Image:
+def opened(source: Source) -> Image.Image:
+    """Returns an image (what `load` takes) as a PIL image in RGB, upright.
+
+    Raises:
+        ImageError, FileNotFoundError, MissingExtraError: As `load`.
+    """
     pillow, ops = need("PIL.Image", "images"), need("PIL.ImageOps", "images")
     try:
         if isinstance(source, (str, PathLike)):

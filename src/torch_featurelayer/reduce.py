@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from ._errors import nearest
+from ._errors.base import nearest
 
 __all__ = ["Reduction", "cls", "flatten", "mean", "reduction"]
 

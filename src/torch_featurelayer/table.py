@@ -99,7 +99,9 @@ class LayerTable(Sequence[LayerRow]):
         """Returns a table for rich's `print`."""
         table = need("rich.table", "demo").Table(box=need("rich.box", "demo").SIMPLE)
         for column in _COLUMNS:
-            table.add_column(column, overflow="fold", justify="right" if column in ("parameters", "time") else "left")
+            numbers = column in ("calls", "parameters", "time")
+            whole = numbers or column in ("path", "output")
+            table.add_column(column, overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
         for row in self._rows:
             table.add_row(*(cell.replace("[", "\\[") for cell in row.cells()))
         return table

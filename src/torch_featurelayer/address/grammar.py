@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from .._errors import AddressError, nearest
+from .._errors import AddressError
+from .._errors.base import nearest
 
 Call: TypeAlias = int | Literal["*"] | None
 Step: TypeAlias = int | str

@@ -16,8 +16,8 @@ from .._errors import (
     LayerNotFoundError,
     NotAModuleError,
     ScriptedModuleError,
-    nearest,
 )
+from .._errors.base import nearest
 from .grammar import Address, parse
 from .prefixes import aliases, without_wrappers
 

@@ -1,72 +1,10 @@
-"""Every error this package raises, each a subclass of the built-in one would catch.
-
-FeatureLayerError
-├── AddressError            ValueError      the text of an address cannot be read
-├── EmptyRequestError       ValueError      no layer was asked for
-├── DuplicateRequestError   ValueError      one layer was asked for twice
-├── LayerNotFoundError      AttributeError  the model has no such layer
-├── LayerNotRunError        RuntimeError    the layer exists, but this forward did not call it
-├── CallNotMadeError        IndexError      the layer ran, but not that many times
-├── AmbiguousCallError      RuntimeError    early stop on a layer that runs several times
-├── OperationNotFoundError  LookupError     the layer ran, but this operation did not run in it
-├── AmbiguousOperationError LookupError     the operation ran several times, and none is marked
-├── StructureError          LookupError     `[index]` does not fit what the layer returned
-├── EditError               ValueError      an edit does not fit the value it changes
-├── FeatureNotFoundError    KeyError        these features hold no such name
-├── GradientError           RuntimeError    no gradient, or none yet
-├── NotAModuleError         TypeError       the model is not an `nn.Module`
-├── ScriptedModuleError     TypeError       the layer is inside a TorchScript module
-├── CompileError            RuntimeError    `torch.compile` was used in a way that loses hooks
-├── ImageError              ValueError      an image cannot be read
-└── MissingExtraError       ImportError     an optional dependency is not installed
-"""
+"""Errors of addresses, captures and edits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "AddressError",
-    "AmbiguousCallError",
-    "AmbiguousOperationError",
-    "CallNotMadeError",
-    "CompileError",
-    "DuplicateRequestError",
-    "EditError",
-    "EmptyRequestError",
-    "FeatureLayerError",
-    "FeatureNotFoundError",
-    "GradientError",
-    "ImageError",
-    "LayerNotFoundError",
-    "LayerNotRunError",
-    "MissingExtraError",
-    "NotAModuleError",
-    "OperationNotFoundError",
-    "ScriptedModuleError",
-    "StructureError",
-]
-
-
-def nearest(name: str, known: Iterable[str], limit: int = 3, alike: float = 0.5) -> list[str]:
-    """Returns the names most like `name`, the most alike first; `alike` is the least likeness, 1 for the same."""
-    return get_close_matches(name, list(known), n=limit, cutoff=alike)
-
-
-def quoted(names: Sequence[str], limit: int = 8) -> str:
-    """Returns names for a message: quoted, comma separated, the rest counted."""
-    shown = ", ".join(repr(name) for name in names[:limit])
-    more = len(names) - limit
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _did_you_mean(names: Sequence[str]) -> str:
-    return f" Did you mean {quoted(names)}?" if names else ""
-
-
-class FeatureLayerError(Exception):
-    """The base of every error of this package."""
+from .base import FeatureLayerError, did_you_mean, nearest, quoted
 
 
 class AddressError(FeatureLayerError, ValueError):
@@ -129,7 +67,7 @@ class LayerNotFoundError(FeatureLayerError, AttributeError):
     def __init__(self, path: str, model: str, nearest: Sequence[str] = (), hint: str = "") -> None:
         self.path, self.model, self.nearest, self.hint = path, model, list(nearest), hint
         super().__init__(
-            f"{model} has no layer {path!r}.{_did_you_mean(self.nearest)}{hint and ' ' + hint} "
+            f"{model} has no layer {path!r}.{did_you_mean(self.nearest)}{hint and ' ' + hint} "
             "get_layer_candidates(model, max_depth=None) lists them all."
         )
 
@@ -210,7 +148,7 @@ class OperationNotFoundError(FeatureLayerError, LookupError):
         ran = quoted([name if count == 1 else f"{name}.0 to .{count - 1}" for name, count in self.operations.items()])
         there = f"Directly inside it ran {ran}." if ran else "It runs none itself, only the layers inside it."
         near = nearest(operation, self.operations)
-        super().__init__(f"{name!r}: the layer ran, but no such operation in it.{_did_you_mean(near)} {there}")
+        super().__init__(f"{name!r}: the layer ran, but no such operation in it.{did_you_mean(near)} {there}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.name, self.operation, self.operations)
@@ -282,7 +220,7 @@ class FeatureNotFoundError(FeatureLayerError, KeyError):
 
     def __str__(self) -> str:
         near = nearest(str(self.name), self.names)
-        return f"no feature {self.name!r}.{_did_you_mean(near)} These features are {quoted(self.names)}."
+        return f"no feature {self.name!r}.{did_you_mean(near)} These features are {quoted(self.names)}."
 
 
 class GradientError(FeatureLayerError, RuntimeError):
@@ -339,35 +277,3 @@ class ScriptedModuleError(FeatureLayerError, TypeError):
 
 class CompileError(FeatureLayerError, RuntimeError):
     """`torch.compile` was used in a way that would lose or slow the capture."""
-
-
-class ImageError(FeatureLayerError, ValueError):
-    """An image cannot be read.
-
-    Attributes:
-        source: What was given, as text.
-        problem: Why it cannot be read.
-    """
-
-    def __init__(self, source: str, problem: str) -> None:
-        self.source, self.problem = source, problem
-        super().__init__(f"cannot read {source}: {problem}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.source, self.problem)
-
-
-class MissingExtraError(FeatureLayerError, ImportError):
-    """An optional dependency is not installed.
-
-    Attributes:
-        package: The package that cannot be imported.
-        extra: The extra of torch-featurelayer that brings it.
-    """
-
-    def __init__(self, package: str, extra: str) -> None:
-        self.package, self.extra = package, extra
-        super().__init__(f'{package} is not installed: pip install "torch-featurelayer[{extra}]"')
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.package, self.extra)

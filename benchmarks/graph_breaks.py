@@ -1,0 +1,102 @@
+"""Capture compiled with `fullgraph=True`, over every torchvision classification model.
+
+A graph break is an error under `fullgraph=True`. Each model that compiles bare is compiled with one layer from its
+middle, and with every layer down to depth 2 that runs; the compiled features and output are compared with those of an
+eager run. The backend is `aot_eager`: Dynamo and AOTAutograd as in real use, without the minutes inductor takes for a
+model (`benchmarks/compiled.py` runs inductor on five).
+
+    python -m benchmarks.graph_breaks [name ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torchvision import models
+
+import torch_featurelayer as tl
+from benchmarks.correctness import build
+
+RESULTS = Path(__file__).parent / "results" / "graph_breaks.md"
+COMPILE = {"fullgraph": True, "backend": "aot_eager"}
+
+
+def layers_that_run(model: nn.Module, image: Tensor) -> list[str]:
+    names = tl.get_layer_candidates(model, max_depth=2)
+    try:
+        tl.FeatureLayers(model, names)(image)
+    except tl.LayerNotRunError as error:
+        return [name for name in names if name not in error.names]
+    return names
+
+
+def bare(model: nn.Module, image: Tensor) -> str:
+    """Compiles the model alone; returns what it raised."""
+    torch.compiler.reset()
+    try:
+        torch.compile(model, **COMPILE)(image)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is not ours)
+        return f"{type(error).__name__}: {error}".splitlines()[0][:100]
+    return ""
+
+
+def difference(model: nn.Module, names: list[str], image: Tensor) -> float:
+    """Returns the largest difference between compiled and eager values, relative to the largest value."""
+    torch.compiler.reset()
+    layers = tl.FeatureLayers(model, names)
+    right = tree_leaves(layers(image))
+    layers.compile(**COMPILE)
+    try:
+        ours = tree_leaves(layers(image))
+    finally:
+        layers.remove_hooks()
+    pairs = zip(ours, right, strict=True)
+    return max(float((one - two).abs().max() / two.abs().max().clamp(min=1e-9)) for one, two in pairs)
+
+
+def measure(name: str) -> str:
+    start = time.perf_counter()
+    model, image = build(name)
+    model.eval()
+    failed = bare(model, image)
+    if failed:
+        return f"| {name} | {failed} | | | |"
+    names, cells = layers_that_run(model, image), []
+    for some in ([names[len(names) // 2]], names):
+        try:
+            cells.append(f"{len(some)}: {difference(model, some, image):.0e}")
+        except Exception as error:  # noqa: BLE001 (a break or any other failure is a result)
+            cells.append(f"{len(some)}: **{type(error).__name__}**")
+            print(name, error, file=sys.stderr, flush=True)
+    return f"| {name} | yes | {' | '.join(cells)} | {time.perf_counter() - start:.0f} |"
+
+
+def main(names: list[str]) -> None:
+    warnings.simplefilter("ignore")
+    lines = []
+    with torch.no_grad():
+        for name in names or models.list_models(module=models):
+            lines.append(measure(name))
+            print(lines[-1], flush=True)
+    compiled = [line for line in lines if "| yes |" in line]
+    failed = sum("**" in line for line in compiled)
+    header = [
+        "# Graph breaks", "", f"`python -m benchmarks.graph_breaks`, torch {torch.__version__}, CPU, no gradients.", "",
+        *(__doc__ or "").split("\n\n")[1].splitlines(), "",
+        f"Of {len(lines)} models {len(compiled)} compile bare; of these {failed} broke or failed with capture.", "",
+        "| model | compiles bare | one layer: difference | layers to depth 2: difference | seconds |",
+        "|---|---|---|---|---|",
+    ]  # fmt: skip
+    print(header[-4])
+    if not names:
+        RESULTS.write_text("\n".join([*header, *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

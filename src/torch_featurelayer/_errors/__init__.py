@@ -1,0 +1,82 @@
+"""Every error this package raises, each a subclass of the built-in one would catch.
+
+FeatureLayerError
+├── AddressError            ValueError      the text of an address cannot be read
+├── EmptyRequestError       ValueError      no layer was asked for
+├── DuplicateRequestError   ValueError      one layer was asked for twice
+├── LayerNotFoundError      AttributeError  the model has no such layer
+├── LayerNotRunError        RuntimeError    the layer exists, but this forward did not call it
+├── CallNotMadeError        IndexError      the layer ran, but not that many times
+├── AmbiguousCallError      RuntimeError    early stop on a layer that runs several times
+├── OperationNotFoundError  LookupError     the layer ran, but this operation did not run in it
+├── AmbiguousOperationError LookupError     the operation ran several times, and none is marked
+├── StructureError          LookupError     `[index]` does not fit what the layer returned
+├── EditError               ValueError      an edit does not fit the value it changes
+├── FeatureNotFoundError    KeyError        these features hold no such name
+├── GradientError           RuntimeError    no gradient, or none yet
+├── NotAModuleError         TypeError       the model is not an `nn.Module`
+├── ScriptedModuleError     TypeError       the layer is inside a TorchScript module
+├── CompileError            RuntimeError    `torch.compile` was used in a way that loses hooks
+├── ImageError              ValueError      an image cannot be read
+├── ModelNotFoundError      ValueError      no model has that name
+├── WeightsNotFoundError    FileNotFoundError  weights are not here, and could not be fetched
+├── WeightsMismatchError    ValueError      a state dict is not that of the model
+├── LabelNotFoundError      LookupError     the model knows no class of that name
+└── MissingExtraError       ImportError     an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+from .base import FeatureLayerError
+from .capture import (
+    AddressError,
+    AmbiguousCallError,
+    AmbiguousOperationError,
+    CallNotMadeError,
+    CompileError,
+    DuplicateRequestError,
+    EditError,
+    EmptyRequestError,
+    FeatureNotFoundError,
+    GradientError,
+    LayerNotFoundError,
+    LayerNotRunError,
+    NotAModuleError,
+    OperationNotFoundError,
+    ScriptedModuleError,
+    StructureError,
+)
+from .inputs import (
+    ImageError,
+    LabelNotFoundError,
+    MissingExtraError,
+    ModelNotFoundError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+)
+
+__all__ = [
+    "AddressError",
+    "AmbiguousCallError",
+    "AmbiguousOperationError",
+    "CallNotMadeError",
+    "CompileError",
+    "DuplicateRequestError",
+    "EditError",
+    "EmptyRequestError",
+    "FeatureLayerError",
+    "FeatureNotFoundError",
+    "GradientError",
+    "ImageError",
+    "LabelNotFoundError",
+    "LayerNotFoundError",
+    "LayerNotRunError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "NotAModuleError",
+    "OperationNotFoundError",
+    "ScriptedModuleError",
+    "StructureError",
+    "WeightsMismatchError",
+    "WeightsNotFoundError",
+]

@@ -1,0 +1,22 @@
+"""The command `featurelayer`.
+
+Nothing here imports torch before a command needs it: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .._errors import MissingExtraError
+from .._optional import need
+
+
+def main() -> None:
+    """Runs the command; the entry point of the distribution."""
+    try:
+        need("typer", "cli")
+    except MissingExtraError as error:
+        sys.exit(f"error: {error}")
+    from .app import app
+
+    app()

@@ -1,0 +1,57 @@
+"""The commands, and what they share: errors to people, exit codes, the version."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from .. import __version__
+from .._errors import FeatureLayerError
+from . import cam, compare, demo, layers, show
+
+
+class _App(typer.Typer):
+    """Prints an error of ours as one line, without a traceback, and exits with 1; usage errors exit with 2."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except (FeatureLayerError, OSError, ValueError) as error:
+            text = error.args[0] if isinstance(error, KeyError) else error
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(text))}")
+            sys.exit(1)
+
+
+app = _App(
+    name="featurelayer",
+    help="See, keep and change what happens inside a PyTorch model.",
+    epilog="First steps: [bold]featurelayer demo[/], then [bold]featurelayer layers torchvision:resnet18[/].",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("layers")(layers.layers)
+app.command("show")(show.show)
+app.command("compare")(compare.compare)
+app.command("cam")(cam.cam)
+app.command("demo")(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"featurelayer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """See, keep and change what happens inside a PyTorch model."""

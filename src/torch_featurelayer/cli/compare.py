@@ -1,0 +1,48 @@
+"""`featurelayer compare`: several models above each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import loaded, save, say, working
+from .options import MODEL_HELP, Device, Seed, Weights, output
+from .show import Channels
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL MODEL... IMAGE", help=f"{MODEL_HELP} The photo comes last.")
+    ],
+    channel: Annotated[Channels, typer.Option("--channel", "-c", help="What stands for the channels.")] = Channels.MEAN,
+    out: Annotated[Path, output("compare.png")] = Path("compare.png"),
+    weights: Weights = "default",
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """Draws what several models make of one photo, [bold]stage by stage[/], one row a model.
+
+    Example: featurelayer compare torchvision:vgg11 torchvision:resnet18 cat.jpg -o compare.png
+    """
+    *specs, image = models
+    if not specs:
+        raise typer.BadParameter("name at least one model, and the photo last")
+    rows = {}
+    for spec in specs:
+        found = loaded(spec, weights, device, seed)
+        with working(f"Looking with {spec}"):
+            import torch
+
+            from .. import figures
+            from ..features import FeatureLayers
+
+            args, kwargs = found.inputs(image)
+            with torch.no_grad():
+                feats, _ = FeatureLayers(found.model, found.stages)(*args, **kwargs)
+            rows[found.title] = {name: figures.fold(feat) for name, feat in feats.items()}
+            photo = found.photo(image)
+    figure = figures.depths(rows, image=photo, channel=channel.value)
+    save(figure, out)
+    say(*(f"{title}: {', '.join(feats)}" for title, feats in rows.items()), f"picture: {out}")

@@ -1,0 +1,51 @@
+"""Tokens of transformers, folded to the grid of patches they come from."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from torch import Tensor
+
+_PREFIXES: Final = (0, 1, 2, 4, 5, 8, 9)  # a class token, another for distillation, 4 or 8 registers
+
+
+def fold(tokens: Tensor, *, prefix: int | None = None, grid: tuple[int, int] | None = None) -> Tensor:
+    """Folds tokens to maps, without the class and register tokens in front.
+
+    Args:
+        tokens: `[N, T, C]`; maps `[N, C, H, W]` are returned as they are.
+        prefix: How many tokens stand before the patches. None: what a square, or `grid`, leaves over, if
+            that is a number of class and register tokens in use (0, 1, 2, 4, 5, 8 or 9).
+        grid: Rows and columns of patches; None: as many of one as of the other.
+
+    Returns:
+        `[N, C, H, W]`: a view of the tokens, which carries their gradient.
+
+    Raises:
+        ValueError: The tokens do not fill such a grid.
+
+    >>> import torch
+    >>> fold(torch.zeros(1, 197, 768)).shape
+    torch.Size([1, 768, 14, 14])
+    """
+    if tokens.ndim == 4:
+        return tokens
+    if tokens.ndim != 3:
+        raise ValueError(f"tokens are [N, T, C], not {list(tokens.shape)}")
+    count = tokens.shape[1]
+    prefix = _prefix(count, grid) if prefix is None else prefix
+    rows, columns = grid or (math.isqrt(max(count - prefix, 0)),) * 2
+    if prefix < 0 or rows * columns != count - prefix or not rows:
+        raise ValueError(
+            f"{count} tokens, some of them perhaps before the patches, fill no {'square' if grid is None else grid} "
+            "grid: give prefix= and grid=(rows, columns)"
+        )
+    patches = tokens[:, prefix:].transpose(1, 2)
+    return patches.reshape(*patches.shape[:2], rows, columns)
+
+
+def _prefix(count: int, grid: tuple[int, int] | None) -> int:
+    """Returns the number of tokens left over, where as many class and register tokens are in use; else -1."""
+    left = count - (math.isqrt(count) ** 2 if grid is None else grid[0] * grid[1])
+    return left if left in _PREFIXES else -1

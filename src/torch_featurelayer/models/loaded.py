@@ -1,0 +1,109 @@
+"""A model with what belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from .._errors import ImageError, LabelNotFoundError
+from .._optional import need
+from .preprocess import Preprocess
+from .stages import stages
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode, with its preprocessing, labels and stages.
+
+    Attributes:
+        name: What it was asked for by.
+        model: The model.
+        preprocess: Makes its input: from an image a tensor (a `Preprocess`), from a text keyword arguments.
+        weights: Where its weights are from, in words.
+        labels: The name of each class of its output, in order; empty where they are not known.
+    """
+
+    name: str
+    model: nn.Module
+    preprocess: Preprocess | Callable[[str], dict[str, Tensor]]
+    weights: str
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    _stages: tuple[str, ...] = field(default=(), repr=False)
+
+    def inputs(self, source: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Returns the arguments to call the model with for an image or a text, on the model's device.
+
+        >>> args, kwargs = loaded.inputs("cat.jpg")  # doctest: +SKIP
+        >>> feats, output = tl.FeatureLayers(loaded.model, loaded.stages)(*args, **kwargs)  # doctest: +SKIP
+        """
+        device = next((parameter.device for parameter in self.model.parameters()), None)
+        made = self.preprocess(source)
+        if isinstance(made, Tensor):
+            return (made.to(device),), {}
+        return (), {name: value.to(device) for name, value in made.items()}
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The paths of the layers that end its stages, shallow to deep.
+
+        As the library that made the model names them, else found by one run (`models.stages`).
+        """
+        if self._stages:
+            return self._stages
+        args, kwargs = self.example()
+        return stages(self.model, *args, **kwargs)
+
+    @property
+    def title(self) -> str:
+        """A name for figures: without the library."""
+        return self.name.rpartition(":")[2]
+
+    def photo(self, source: Any) -> Tensor:
+        """Returns an image as the model sees it, in its own colours: `[1, 3, H, W]`, from 0 to 1.
+
+        Raises:
+            ImageError: It cannot be read, or the model takes no images.
+            FileNotFoundError: There is no such file.
+        """
+        if not hasattr(self.preprocess, "photo"):
+            raise ImageError(repr(source), f"{self.name} takes text, not images")
+        photo: Tensor = self.preprocess.photo(source)
+        return photo
+
+    def example(self) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Returns arguments the model can be called with: a black image, or a short text."""
+        if not hasattr(self.preprocess, "photo"):
+            return self.inputs("An example.")
+        return self.inputs(need("PIL.Image", "images").new("RGB", (256, 256)))
+
+    def top_classes(self, output: Tensor, count: int = 5) -> list[tuple[str, float]]:
+        """Returns the most probable classes and their probabilities, of the first sample.
+
+        Args:
+            output: Logits `[N, classes]`.
+            count: How many.
+        """
+        values, classes = output.detach()[0].float().softmax(-1).topk(min(count, output.shape[-1]))
+        return [(self.label(index), value) for value, index in zip(values.tolist(), classes.tolist(), strict=True)]
+
+    def label(self, index: int) -> str:
+        """Returns the name of a class; its number where names are not known."""
+        return self.labels[index] if index < len(self.labels) else str(index)
+
+    def class_index(self, label: str | int) -> int:
+        """Returns the number of a class given by its number or its name.
+
+        Raises:
+            LabelNotFoundError: No class has that name.
+        """
+        text = str(label)
+        if text.isdigit():
+            return int(text)
+        found = [number for number, name in enumerate(self.labels) if name.lower() == text.lower()]
+        if not found:
+            raise LabelNotFoundError(text, self.labels)
+        return found[0]

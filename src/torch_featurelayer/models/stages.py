@@ -1,0 +1,99 @@
+"""Where the stages of a model end: the layers to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import LayerNotRunError
+from .._pytree import tensors
+from ..address import get_layer_candidates
+from ..capturing import capture
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+_MOST: Final = 6
+
+
+def stages(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+    """Finds the layers that end the stages of a model, by one run.
+
+    Goes into the layer that holds most of the model until its children are the
+    stages: of those, the last before each change of resolution; where the
+    resolution stays (a transformer), some at even distances, the last among them.
+
+    Args:
+        model: The model; it runs without gradients, in the mode it is in.
+        *args: What it is called with.
+        **kwargs: What it is called with.
+
+    Returns:
+        Six paths at most, shallow to deep; none where no layer gives a map or tokens.
+    """
+    shapes = _shapes(model, args, kwargs)
+    level = _level(model, shapes)
+    ends = [list(group)[-1] for _, group in groupby(level, lambda path: _resolution(shapes[path]))]
+    chosen = level if len(ends) < 3 else ends
+    return tuple(_evenly(chosen, _MOST))
+
+
+def _shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
+    """Returns the shape of the first tensor of each layer that gives a map `[N, C, H, W]` or tokens `[N, T, C]`."""
+    names = get_layer_candidates(model, max_depth=None)
+    with torch.no_grad(), capture(model, names, reduce=_shape) as record:
+        model(*args, **kwargs)
+    found = {}
+    for name in names:
+        try:
+            first = next(tensors(record[name]), None)
+        except LayerNotRunError:
+            continue
+        if first is not None and len(first) in (3, 4) and min(first.tolist()[1:]) > 1:
+            found[name] = tuple(first.tolist())
+    return found
+
+
+def _shape(tensor: Tensor) -> Tensor:
+    return torch.tensor(tensor.shape)
+
+
+def _level(model: nn.Module, shapes: Shapes) -> list[str]:
+    """Returns the layers among which the stages are: siblings, in the order of definition."""
+    path = ""
+    while True:
+        inside = [child for child in _children(model, path, shapes) if child in shapes]
+        sizes = [_leaves(model.get_submodule(child)) for child in inside]
+        if not inside or len({_resolution(shapes[child]) for child in inside}) > 2:
+            return inside
+        largest = sizes.index(max(sizes))
+        if 2 * sizes[largest] <= _leaves(model.get_submodule(path)) or sizes[largest] == 1:
+            return inside
+        path = inside[largest]
+
+
+def _children(model: nn.Module, path: str, shapes: Shapes) -> Iterator[str]:
+    """Yields the paths directly inside a layer; a holder that gives nothing itself is looked into."""
+    for name, child in model.get_submodule(path).named_children():
+        inner = f"{path}.{name}".removeprefix(".")
+        if inner in shapes or not child._modules:
+            yield inner
+        else:
+            yield from _children(model, inner, shapes)
+
+
+def _leaves(module: nn.Module) -> int:
+    return sum(not part._modules for part in module.modules())
+
+
+def _resolution(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[2:] if len(shape) == 4 else shape[1:2]
+
+
+def _evenly(paths: Sequence[str], count: int) -> list[str]:
+    if len(paths) <= count:
+        return list(paths)
+    return [paths[round((number + 1) * len(paths) / count) - 1] for number in range(count)]

@@ -1,0 +1,182 @@
+"""The command, run as a user does: in a process of its own for what only that shows, else in this one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from torch_featurelayer import __version__
+from torch_featurelayer.cli.app import app
+
+
+@pytest.fixture
+def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    from skimage.data import chelsea
+
+    Image.fromarray(chelsea()).save(tmp_path / "cat.png")
+    monkeypatch.chdir(tmp_path)
+    return "cat.png"
+
+
+def size(file: str) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch_featurelayer.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def test_help_does_not_import_torch() -> None:
+    """Nor any other large package: that is what makes it quick."""
+    code = """
+import sys
+sys.argv = ["featurelayer", "--help"]
+from torch_featurelayer.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+assert not {"torch", "numpy", "matplotlib", "PIL"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    for command in ("layers", "show", "compare", "cam", "demo"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam"])
+def test_help_teaches(command: str) -> None:
+    """Each command shows an example, and says how models are named."""
+    text = run(command, "--help")
+    assert f"featurelayer {command}" in text
+    assert "torchvision:NAME" in text
+
+
+def test_version() -> None:
+    assert run("--version") == f"featurelayer {__version__}\n"
+
+
+def test_layers_as_a_table_and_as_json() -> None:
+    text = run("layers", "torchvision:resnet18", "--depth", "1")
+    assert "conv1" in text
+    assert "layer1.0" not in text
+    assert "\x1b" not in text
+    rows = json.loads(run("layers", "torchvision:resnet18", "--depth", "0", "--json"))
+    block = next(row for row in rows if row["path"] == "layer1.0")
+    assert (block["type"], block["operations"], block["output"]) == ("BasicBlock", {"add": 1}, "[1, 64, 56, 56]")
+
+
+@pytest.mark.parametrize("kind", ["map", "overlay", "pca", "histogram"])
+def test_show(kind: str, photo: str) -> None:
+    out = f"sub/{kind}.png"
+    told = json.loads(run("show", "efficientnet-lite0", photo, "--kind", kind, "-o", out, "--json"))
+    assert size(out)[0] > 500
+    assert "cat" in told["classes"][0][0]
+    assert [layer["shape"][-1] for layer in told["layers"]] == [112, 56, 28, 14, 7]
+    assert told["out"] == out
+    assert "ImageNet" in told["weights"]
+
+
+def test_show_one_layer_and_its_channels(photo: str) -> None:
+    text = run("show", "efficientnet-lite0", photo, "--layer", "_blocks.4", "-k", "channels", "-o", "channels.svg")
+    assert "_blocks.4  1×40×28×28" in text
+    assert "channels.svg" in text
+    assert Path("channels.svg").read_text().startswith("<?xml")
+
+
+def test_show_tokens_of_a_transformer(photo: str) -> None:
+    run("show", "timm:vit_tiny_patch16_224", photo, "--weights", "random", "-o", "vit.png")
+    assert size("vit.png")[0] > 500
+
+
+def test_compare(photo: str) -> None:
+    text = run("compare", "torchvision:vgg11", "torchvision:resnet18", photo, "--weights", "random", "-o", "both.png")
+    assert "vgg11: features.1, features.4" in text
+    assert "resnet18: relu, layer1" in text
+    width, height = size("both.png")
+    assert width > height > 500
+
+
+def test_cam(photo: str) -> None:
+    told = json.loads(run("cam", "efficientnet-lite0", photo, "--class", "egyptian cat", "--json"))
+    assert (told["class"], told["label"], told["out"]) == (285, "Egyptian cat", "cam.png")
+    assert 0.2 < told["probability"] < 0.6
+    assert "tiger cat" in run("cam", "efficientnet-lite0", photo, "--layer", "_blocks.10")
+    assert size("cam.png")[0] > 300
+
+
+def test_weights_from_a_file_and_seeds(photo: str) -> None:
+    import torch
+
+    from torch_featurelayer import models
+
+    torch.save(models.load("torchvision:squeezenet1_1", weights="random", seed=7).model.state_dict(), "seven.pt")
+    shared = ("show", "torchvision:squeezenet1_1", photo, "--json")
+    seven = json.loads(run(*shared, "--weights", "random", "--seed", "7"))["layers"]
+    assert json.loads(run(*shared, "--weights", "seven.pt"))["layers"] == seven
+    assert json.loads(run(*shared, "--weights", "random", "--seed", "8"))["layers"] != seven
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("layers", "torchvision:resnt18"), "Did you mean 'torchvision:resnet18'"),
+        (("show", "efficientnet-lite0", "cat.png", "-l", "_block.4"), "Did you mean '_blocks.4'"),
+        (("show", "efficientnet-lite0", "dog.png"), "dog.png"),
+        (("show", "efficientnet-lite0", "broken.png"), "broken.png"),
+        (("cam", "efficientnet-lite0", "cat.png", "--class", "egyptian ct"), "Did you mean 'Egyptian cat'"),
+        (("show", "torchvision:squeezenet1_1", "cat.png", "-w", "no.pt"), "there is no file 'no.pt'"),
+        (("show", "timm:vit_tiny_patch16_224", "cat.png", "-w", "random", "-l", "head", "-k", "pca"), "tokens are"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: tuple[str, ...], says: str, photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, without a traceback; the exit code is 1."""
+    Path("broken.png").write_bytes(Path(photo).read_bytes()[:5000])
+    with pytest.raises(SystemExit) as end:
+        app(list(arguments))
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("show", "efficientnet-lite0"), ("compare", "cat.png"), ("show", "a", "b", "-k", "channels"), ("shw",)],
+)
+def test_wrong_use_exits_with_2(arguments: tuple[str, ...], photo: str) -> None:  # noqa: ARG001
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_featurelayer import cli
+
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit, match=r'pip install "torch-featurelayer\[cli\]"'):
+        cli.main()
+
+
+def test_piped_output_is_plain() -> None:
+    """No colour, no spinner, and a table that is not folded."""
+    done = alone("layers", "torchvision:squeezenet1_1", "--depth", "2")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert re.search(r"features\.12 +Fire", done.stdout)

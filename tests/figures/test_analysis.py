@@ -1,0 +1,100 @@
+"""What figures compute, against other people's implementations of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import cosine_similarity
+
+import torch_featurelayer as tl
+from torch_featurelayer import figures
+
+
+def test_grad_cam_equals_pytorch_grad_cam() -> None:
+    """On EfficientNet-Lite0 with the cat, for three classes: within 1e-4 at every pixel."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from skimage.data import chelsea
+
+    loaded = tl.models.load("efficientnet-lite0")
+    image, at = loaded.preprocess(chelsea()), "_blocks.10"
+    reference = GradCAM(loaded.model, [loaded.model.get_submodule(at)])
+    for index in (285, 281, 817):
+        feats, output = tl.FeatureLayers(loaded.model, [at, f"{at}:grad_output"])(image)
+        output[0, index].backward()
+        ours = figures.grad_cam(feats[0], feats[1], size=(224, 224))
+        right = reference(image, [ClassifierOutputTarget(index)])
+        np.testing.assert_allclose(ours.numpy(), right, atol=1e-4)
+
+
+def test_pca_equals_scikit_learn() -> None:
+    """Up to sign, and the sign is the rule: the greatest weight of a component is positive."""
+    feats = [torch.randn(2, 8, 5, 6), torch.randn(1, 8, 9, 4) * torch.arange(1, 9.0).reshape(1, 8, 1, 1)]
+    vectors = torch.cat([feat.movedim(1, -1).reshape(-1, 8) for feat in feats]).numpy().astype(np.float64)
+    fitted = PCA(3).fit(vectors)
+    signs = np.sign(np.take_along_axis(fitted.components_, np.abs(fitted.components_).argmax(1)[:, None], 1))[:, 0]
+    right = fitted.transform(vectors) * signs
+    low, high = np.quantile(right, [0.01, 0.99], axis=0)
+    right = ((right - low) / (high - low)).clip(0, 1)
+    ours = torch.cat([rgb.movedim(1, -1).reshape(-1, 3) for rgb in figures.pca_rgb(feats)])
+    np.testing.assert_allclose(ours.numpy(), right, atol=1e-4)
+    assert [tuple(rgb.shape) for rgb in figures.pca_rgb(feats)] == [(2, 3, 5, 6), (1, 3, 9, 4)]
+
+
+def test_cosine_equals_scikit_learn() -> None:
+    feat = torch.randn(2, 7, 4, 5)
+    vectors = feat[1].flatten(1).T.numpy()
+    right = cosine_similarity(vectors[2 * 5 + 3][None], vectors)[0].reshape(4, 5)
+    np.testing.assert_allclose(figures.cosine_map(feat, (2, 3), sample=1).numpy(), right, atol=1e-6)
+    np.testing.assert_allclose(figures.cosine_map(feat, (-2, -2), sample=1).numpy(), right, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "prefix"), [(196, 0), (197, 1), (201, 5)])
+def test_tokens_fold_to_their_grid(count: int, prefix: int) -> None:
+    """The token of row r and column c of the patches is the value there; class and register tokens are left out."""
+    tokens = torch.randn(2, count, 3)
+    folded = figures.fold(tokens)
+    assert folded.shape == (2, 3, 14, 14)
+    assert torch.equal(folded[:, :, 4, 9], tokens[:, prefix + 4 * 14 + 9])
+    assert torch.equal(figures.fold(tokens[:, : prefix + 14 * 7], grid=(7, 14))[:, :, 6, 13], tokens[:, prefix + 97])
+
+
+def test_tokens_are_those_of_the_patches_of_a_vit() -> None:
+    """The patch embedding is a convolution: its map, folded from tokens, is the convolution's own output."""
+    loaded = tl.models.load("timm:vit_tiny_patch16_224", weights="random")
+    feats, _ = tl.FeatureLayers(loaded.model, ["patch_embed.proj", "patch_embed"])(torch.randn(1, 3, 224, 224))
+    assert torch.equal(figures.fold(feats["patch_embed"]), feats["patch_embed.proj"])
+
+
+@pytest.mark.parametrize("options", [{"prefix": 3}, {"grid": (5, 5)}, {"prefix": 200}])
+def test_tokens_that_fill_no_grid(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="fill no"):
+        figures.fold(torch.zeros(1, 197, 3), **options)  # type: ignore[arg-type]
+
+
+def test_attention_of_a_vit() -> None:
+    """The row of the class token, without its attention to itself, folded."""
+    loaded = tl.models.load("timm:vit_tiny_patch16_224", weights="random")
+    weights, _ = tl.FeatureLayer(loaded.model, "blocks.5.attn:attention_weights")(torch.randn(1, 3, 224, 224))
+    seen = figures.attention_map(weights)
+    assert seen.shape == (14, 14)
+    torch.testing.assert_close(seen[3, 8], weights[0, :, 0, 1 + 3 * 14 + 8].mean())
+    torch.testing.assert_close(seen.sum() + weights[0, :, 0, 0].mean(), torch.tensor(1.0))
+    torch.testing.assert_close(figures.attention_map(weights, head=2)[0, 0], weights[0, 2, 0, 1])
+
+
+def test_dead_channels() -> None:
+    feat = torch.randn(3, 5, 4, 4).abs()
+    feat[:, 1], feat[:, 4] = -feat[:, 1], 0
+    feat[2, 1, 0, 0] = 0.1
+    assert figures.dead_channels(feat) == [4]
+    assert figures.dead_channels(feat[:2]) == [1, 4]
+
+
+@pytest.mark.parametrize("by", ["mean", "max", "std"])
+def test_top_channels(by: str) -> None:
+    feat = torch.randn(2, 9, 6, 6)
+    right = np.argsort(-getattr(np, by)(feat[1].numpy().astype(np.float64), axis=(1, 2)))[:4]
+    assert figures.top_channels(feat, 4, by=by, sample=1) == right.tolist()  # type: ignore[arg-type]
