@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: demo test lint bench clean
 
 demo: $(READY)
-	@$(BIN)/python -m torch_featurelayer.demo --out demo.png
+	@$(BIN)/featurelayer demo --out demo.png
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
@@ -25,8 +25,13 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.correctness
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.command
 	$(BIN)/python -m benchmarks.compiled
 	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.timm_intermediates
+	$(BIN)/python -m benchmarks.graph_breaks
+	$(BIN)/python -m pip install --quiet --group peers
+	$(BIN)/python -m benchmarks.peers
 
 $(READY): pyproject.toml
 	@echo "Making an environment in $(VENV) (PyTorch, the extras and the test tools: a few minutes the first time) ..."

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sybil import Sybil
+from PIL import Image
+from sybil import Example, Sybil
 from sybil.document import PythonDocStringDocument
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 ROOT = Path(__file__).parent
@@ -21,7 +23,27 @@ def _seed(_: dict[str, Any]) -> None:
     torch.manual_seed(0)
 
 
-_pages = Sybil([PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"], setup=_seed, fixtures=["_elsewhere"])
+def _run(example: Example) -> None:
+    """Runs the lines of a shell block that call our command: each must succeed."""
+    from typer.testing import CliRunner
+
+    from torch_featurelayer.cli.app import app
+
+    for line in example.parsed.splitlines():
+        program, *arguments = shlex.split(line, comments=True) or [""]
+        if program != "featurelayer":
+            raise ValueError(f"only featurelayer is run in a block of shell: {line!r}")
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        if result.exit_code:
+            raise AssertionError(f"{line}: {result.output}")
+
+
+_pages = Sybil(
+    [PythonCodeBlockParser(), CodeBlockParser("sh", _run)],
+    patterns=["README.md", "docs/*.md"],
+    setup=_seed,
+    fixtures=["_elsewhere"],
+)
 _docstrings = Sybil(
     [DocTestParser()], patterns=["src/**/*.py"], setup=_seed, document_types={".py": PythonDocStringDocument}
 )
@@ -30,7 +52,10 @@ pytest_collect_file = (_pages + _docstrings).pytest()
 
 @pytest.fixture
 def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Files that an example writes go to a folder of their own."""
+    """Files that an example writes go to a folder of their own, where the photo of a cat lies."""
+    from skimage.data import chelsea
+
     os.chdir(tmp_path_factory.getbasetemp())
+    Image.fromarray(chelsea()).save("cat.jpg")
     yield
     os.chdir(ROOT)

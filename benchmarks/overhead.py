@@ -148,7 +148,8 @@ def memory(name: str) -> list[str]:
 
 
 def import_time(runs: int = 15) -> list[str]:
-    code = "import torch, time; t = time.perf_counter(); import torch_featurelayer; torch_featurelayer.FeatureLayer; print(time.perf_counter() - t)"
+    use = "import torch_featurelayer; torch_featurelayer.FeatureLayer"
+    code = f"import torch, time; t = time.perf_counter(); {use}; print(time.perf_counter() - t)"
     times = [float(subprocess.check_output([sys.executable, "-c", code])) * 1000 for _ in range(runs)]
     spread = f"median of {runs}, {min(times):.1f} to {max(times):.1f}"
     return [f"`import torch_featurelayer` after `import torch`: {statistics.median(times):.1f} ms ({spread}).", ""]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from torch_featurelayer import demo
@@ -15,7 +14,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     """Says what it sees, tables each layer, writes the figure, and says what to type next."""
     monkeypatch.setenv("COLUMNS", "100")
     file = tmp_path / "out.png"
-    demo.main(["--out", str(file)])
+    demo.run(file)
     said = capsys.readouterr().out
     classes = said[said.index("class") : said.index("What we captured")]
     assert "Egyptian cat" in classes
@@ -27,18 +26,9 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
         assert figure.width > 1500
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ImportError, match=r'pip install "torch-featurelayer\[demo\]"'):
-        demo.load_model()
-
-
-def test_top_classes_are_sorted_probabilities() -> None:
-    logits = torch.zeros(1, 1000)
-    logits[0, 285], logits[0, 281] = 10, 9
-    (first, high), (second, low) = demo.top_classes(logits, 2)
-    assert (first, second) == ("Egyptian cat", "tabby")
-    assert high == pytest.approx(logits.softmax(-1)[0, 285].item())
-    assert low < high
+        demo.run(tmp_path / "out.png")

@@ -110,3 +110,11 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_what_is_no_image_is_refused(source: object, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         images.load(source)
+
+
+def test_of_an_animation_the_first_frame_is_taken_and_said(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match=r"two\.gif.* has 2 frames: the first"):
+        pixels = images.load(tmp_path / "two.gif", resize=None, crop=None, mean=None, std=None)
+    assert pixels[0, :, 20, 20].tolist() == [1, 0, 0]

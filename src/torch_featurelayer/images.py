@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -39,7 +40,8 @@ def load(
 
     Args:
         source: A path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or
-            `[H, W, 4]`: uint8, uint16, or floating point from 0 to 1. EXIF
+            `[H, W, 4]`: uint8, uint16, or floating point from 0 to 1. Of an animated
+            file the first frame is taken, with a warning. EXIF
             orientation is respected; grey, palette, CMYK and 16-bit images
             become RGB, and transparency is dropped.
         resize: The length of the shorter side in pixels, antialiased; None keeps the size.
@@ -78,6 +80,7 @@ def opened(source: Source) -> Image.Image:
     try:
         if isinstance(source, (str, PathLike)):
             with pillow.open(source) as file:
+                _say_if_animated(file)
                 return _as_rgb(ops.exif_transpose(file), pillow)
         return _as_rgb(ops.exif_transpose(_as_pil(source, pillow)), pillow)
     except FileNotFoundError:
@@ -85,6 +88,12 @@ def opened(source: Source) -> Image.Image:
     except (OSError, SyntaxError, ValueError, TypeError, pillow.DecompressionBombError) as error:
         name = repr(str(source)) if isinstance(source, (str, PathLike)) else f"this {type(source).__name__}"
         raise ImageError(name, str(error)) from error
+
+
+def _say_if_animated(file: Image.Image) -> None:
+    frames = getattr(file, "n_frames", 1)
+    if frames > 1:
+        warnings.warn(f"{file.filename!r} has {frames} frames: the first is taken", UserWarning, stacklevel=4)  # type: ignore[attr-defined]
 
 
 def _as_pil(source: Source, pillow: Any) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -14,12 +15,19 @@ from .._errors import FeatureLayerError
 from . import cam, compare, demo, layers, show
 
 
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Prints a warning as one line."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[yellow]warning:[/] {escape(str(message))}")
+
+
 class _App(typer.Typer):
     """Prints an error of ours as one line, without a traceback, and exits with 1; usage errors exit with 2."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().__call__(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                return super().__call__(*args, **kwargs)
         except (FeatureLayerError, OSError, ValueError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
             Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(text))}")

@@ -35,7 +35,8 @@ def cam(
 
         at = layer or found.stages[-1]
         args, kwargs = found.inputs(image)
-        feats, answer = FeatureLayers(found.model, [at, f"{at}:grad_output"])(*args, **kwargs)
+        feats, output = FeatureLayers(found.model, [at, f"{at}:grad_output"])(*args, **kwargs)
+        answer = found.logits(output)
         index = int(answer[0].argmax()) if label is None else found.class_index(label)
         answer[0, index].backward()
         feat, grad = (figures.fold(feats[number]) for number in range(2))

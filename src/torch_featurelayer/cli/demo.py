@@ -10,6 +10,6 @@ from .options import output
 
 def demo(out: Annotated[Path, output("demo.png")] = Path("demo.png")) -> None:
     """Shows [bold]what a pretrained network sees in a photo of a cat[/], without a network or a file of your own."""
-    from ..demo import main
+    from ..demo import run
 
-    main(["--out", str(out)])
+    run(out)

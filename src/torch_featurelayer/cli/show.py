@@ -65,7 +65,7 @@ def show(
             feats, answer = FeatureLayers(found.model, layer or found.stages)(*args, **kwargs)
         drawn = _drawn(kind, found.title, feats.to_dict(), found.photo(image), channel.value)
     save(drawn, out)
-    classes = found.top_classes(answer) if found.labels and isinstance(answer, torch.Tensor) else []
+    classes = found.top_classes(answer) if found.labels else []
     if json:
         rows = [{"layer": name, **_numbers(feat)} for name, feat in feats.items()]
         told = {"model": found.name, "weights": found.weights, "out": str(out), "alt": drawn.alt_text}

@@ -80,14 +80,29 @@ class LoadedModel:
             return self.inputs("An example.")
         return self.inputs(need("PIL.Image", "images").new("RGB", (256, 256)))
 
-    def top_classes(self, output: Tensor, count: int = 5) -> list[tuple[str, float]]:
+    def logits(self, output: Any) -> Tensor:
+        """Returns the logits `[N, classes]` in what the model returned: the tensor itself, or its part `logits`.
+
+        Raises:
+            ValueError: It has none: this is no classifier.
+        """
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ValueError(f"{self.name} gives no logits of classes, but a {type(output).__name__}")
+        return logits
+
+    def top_classes(self, output: Any, count: int = 5) -> list[tuple[str, float]]:
         """Returns the most probable classes and their probabilities, of the first sample.
 
         Args:
-            output: Logits `[N, classes]`.
+            output: What the model returned.
             count: How many.
+
+        Raises:
+            ValueError: As `logits`.
         """
-        values, classes = output.detach()[0].float().softmax(-1).topk(min(count, output.shape[-1]))
+        logits = self.logits(output).detach()[0].float()
+        values, classes = logits.softmax(-1).topk(min(count, len(logits)))
         return [(self.label(index), value) for value, index in zip(values.tolist(), classes.tolist(), strict=True)]
 
     def label(self, index: int) -> str:

@@ -1,0 +1,50 @@
+"""What the command costs beside what it cannot avoid.
+
+python -m benchmarks.command [--runs 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks._timing import race
+
+RESULTS = Path(__file__).parent / "results" / "command.md"
+BUILD = "import torch, torchvision; torchvision.models.resnet50(weights=None)"
+COMMAND = [sys.executable, "-m", "torch_featurelayer.cli"]
+CONTENDERS = {
+    "import torch and torchvision, build ResNet-50": [sys.executable, "-c", BUILD],
+    "`featurelayer layers torchvision:resnet50`": [*COMMAND, "layers", "torchvision:resnet50"],
+    "`featurelayer --help`": [*COMMAND, "--help"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=7)
+    runs = parser.parse_args().runs
+    calls = {
+        name: lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for name, command in CONTENDERS.items()
+    }
+    timings = race(calls, runs, warmup=1)
+    base = next(iter(timings.values())).median
+    lines = [
+        "# What the command costs", "",
+        f"`python -m benchmarks.command --runs {runs}`: torch {torch.__version__} on {platform.machine()}, "
+        "whole processes in turns, medians and quartiles.", "",
+        "| | median (quartiles) | × building the model |", "|---|---|---|",
+        *(f"| {name} | {timing} | {timing.median / base:.2f} |" for name, timing in timings.items()),
+    ]  # fmt: skip
+    print("\n".join(lines))
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
