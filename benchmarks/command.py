@@ -35,10 +35,10 @@ def main() -> None:
     }
     timings = race(calls, runs, warmup=1)
     base = next(iter(timings.values())).median
+    setting = f"`python -m benchmarks.command --runs {runs}`: torch {torch.__version__} on {platform.machine()}"
     lines = [
         "# What the command costs", "",
-        f"`python -m benchmarks.command --runs {runs}`: torch {torch.__version__} on {platform.machine()}, "
-        "whole processes in turns, medians and quartiles.", "",
+        f"{setting}, whole processes in turns, medians and quartiles.", "",
         "| | median (quartiles) | × building the model |", "|---|---|---|",
         *(f"| {name} | {timing} | {timing.median / base:.2f} |" for name, timing in timings.items()),
     ]  # fmt: skip

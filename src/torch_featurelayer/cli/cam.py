@@ -38,7 +38,7 @@ def cam(
         feats, output = FeatureLayers(found.model, [at, f"{at}:grad_output"])(*args, **kwargs)
         answer = found.logits(output)
         index = int(answer[0].argmax()) if label is None else found.class_index(label)
-        answer[0, index].backward()
+        answer[0, index].backward()  # type: ignore[no-untyped-call]
         feat, grad = (figures.fold(feats[number]) for number in range(2))
         title = f"{found.label(index)}: {answer.softmax(-1)[0, index]:.1%}"
         drawn = figures.cam(feat, grad, found.photo(image), title=title)
