@@ -165,6 +165,11 @@ at 1×3×224×224, over the bare model's, in turns in one process; medians. What
 (torchvision's tracing, for one) is left out. A layer is *missing* where the contender says nothing and gives
 nothing, and *crashed* where asking for it alone raises.
 
+Where they win, and why they lose: hooks, nnsight, surgeon and torchextractor hold the model's own tensors, which needs
+the least memory and is wrong wherever a later in-place operation overwrites them (cloning by hand mends it).
+pytorch-grad-cam pairs values with layers by position, so a layer that runs twice shifts those after it. torchlens is as
+right as we are and sees every operation at once, for that price. torchvision's graph is the fastest where it works.
+
 {models}.
 
 | contender | right | wrong | missing | crashed | {columns} |
