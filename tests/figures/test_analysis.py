@@ -68,6 +68,18 @@ def test_tokens_are_those_of_the_patches_of_a_vit() -> None:
     assert torch.equal(figures.fold(feats["patch_embed"]), feats["patch_embed.proj"])
 
 
+def test_maps_of_swin_have_their_channels_last() -> None:
+    loaded = tl.models.load("torchvision:swin_t", weights="random")
+    feats, _ = tl.FeatureLayers(loaded.model, loaded.stages)(torch.randn(1, 3, 224, 224))
+    for feat, (side, width) in zip(feats, ((56, 96), (28, 192), (14, 384), (7, 768)), strict=True):
+        folded = figures.fold(feat)
+        assert folded.shape == (1, width, side, side)
+        assert torch.equal(folded[0, 5, 2, 6], feat[0, 2, 6, 5])
+    plain = torch.randn(1, 7, 14, 14)
+    assert figures.fold(plain) is plain
+    assert figures.fold(torch.randn(1, 6, 9, 4), channels_last=True).shape == (1, 4, 6, 9)
+
+
 @pytest.mark.parametrize("options", [{"prefix": 3}, {"grid": (5, 5)}, {"prefix": 200}])
 def test_tokens_that_fill_no_grid(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="fill no"):
