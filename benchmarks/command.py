@@ -17,7 +17,7 @@ from benchmarks._timing import race
 
 RESULTS = Path(__file__).parent / "results" / "command.md"
 BUILD = "import torch, torchvision; torchvision.models.resnet50(weights=None)"
-COMMAND = [sys.executable, "-m", "torch_featurelayer.cli"]
+COMMAND = [sys.executable, "-m", "torch_featurelayer"]
 CONTENDERS = {
     "import torch and torchvision, build ResNet-50": [sys.executable, "-c", BUILD],
     "`featurelayer layers torchvision:resnet50`": [*COMMAND, "layers", "torchvision:resnet50"],

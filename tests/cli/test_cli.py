@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def run(*arguments: str) -> str:
 
 
 def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch_featurelayer.cli", *arguments]
+    command = [sys.executable, "-m", "torch_featurelayer", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
 
 
@@ -180,3 +181,20 @@ def test_piped_output_is_plain() -> None:
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert re.search(r"features\.12 +Fire", done.stdout)
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    """Through the completion that `featurelayer --install-completion` installs."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from torch_featurelayer.cli import main; main()"],
+        env={
+            **os.environ,
+            "_FEATURELAYER_COMPLETE": "complete_bash",
+            "COMP_WORDS": "featurelayer sh",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["show"]

@@ -19,4 +19,4 @@ def main() -> None:
         sys.exit(f"error: {error}")
     from .app import app
 
-    app()
+    app(prog_name="featurelayer")
