@@ -109,6 +109,9 @@ def test_compare(photo: str) -> None:
     text = run("compare", "torchvision:vgg11", "torchvision:resnet18", photo, "--weights", "random", "-o", "both.png")
     assert "vgg11: features.1, features.4" in text
     assert "resnet18: relu, layer1" in text
+    told = json.loads(run("compare", "torchvision:alexnet", photo, "-w", "random", "-o", "one.png", "--json"))
+    assert told["layers"]["alexnet"][0] == "features.1"
+    assert "alexnet, features.1" in told["alt"]
     width, height = size("both.png")
     assert width > height > 500
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .console import loaded, save, say, working
-from .options import MODEL_HELP, Device, Seed, Weights, output
+from .console import loaded, print_json, save, say, working
+from .options import MODEL_HELP, Device, Json, Seed, Weights, output
 from .show import Channels
 
 
@@ -21,6 +21,7 @@ def compare(
     weights: Weights = "default",
     device: Device = None,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draws what several models make of one photo, [bold]stage by stage[/], one row a model.
 
@@ -45,4 +46,8 @@ def compare(
             photo = found.photo(image)
     figure = figures.depths(rows, image=photo, channel=channel.value)
     save(figure, out)
+    if json:
+        layers = {title: list(feats) for title, feats in rows.items()}
+        print_json({"out": str(out), "alt": figure.alt_text, "layers": layers})
+        return
     say(*(f"{title}: {', '.join(feats)}" for title, feats in rows.items()), f"picture: {out}")

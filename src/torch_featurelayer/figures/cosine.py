@@ -78,8 +78,9 @@ def cosine(
     ax.plot((column + 0.5) * width / columns, (row + 0.5) * height / rows, "+", color="black", markersize=10, zorder=2)
     ax.set(xlim=(0, width), ylim=(height, 0))
     figure_of(ax).colorbar(shown, ax=ax, shrink=0.8, label="cosine")
+    named = f" ({title})" if title else ""
     ax.set_label(
-        f"Cosine of each position with that at row {row}, column {column} {title or ''}: "
+        f"Cosine of each position with that at row {row}, column {column}{named}: "
         f"{grid.min():.2f} to {grid.max():.2f}, mean {grid.mean():.2f}."
     )
     if title is not None:

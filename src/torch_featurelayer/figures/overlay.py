@@ -55,7 +55,8 @@ def overlay(
     shown.set(extent=(0, width, height, 0), alpha=opacity, interpolation="bilinear")
     ax.set(xlim=(0, width), ylim=(height, 0))
     caption = caption_of(grid, *shown.get_clim())
-    ax.set_label(f"Feature map {title or ''} over the photo: {position_of_peak(grid)}; {caption}.")
+    named = f" {title}" if title else ""
+    ax.set_label(f"Feature map{named} over the photo: {position_of_peak(grid)}; {caption}.")
     if title is not None:
         ax.set_title(title, fontsize="small")
     return figure_of(ax)
