@@ -1,7 +1,7 @@
 """Capture compiled with `fullgraph=True`, over every torchvision classification model.
 
 A graph break is an error under `fullgraph=True`. Each model that compiles bare is compiled with one layer from its
-middle, and with every layer down to depth 2 that runs; the compiled features and output are compared with those of an
+middle, and with its stages and every layer down to depth 2 that runs; the compiled features and output are compared with those of an
 eager run. The backend is `aot_eager`: Dynamo and AOTAutograd as in real use, without the minutes inductor takes for a
 model (`benchmarks/compiled.py` runs inductor on five).
 
@@ -28,7 +28,7 @@ COMPILE = {"fullgraph": True, "backend": "aot_eager"}
 
 
 def layers_that_run(model: nn.Module, image: Tensor) -> list[str]:
-    names = tl.get_layer_candidates(model, max_depth=2)
+    names = list(dict.fromkeys([*tl.get_layer_candidates(model, max_depth=2), *tl.models.stages(model, image)]))
     try:
         tl.FeatureLayers(model, names)(image)
     except tl.LayerNotRunError as error:
@@ -90,7 +90,7 @@ def main(names: list[str]) -> None:
         "# Graph breaks", "", f"`python -m benchmarks.graph_breaks`, torch {torch.__version__}, CPU, no gradients.", "",
         *(__doc__ or "").split("\n\n")[1].splitlines(), "",
         f"Of {len(lines)} models {len(compiled)} compile bare; of these {failed} broke or failed with capture.", "",
-        "| model | compiles bare | one layer: difference | layers to depth 2: difference | seconds |",
+        "| model | compiles bare | one layer: difference | stages, and layers to depth 2: difference | seconds |",
         "|---|---|---|---|---|",
     ]  # fmt: skip
     print(header[-4])
