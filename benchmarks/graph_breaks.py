@@ -1,9 +1,9 @@
 """Capture compiled with `fullgraph=True`, over every torchvision classification model.
 
 A graph break is an error under `fullgraph=True`. Each model that compiles bare is compiled with one layer from its
-middle, and with its stages and every layer down to depth 2 that runs; the compiled features and output are compared with those of an
-eager run. The backend is `aot_eager`: Dynamo and AOTAutograd as in real use, without the minutes inductor takes for a
-model (`benchmarks/compiled.py` runs inductor on five).
+middle, and with its stages and every layer down to depth 2 that runs; the compiled features and output are compared
+with those of an eager run. The backend is `aot_eager`: Dynamo and AOTAutograd as in real use, without the minutes
+inductor takes for a model (`benchmarks/compiled.py` runs inductor on five).
 
     python -m benchmarks.graph_breaks [name ...]
 """
