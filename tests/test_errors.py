@@ -33,6 +33,13 @@ CASES = {
     tl.WeightsNotFoundError("timm:resnet18", "problem", "file.pth"): FileNotFoundError,
     tl.WeightsMismatchError("file.pt", ["a"], ["b"], ["c"]): ValueError,
     tl.LabelNotFoundError("ct", ["cat"]): LookupError,
+    tl.EmptyDatasetError(): ValueError,
+    tl.ItemError("a.png", "reason"): ValueError,
+    tl.FeatureOverflowError("layer4", "float16"): OverflowError,
+    tl.StoreNotFoundError("folder"): FileNotFoundError,
+    tl.StoreMismatchError("folder", {"model": ("a", "b")}): ValueError,
+    tl.StoreLockedError("folder"): BlockingIOError,
+    tl.StoreCorruptError("file", "problem"): ValueError,
     tl.MissingExtraError("matplotlib", "figures"): ImportError,
 }
 

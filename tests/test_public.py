@@ -11,12 +11,14 @@ import torch_featurelayer as tl
 
 PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DuplicateRequestError EditError
-EmptyRequestError FeatureLayer
-FeatureLayerError FeatureLayers FeatureNotFoundError Features GradientError ImageError LabelNotFoundError
+EmptyDatasetError EmptyRequestError FeatureLayer
+FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError ImageError ItemError
+LabelNotFoundError
 LayerNotFoundError
 LayerNotRunError LayerRow LayerTable MissingExtraError ModelNotFoundError NotAModuleError OperationNotFoundError Record
-ScriptedModuleError StructureError WeightsMismatchError WeightsNotFoundError
-capture edit figures get_layer_candidates images layers models
+ScriptedModuleError StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
+StructureError WeightsMismatchError WeightsNotFoundError
+capture edit extract figures get_layer_candidates images layers models open_store
 """.split()  # noqa: SIM905
 
 
@@ -35,9 +37,11 @@ def test_no_other_public_names() -> None:
         "cli",
         "editing",
         "engine",
+        "extraction",
         "features",
         "import_module",
         "reduce",
+        "store",
         "table",
         "TYPE_CHECKING",
         "wrapper",

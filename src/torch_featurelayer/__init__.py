@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .address import get_layer_candidates
     from .capturing import Record, capture
     from .editing import edit
+    from .extraction import extract
     from .features import FeatureLayer, FeatureLayers, Features
+    from .store import open_store
     from .table import LayerRow, LayerTable, layers
 
 __version__ = "0.2.0"
@@ -37,8 +39,10 @@ _HOMES = {
     "Record": "capturing",
     "capture": "capturing",
     "edit": "editing",
+    "extract": "extraction",
     "get_layer_candidates": "address",
     "layers": "table",
+    "open_store": "store",
 }
 
 __all__ = [
@@ -51,11 +55,13 @@ __all__ = [
     "Record",
     "capture",
     "edit",
+    "extract",
     "figures",
     "get_layer_candidates",
     "images",
     "layers",
     "models",
+    "open_store",
 ]
 
 

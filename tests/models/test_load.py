@@ -208,6 +208,11 @@ def test_a_folder_of_transformers(tmp_path: Path, photo: Path) -> None:
     assert 0 <= shown.min() < shown.max() <= 1
     random = tl.models.load(f"hf:{tmp_path}", weights="random", seed=1)
     assert not torch.equal(random.model(**kwargs).logits, right(**kwargs).logits)
+    state = right.state_dict()
+    del state["classifier.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(tl.WeightsMismatchError, match=r"1 missing: 'classifier.weight'"):
+        tl.models.load(f"hf:{tmp_path}")
 
 
 def test_a_text_model(tmp_path: Path) -> None:
@@ -226,3 +231,14 @@ def test_a_text_model(tmp_path: Path) -> None:
     assert loaded.stages == ("encoder.layer.0", "encoder.layer.1", "encoder.layer.2")
     with pytest.raises(tl.ImageError, match="takes text"):
         loaded.photo("cat.png")
+
+
+def test_code_of_a_checkpoint_is_never_run(tmp_path: Path) -> None:
+    """A repository may bring Python files: they are not imported, and nobody is asked to allow it."""
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}'
+    )
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    with pytest.raises(tl.ModelNotFoundError, match="holds no model"):
+        tl.models.load(f"hf:{tmp_path}")
+    assert not (tmp_path / "ran").exists()

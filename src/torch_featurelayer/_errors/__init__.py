@@ -22,6 +22,13 @@ FeatureLayerError
 ├── WeightsNotFoundError    FileNotFoundError  weights are not here, and could not be fetched
 ├── WeightsMismatchError    ValueError      a state dict is not that of the model
 ├── LabelNotFoundError      LookupError     the model knows no class of that name
+├── EmptyDatasetError       ValueError      a dataset holds no item
+├── ItemError               ValueError      an item of a dataset cannot be read
+├── FeatureOverflowError    OverflowError   a feature does not fit the dtype it is stored in
+├── StoreNotFoundError      FileNotFoundError  there is no store
+├── StoreMismatchError      ValueError      a store holds other features
+├── StoreLockedError        BlockingIOError another process is writing to a store
+├── StoreCorruptError       ValueError      a file of a store is not what was written
 └── MissingExtraError       ImportError     an optional dependency is not installed
 """
 
@@ -54,6 +61,15 @@ from .inputs import (
     WeightsMismatchError,
     WeightsNotFoundError,
 )
+from .stores import (
+    EmptyDatasetError,
+    FeatureOverflowError,
+    ItemError,
+    StoreCorruptError,
+    StoreLockedError,
+    StoreMismatchError,
+    StoreNotFoundError,
+)
 
 __all__ = [
     "AddressError",
@@ -63,11 +79,14 @@ __all__ = [
     "CompileError",
     "DuplicateRequestError",
     "EditError",
+    "EmptyDatasetError",
     "EmptyRequestError",
     "FeatureLayerError",
     "FeatureNotFoundError",
+    "FeatureOverflowError",
     "GradientError",
     "ImageError",
+    "ItemError",
     "LabelNotFoundError",
     "LayerNotFoundError",
     "LayerNotRunError",
@@ -76,6 +95,10 @@ __all__ = [
     "NotAModuleError",
     "OperationNotFoundError",
     "ScriptedModuleError",
+    "StoreCorruptError",
+    "StoreLockedError",
+    "StoreMismatchError",
+    "StoreNotFoundError",
     "StructureError",
     "WeightsMismatchError",
     "WeightsNotFoundError",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from .._errors import ModelNotFoundError, WeightsNotFoundError
+from .._errors import ModelNotFoundError, WeightsMismatchError, WeightsNotFoundError
 from .._optional import need
 from ..images import opened
 from .loaded import LoadedModel
@@ -40,7 +40,7 @@ def _has_head(kind: type) -> bool:
 
 def _config(library: Any, name: str, spec: str) -> Any:
     try:
-        return library.AutoConfig.from_pretrained(name)
+        return library.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         what = "the folder holds no model" if Path(name).is_dir() else "no such folder, and nothing cached of that id"
@@ -49,17 +49,21 @@ def _config(library: Any, name: str, spec: str) -> Any:
 
 def _pretrained(kind: Any, name: str, spec: str) -> nn.Module:
     try:
-        return kind.from_pretrained(name)  # type: ignore[no-any-return]
+        model, told = kind.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
     except (OSError, ValueError) as error:
         file = str(Path(name) / "model.safetensors") if Path(name).is_dir() else ""
         raise WeightsNotFoundError(spec, str(error).splitlines()[0].rstrip("."), file) from error
+    if told["missing_keys"] or told["mismatched_keys"]:  # transformers would leave these random
+        shapes = [key if isinstance(key, str) else key[0] for key in told["mismatched_keys"]]
+        raise WeightsMismatchError(name, sorted(told["missing_keys"]), [], shapes)
+    return model  # type: ignore[no-any-return]
 
 
 def _preprocess(library: Any, name: str) -> Any:
     """Returns the checkpoint's image processor or tokenizer, whichever it has."""
     for kind, wrap in ((library.AutoImageProcessor, HfImage), (library.AutoTokenizer, HfText)):
         try:
-            return wrap(kind.from_pretrained(name))
+            return wrap(kind.from_pretrained(name, trust_remote_code=False))
         except (OSError, ValueError, ImportError, KeyError, TypeError):  # it has none of this kind
             continue
     return Preprocess()

@@ -1,0 +1,112 @@
+"""Errors of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .base import FeatureLayerError
+
+
+class StoreNotFoundError(FeatureLayerError, FileNotFoundError):
+    """There is no store in a folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"no store in {path!r}: a store is a folder that `extract` wrote.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path,)
+
+
+class StoreMismatchError(FeatureLayerError, ValueError):
+    """A store holds other features than those to be added.
+
+    Attributes:
+        path: The folder.
+        differences: What differs: what the store says, and what was asked for, by name.
+    """
+
+    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        self.path, self.differences = path, dict(differences)
+        said = "; ".join(f"{name} is {there!r} there, {new!r} here" for name, (there, new) in self.differences.items())
+        super().__init__(f"the store {path!r} holds other features: {said}. Give another folder.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.differences)
+
+
+class StoreLockedError(FeatureLayerError, BlockingIOError):
+    """Another writer is at work on a store.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"another process is writing to the store {path!r}.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path,)
+
+
+class StoreCorruptError(FeatureLayerError, ValueError):
+    """A file of a store is not what was written.
+
+    Attributes:
+        path: The file.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"{path} is damaged: {problem}. Delete it and run again: only its rows are computed anew.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.problem)
+
+
+class EmptyDatasetError(FeatureLayerError, ValueError):
+    """A dataset holds no item."""
+
+    def __init__(self) -> None:
+        super().__init__("the dataset is empty: no image, or no item, was found.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
+
+
+class ItemError(FeatureLayerError, ValueError):
+    """An item of a dataset cannot be read.
+
+    Attributes:
+        id: Of the item.
+        reason: Why not.
+    """
+
+    def __init__(self, id: str, reason: str) -> None:  # noqa: A002 (that is what it is)
+        self.id, self.reason = id, reason
+        super().__init__(f"{id}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.id, self.reason)
+
+
+class FeatureOverflowError(FeatureLayerError, OverflowError):
+    """A feature is infinite, most often since it does not fit the dtype it is stored in.
+
+    Attributes:
+        layer: The layer.
+        dtype: The dtype.
+    """
+
+    def __init__(self, layer: str, dtype: str) -> None:
+        self.layer, self.dtype = layer, dtype
+        super().__init__(f"{layer!r} has infinite values in {dtype}: store it in a wider dtype, such as torch.float32.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.layer, self.dtype)

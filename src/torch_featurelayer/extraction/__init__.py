@@ -1,0 +1,13 @@
+"""From a dataset to a store of features, that may be interrupted at any moment.
+
+`sources` says what the items are, `batches` reads them ahead, a `runner` gives the
+features of a batch, a `job` makes shards of them in any process, and `engines`
+share the shards out.
+"""
+
+from __future__ import annotations
+
+from .extract import extract
+from .progress import Progress
+
+__all__ = ["Progress", "extract"]

@@ -1,0 +1,84 @@
+"""Items put together for the model, always in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..store import RowError
+
+
+@dataclass
+class Batch:
+    """Some items that were read.
+
+    Attributes:
+        ids: Of those that could be.
+        inputs: Of them, in order: first `[1, ...]` each, once stacked neighbours of one shape together.
+        errors: The others.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    errors: list[RowError] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.errors)
+
+    def add(self, name: str, read: Callable[[Any], Any], place: Any, prepare: Callable[[Any], Any]) -> None:
+        """Adds an item; whatever is wrong with it, the others go on."""
+        try:
+            made = _checked(prepare(read(place)))
+        except Exception as error:  # noqa: BLE001
+            self.errors.append(RowError(name, f"{type(error).__name__}: {error}"))
+        else:
+            self.ids.append(name)
+            self.inputs.append(made)
+
+    def stacked(self) -> Batch:
+        """Returns this batch with neighbours of one shape stacked."""
+        return Batch(self.ids, list(_stacks(self.inputs)), self.errors)
+
+
+def rows(inputs: Any) -> int:
+    """Returns how many items an input `[N, ...]` holds."""
+    return len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
+
+
+def over(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+    """Applies a function to a tensor, or to each of the keyword arguments."""
+    return fn(inputs) if isinstance(inputs, Tensor) else {name: fn(value) for name, value in inputs.items()}
+
+
+def _stacks(inputs: list[Any]) -> Iterator[Any]:
+    start = 0
+    while start < len(inputs):
+        stop = start + 1
+        while stop < len(inputs) and _shape(inputs[stop]) == _shape(inputs[start]):
+            stop += 1
+        yield _together(inputs[start:stop])
+        start = stop
+
+
+def _together(inputs: list[Any]) -> Any:
+    if isinstance(inputs[0], Tensor):
+        return torch.cat(inputs)
+    return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}
+
+
+def _shape(inputs: Any) -> object:
+    if isinstance(inputs, Tensor):
+        return inputs.shape, inputs.dtype
+    return {name: (value.shape, value.dtype) for name, value in inputs.items()}
+
+
+def _checked(made: Any) -> Any:
+    if isinstance(made, Tensor):
+        return made
+    if isinstance(made, Mapping) and made and all(isinstance(value, Tensor) for value in made.values()):
+        return dict(made)
+    raise TypeError(f"a model's input is a tensor, or keyword arguments that are, not a {type(made).__name__}")

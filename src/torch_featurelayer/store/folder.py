@@ -1,0 +1,120 @@
+"""A folder of files that appear whole or not at all, on this machine or on object storage."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+_TEMPORARY: Final = ".tmp"
+
+
+class Folder:
+    """Files by name in a folder.
+
+    fsspec, which torch brings along, knows the kinds of storage.
+
+    Args:
+        path: A path, or a URL such as `s3://bucket/features`.
+
+    Attributes:
+        path: As given.
+        local: Whether it is on this machine's file system.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = fspath(path)
+        system, root = url_to_fs(self.path)
+        self._system: Any = system
+        self._root: str = root.rstrip("/")
+        self.local = isinstance(system, LocalFileSystem)
+
+    def at(self, name: str) -> str:
+        """Returns the full path of a file, as its file system spells it."""
+        return f"{self._root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        self._system.invalidate_cache()
+        return bool(self._system.isfile(self.at(name)))
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the names of the finished files in a folder of this one, in order."""
+        self._system.invalidate_cache()
+        if not self._system.isdir(self.at(folder)):
+            return []
+        found = (path.rpartition("/")[2] for path in self._system.ls(self.at(folder), detail=False))
+        return sorted(f"{folder}/{name}" for name in found if name and not name.endswith(_TEMPORARY))
+
+    def size(self, name: str) -> int:
+        """Returns how many bytes a file has."""
+        return int(self._system.size(self.at(name)))
+
+    def read(self, name: str, start: int | None = None, stop: int | None = None) -> bytes:
+        """Reads a file, or a part of it."""
+        return bytes(self._system.cat_file(self.at(name), start=start, end=stop))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file: there whole or not at all, and on the disk when this returns.
+
+        Raises:
+            OSError: There is no room, or no permission; nothing is left.
+        """
+        if self.local:
+            _replace(Path(self.at(name)), content)
+        else:  # an object appears when all of it has arrived
+            self._system.pipe_file(self.at(name), content)
+
+    def clean(self) -> None:
+        """Removes what writers that were killed left behind."""
+        if self.local:
+            for left in Path(self._root).rglob(f"*{_TEMPORARY}"):
+                left.unlink(missing_ok=True)
+
+    def mapped(self, name: str) -> str:
+        """Returns a file on this machine: the file itself, or a copy of an object, fetched once."""
+        if self.local:
+            return self.at(name)
+        copy = Path(self._copies.name, name)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            self._system.get_file(self.at(name), f"{copy}{_TEMPORARY}")
+            Path(f"{copy}{_TEMPORARY}").replace(copy)
+        return str(copy)
+
+    @cached_property
+    def _copies(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="featurelayer-", ignore_cleanup_errors=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_copies"}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}{_TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_names(path.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,39 @@
+"""One writer at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .._errors import StoreLockedError
+from .folder import Folder
+
+
+@contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Holds the lock of a store; the operating system lets it go when the process ends, however it ends.
+
+    Object storage knows no such lock: there two writers of the same features write the same bytes.
+
+    Raises:
+        StoreLockedError: Another process, or another writer of this one, holds it.
+    """
+    if not folder.local:
+        yield
+        return
+    import fcntl
+
+    path = Path(folder.at(".lock"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StoreLockedError(folder.path) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,106 @@
+"""Reading a store."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from os import PathLike
+
+from .._errors import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
+from .folder import Folder
+from .rows import StoredLayer
+from .settings import is_store, read_settings
+from .shards import SHARDS, RowError, checksum, opened, read_shard
+
+
+def open_store(path: str | PathLike[str]) -> Store:
+    """Opens a store for reading; also while a writer adds to it, of which it then shows what was finished.
+
+    Args:
+        path: Its folder, or the URL of one, such as `s3://bucket/features`.
+
+    Raises:
+        StoreNotFoundError: There is none.
+        StoreCorruptError: A file of it cannot be read.
+    """
+    return Store(path)
+
+
+class Store:
+    """The features of a dataset.
+
+    Args:
+        path: Its folder, or the URL of one.
+
+    Attributes:
+        path: The folder.
+        meta: What the features are: model, layers, preprocessing, versions.
+
+    >>> import tempfile, torch
+    >>> from torch_featurelayer.store import StoreWriter
+    >>> folder = tempfile.mkdtemp()
+    >>> with StoreWriter.open(folder, {"model": "a"}) as writer:
+    ...     writer.write(0, {"fc": torch.arange(6.0).reshape(3, 2)}, ["a.png", "b.png", "c.png"])
+    >>> store = open_store(folder)
+    >>> store["fc"][1], store.ids[1]
+    (tensor([2., 3.]), 'b.png')
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._folder = Folder(path)
+        self.path = self._folder.path
+        if not is_store(self._folder):
+            raise StoreNotFoundError(self.path)
+        self.meta = read_settings(self._folder)
+        self._shards = [read_shard(self._folder, name) for name in self._folder.names(SHARDS)]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The id of each row."""
+        return tuple(name for shard in self._shards for name in shard.ids)
+
+    @property
+    def errors(self) -> tuple[RowError, ...]:
+        """The items that have no row, and why."""
+        return tuple(error for shard in self._shards for error in shard.errors)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers."""
+        first = next((shard for shard in self._shards if shard.ids), None)
+        return tuple(first.checksums) if first else ()
+
+    def __getitem__(self, layer: str) -> StoredLayer:
+        """Returns the feature of a layer: nothing is read yet.
+
+        Raises:
+            FeatureNotFoundError: The store holds no such layer.
+        """
+        if layer not in self.layers:
+            raise FeatureNotFoundError(layer, self.layers)
+        return StoredLayer(layer, self._folder, [shard for shard in self._shards if shard.ids])
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.layers
+
+    def verify(self) -> int:
+        """Reads everything and compares it with its checksums.
+
+        Returns:
+            How many rows were read.
+
+        Raises:
+            StoreCorruptError: A file is not what was written; it names the file and the layer.
+        """
+        for shard in self._shards:
+            with opened(self._folder, shard.name) as file:
+                for layer, right in shard.checksums.items():
+                    if checksum(file.get_tensor(layer)) != right:
+                        problem = f"the bytes of {layer!r} are not those written"
+                        raise StoreCorruptError(self._folder.at(shard.name), problem)
+        return len(self)
+
+    def __repr__(self) -> str:
+        return f"Store({self.path!r}: {len(self)} rows of {', '.join(self.layers)}; {len(self.errors)} errors)"

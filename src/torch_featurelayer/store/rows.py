@@ -1,0 +1,122 @@
+"""The rows of one layer of a store, read as they are indexed."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .folder import Folder
+from .shards import Shard, opened
+
+Rows: TypeAlias = "int | slice | Sequence[int] | Sequence[bool] | Tensor | Any"
+
+
+class StoredLayer(Dataset[Tensor]):
+    """One layer of a store: a `torch.utils.data.Dataset` of its rows.
+
+    Args:
+        name: Of the layer.
+        folder: Of the store.
+        shards: Those that have rows.
+
+    Attributes:
+        name: Of the layer.
+    """
+
+    def __init__(self, name: str, folder: Folder, shards: Sequence[Shard]) -> None:
+        self.name = name
+        self._folder = folder
+        self._shards = shards
+        self._ends = list(accumulate(len(shard.ids) for shard in shards))
+        self._files: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, and the shape of each."""
+        return (len(self), *self._slice(0).get_shape()[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self[0].dtype
+
+    def __getitem__(self, rows: Rows) -> Tensor:
+        """Reads rows.
+
+        Args:
+            rows: A number (negative ones from the end), a slice, a list of numbers, or a mask of all rows.
+
+        Returns:
+            `[...]` for a number, else `[rows, ...]`: new tensors on the host.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        if isinstance(rows, int):
+            return self._row(rows)
+        numbers = range(len(self))[rows] if isinstance(rows, slice) else _numbers(rows, len(self))
+        if isinstance(numbers, range) and numbers.step == 1:
+            return self._span(numbers.start, numbers.stop)
+        return torch.stack([self._row(number) for number in numbers]) if len(numbers) else self._span(0, 0)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yields one row after the other, a shard in memory at a time."""
+        for number, _ in enumerate(self._shards):
+            yield from self._slice(number)[:]
+
+    def numpy(self) -> Any:
+        """Reads all rows into an array; NumPy knows no bfloat16, which becomes float32."""
+        rows = self[:]
+        return (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def _row(self, row: int) -> Tensor:
+        count = len(self)
+        if not -count <= row < count:
+            raise IndexError(f"row {row} of {count}")
+        shard = bisect_right(self._ends, row % count)
+        offset = row % count - (self._ends[shard - 1] if shard else 0)
+        part: Tensor = self._slice(shard)[offset : offset + 1]
+        return part[0]
+
+    def _span(self, start: int, stop: int) -> Tensor:
+        """Reads neighbouring rows."""
+        parts = []
+        for number, end in enumerate(self._ends):
+            begin = self._ends[number - 1] if number else 0
+            if start < end and stop > begin:
+                parts.append(self._slice(number)[max(start - begin, 0) : stop - begin])
+        return torch.cat(parts) if parts else self._slice(0)[0:0]
+
+    def _slice(self, number: int) -> Any:
+        """Returns a shard's part of this layer, unread; files stay open as long as this object."""
+        if number not in self._files:
+            self._files[number] = opened(self._folder, self._shards[number].name)
+        return self._files[number].get_slice(self.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
+
+    def __repr__(self) -> str:
+        return f"StoredLayer({self.name!r}, {list(self.shape)}, {self.dtype})"
+
+
+def _numbers(rows: Any, count: int) -> list[int]:
+    given = torch.as_tensor(rows)
+    if given.dtype == torch.bool:
+        if given.shape != (count,):
+            raise IndexError(f"a mask of {list(given.shape)} for {count} rows")
+        return given.nonzero().flatten().tolist()
+    return given.to(torch.int64).tolist()

@@ -1,0 +1,112 @@
+"""One shard: the features of some items, their ids, and why others have none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from torch import Tensor
+
+from .._errors import StoreCorruptError
+from .._optional import need
+from .folder import Folder
+
+SHARDS: Final = "shards"
+_KEY: Final = "torch_featurelayer"
+_LENGTH: Final = 8  # bytes that say how long the header of a safetensors file is
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """An item that has no features.
+
+    Attributes:
+        id: Of the item.
+        reason: Why not.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What is said of a shard in its header.
+
+    Attributes:
+        name: Of the file in the store.
+        ids: Of the rows, in order.
+        errors: Of the items without a row.
+        checksums: SHA-256 of the bytes of each layer.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    errors: tuple[RowError, ...]
+    checksums: Mapping[str, str]
+
+
+def shard_name(number: int) -> str:
+    """Returns the name of a shard's file."""
+    return f"{SHARDS}/{number:08d}.safetensors"
+
+
+def shard_bytes(features: Mapping[str, Tensor], ids: Sequence[str], errors: Sequence[RowError]) -> bytes:
+    """Returns a shard as a safetensors file: the same bytes for the same content.
+
+    Args:
+        features: `[rows, ...]` by layer, contiguous, on the host.
+        ids: Of the rows.
+        errors: Of the items that have none.
+    """
+    said = {
+        "ids": list(ids),
+        "errors": [asdict(error) for error in errors],
+        "sha256": {name: checksum(features[name]) for name in sorted(features)},
+    }
+    # One key, since safetensors writes several in no fixed order.
+    made: bytes = need("safetensors.torch", "store").save(dict(sorted(features.items())), {_KEY: json.dumps(said)})
+    return made
+
+
+def read_shard(folder: Folder, name: str) -> Shard:
+    """Reads the header of a shard.
+
+    Raises:
+        StoreCorruptError: It is no shard, or cut short.
+    """
+    try:
+        length = int.from_bytes(folder.read(name, 0, _LENGTH), "little")
+        header = json.loads(folder.read(name, _LENGTH, _LENGTH + min(length, folder.size(name))))
+        said = json.loads(header.pop("__metadata__")[_KEY])
+        errors = tuple(RowError(**error) for error in said["errors"])
+        end = max((part["data_offsets"][1] for part in header.values()), default=0)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreCorruptError(folder.at(name), f"its header cannot be read ({error})") from error
+    if (size := folder.size(name)) != (right := _LENGTH + length + end):
+        raise StoreCorruptError(folder.at(name), f"it has {size} bytes, not {right}")
+    return Shard(name, tuple(said["ids"]), errors, said["sha256"])
+
+
+def opened(folder: Folder, name: str) -> Any:
+    """Opens a shard for reading parts of it; the file is mapped, not read.
+
+    Raises:
+        StoreCorruptError: It is no safetensors file, or cut short.
+    """
+    library = need("safetensors", "store")
+    try:
+        return library.safe_open(folder.mapped(name), framework="pt")
+    except library.SafetensorError as error:
+        raise StoreCorruptError(folder.at(name), str(error)) from error
+
+
+def checksum(tensor: Tensor) -> str:
+    """Returns the SHA-256 of a tensor's bytes."""
+    import torch
+
+    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()

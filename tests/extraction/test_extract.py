@@ -1,0 +1,257 @@
+"""Features of a dataset: right, complete, and the same bytes whatever interrupted them."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import models
+
+import torch_featurelayer as tl
+from tests.store.digests import digests
+
+CUT = tl.models.Preprocess(resize=32, crop=32)
+
+
+def make_images(folder: Path, count: int) -> list[str]:
+    """Writes JPEGs of noise in two folders; returns their ids in the order of a store."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        file = folder / f"class{number % 2}" / f"{number:04d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(file)
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return models.squeezenet1_1(weights=None)
+
+
+def by_hand(model: nn.Module, folder: Path, ids: list[str], layer: str, batch: int) -> Tensor:
+    """A plain loop: hooks that clone, the mean over positions, float16."""
+    kept: list[Tensor] = []
+    handle = model.get_submodule(layer).register_forward_hook(
+        lambda _, __, out: kept.append(out.clone().mean((2, 3)).half())
+    )
+    with torch.no_grad():
+        for start in range(0, len(ids), batch):
+            model.eval()(torch.cat([CUT(folder / name) for name in ids[start : start + batch]]))
+    handle.remove()
+    return torch.cat(kept)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_folder_of_images(workers: int, tmp_path: Path) -> None:
+    """Each row is what a plain loop gives, ids are in the order of names, the model is left as it was."""
+    ids = make_images(tmp_path / "images", 23)
+    model = network().train()
+    seen: list[tuple[int, int]] = []
+    store = tl.extract(
+        model, ["features.3", "features.6"], tmp_path / "images", tmp_path / "out", preprocess=CUT, reduce="mean",
+        batch_size=4, shard_rows=8, workers=workers, progress=lambda at: seen.append((at.done, at.items)),
+    )  # fmt: skip
+    assert list(store.ids) == ids
+    assert store.errors == ()
+    assert model.training
+    assert seen == [(8, 23), (16, 23), (23, 23)]
+    for layer in ("features.3", "features.6"):
+        assert store[layer].dtype is torch.float16
+        assert torch.equal(store[layer][:], by_hand(model, tmp_path / "images", ids, layer, 4))
+    assert store.verify() == 23
+    assert store.meta["layers"] == ["features.3", "features.6"]
+    assert all(not module._forward_hooks for module in model.modules())
+
+
+def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", 12)
+    for workers in (0, 2):
+        tl.extract(
+            network(), "features.3", tmp_path / "images", tmp_path / str(workers), preprocess=CUT, shard_rows=5,
+            workers=workers,
+        )  # fmt: skip
+    assert digests(tmp_path / "0") == digests(tmp_path / "2")
+
+
+def broken(kind: int) -> bytes:
+    """What is no image, in ten ways."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG")
+    whole = buffer.getvalue()
+    header = b"P5 99999999 99999999 255\n"
+    return [
+        b"", whole[: len(whole) // 2], whole[:20], b"\0" * 500, b"text", header, whole[2:], b"GIF89a",
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 50, b"RIFF\0\0\0\0WEBP",
+    ][kind]  # fmt: skip
+
+
+def test_bad_items_do_not_shift_their_neighbours(tmp_path: Path) -> None:
+    """Of 60 files 20 are broken in ten ways: 40 right rows, 20 errors by name, and nothing else moves."""
+    folder = tmp_path / "images"
+    make_images(folder, 60)
+    files = sorted(folder.rglob("*.jpg"))
+    for number, file in enumerate(files[::3]):
+        file.write_bytes(broken(number % 10))
+    bad = [file.relative_to(folder).as_posix() for file in files[::3]]
+    good = [file.relative_to(folder).as_posix() for file in files if file not in files[::3]]
+    model = network()
+    store = tl.extract(
+        model, "features.3", folder, tmp_path / "out", preprocess=CUT, reduce="mean", batch_size=4, shard_rows=16
+    )
+    assert [error.id for error in store.errors] == bad
+    assert all("Error" in error.reason for error in store.errors)
+    assert list(store.ids) == good
+    right = torch.cat([by_hand(model, folder, [name], "features.3", 1) for name in good])
+    torch.testing.assert_close(store["features.3"][:], right, rtol=2e-3, atol=2e-3)
+
+
+def test_errors_are_retried_on_request(tmp_path: Path) -> None:
+    """Once the file is mended, the store is byte for byte what it would have been."""
+    folder = tmp_path / "images"
+    ids = make_images(folder, 10)
+    good = (folder / ids[4]).read_bytes()
+    (folder / ids[4]).write_bytes(b"")
+
+    def run(out: str, **options: Any) -> tl.store.Store:  # type: ignore[name-defined]
+        return tl.extract(network(), "features.3", folder, tmp_path / out, preprocess=CUT, shard_rows=4, **options)
+
+    assert [error.id for error in run("out").errors] == [ids[4]]
+    (folder / ids[4]).write_bytes(good)
+    assert len(run("out").errors) == 1
+    assert run("out", retry_errors=True).errors == ()
+    run("fresh")
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_strict_stops_at_the_first(tmp_path: Path) -> None:
+    ids = make_images(tmp_path / "images", 8)
+    (tmp_path / "images" / ids[5]).write_bytes(b"no image")
+    with pytest.raises(tl.ItemError, match=ids[5]):
+        tl.extract(
+            network(), "features.3", tmp_path / "images", tmp_path / "out", preprocess=CUT, shard_rows=4, strict=True
+        )
+    assert list(tl.open_store(tmp_path / "out").ids) == ids[:4]
+
+
+class Squares(Dataset[tuple[Tensor, int]]):
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return torch.full((3, 32, 32), float(place)), place
+
+
+@pytest.mark.parametrize("kind", ["dataset", "loader", "tensors", "pairs", "paths"])
+def test_kinds_of_data(kind: str, tmp_path: Path) -> None:
+    data: Any = Squares()
+    ids = [str(place) for place in range(7)]
+    if kind == "loader":
+        data = DataLoader(data, batch_size=3)
+    elif kind == "tensors":
+        data = TensorDataset(torch.stack([Squares()[place][0] for place in range(7)]))
+    elif kind == "pairs":
+        data = iter([(f"item {place}", data[place][0]) for place in range(7)])
+        ids = [f"item {place}" for place in range(7)]
+    elif kind == "paths":
+        make_images(tmp_path, 7)
+        data = sorted(tmp_path.rglob("*.jpg"), reverse=True)
+        ids = [str(path) for path in data]
+    store = tl.extract(network(), "features.3", data, tmp_path / "out", preprocess=CUT, shard_rows=3)
+    assert list(store.ids) == ids
+    if kind != "paths":
+        layer = tl.FeatureLayer(network().eval(), "features.3")
+        right = layer.features(torch.stack([Squares()[place][0] for place in range(3)])).detach().half()
+        assert torch.equal(store["features.3"][:3], right)
+
+
+def test_a_value_that_does_not_fit_is_loud(tmp_path: Path) -> None:
+    data = TensorDataset(torch.full((3, 4), 1e6))
+    with pytest.raises(tl.FeatureOverflowError, match=r"'0'.*float16.*torch\.float32"):
+        tl.extract(nn.Sequential(nn.Identity()), "0", data, tmp_path / "half")
+    store = tl.extract(nn.Sequential(nn.Identity()), "0", data, tmp_path / "whole", dtype=None)
+    assert torch.equal(store["0"][:], torch.full((3, 4), 1e6))
+
+
+def test_a_layer_of_several_tensors_is_refused(tmp_path: Path) -> None:
+    data = TensorDataset(torch.randn(3, 5, 4))
+    model = nn.Sequential(nn.LSTM(4, 4, batch_first=True))
+    with pytest.raises(ValueError, match=r"name a part of it, as in '0\[0\]'"):
+        tl.extract(model, "0", data, tmp_path / "out")
+    assert tl.extract(model, "0[0]", data, tmp_path / "part")["0[0]"].shape == (3, 5, 4)
+
+
+@pytest.mark.parametrize("change", ["weights", "layers", "reduce", "batch_size", "items"])
+def test_other_features_are_refused_by_name(change: str, tmp_path: Path) -> None:
+    model, data, layers = network(), TensorDataset(torch.randn(4, 3, 32, 32)), "features.3"
+    tl.extract(model, layers, data, tmp_path / "out")
+    options: dict[str, Any] = {"reduce": "mean"} if change == "reduce" else {}
+    if change == "batch_size":
+        options["batch_size"] = 2
+    if change == "items":
+        data = TensorDataset(torch.randn(5, 3, 32, 32))
+    if change == "weights":
+        with torch.no_grad():
+            next(model.parameters()).add_(1)
+    with pytest.raises(tl.StoreMismatchError) as caught:
+        tl.extract(model, "features.4" if change == "layers" else layers, data, tmp_path / "out", **options)
+    assert [*caught.value.differences] == [change]
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(tl.EmptyDatasetError):
+        tl.extract(network(), "features.3", tmp_path, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        tl.extract(network(), "features.3", tmp_path / "none", tmp_path / "out")
+
+
+RUN = """
+import sys, torch
+import torch_featurelayer as tl
+from tests.store.digests import digests
+from torchvision import models
+torch.manual_seed(0)
+cut = tl.models.Preprocess(resize=32, crop=32)
+tl.extract(models.squeezenet1_1(weights=None), ["features.3", "features.6"], sys.argv[1], sys.argv[2], preprocess=cut,
+           batch_size=4, shard_rows=4, progress=lambda at: print(at.done, flush=True))
+print("end", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_at_any_moment_it_resumes_to_the_same_bytes(how: signal.Signals, tmp_path: Path) -> None:
+    """Killed, or stopped by Ctrl-C, again and again: what was finished is kept, and the end is the same."""
+    make_images(tmp_path / "images", 60)
+    command = [sys.executable, "-c", RUN, str(tmp_path / "images")]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)  # noqa: S603
+    out, interrupted, finished = tmp_path / "out", 0, 0
+    for attempt in range(30):
+        process = subprocess.Popen([*command, str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        if first != "end\n":
+            time.sleep(0.003 * (attempt % 4))
+            process.send_signal(how)
+        rest = process.stdout.read()
+        process.stdout.close()
+        process.wait()
+        rows = len(tl.open_store(out))
+        assert rows >= finished
+        finished = rows
+        if "end" in first + rest:
+            break
+        interrupted += 1
+    assert interrupted >= 1
+    subprocess.run([*command, str(out)], check=True, capture_output=True)  # noqa: S603
+    assert digests(out) == digests(tmp_path / "whole")
