@@ -18,7 +18,7 @@ LayerNotFoundError
 LayerNotRunError LayerRow LayerTable MissingExtraError ModelNotFoundError NotAModuleError OperationNotFoundError Record
 ScriptedModuleError StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
 StructureError WeightsMismatchError WeightsNotFoundError
-capture edit extract figures get_layer_candidates images layers models open_store
+capture edit extract figures get_layer_candidates images layers models open_store similarity
 """.split()  # noqa: SIM905
 
 

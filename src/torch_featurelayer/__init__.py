@@ -17,7 +17,7 @@ from . import _errors
 from ._errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from . import figures, images, models
+    from . import figures, images, models, similarity
     from .address import get_layer_candidates
     from .capturing import Record, capture
     from .editing import edit
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 # Imported on first use: neither torch nor an extra is needed to ask the command for help.
-_MODULES = ("figures", "images", "models")
+_MODULES = ("figures", "images", "models", "similarity")
 _HOMES = {
     "FeatureLayer": "features",
     "FeatureLayers": "features",
@@ -62,6 +62,7 @@ __all__ = [
     "layers",
     "models",
     "open_store",
+    "similarity",
 ]
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from .. import __version__
 from .._errors import FeatureLayerError
-from . import cam, compare, demo, layers, show
+from . import cam, compare, demo, duplicates, extract, layers, search, show
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -47,6 +47,9 @@ app.command("layers")(layers.layers)
 app.command("show")(show.show)
 app.command("compare")(compare.compare)
 app.command("cam")(cam.cam)
+app.command("extract")(extract.extract)
+app.command("search")(search.search)
+app.command("duplicates")(duplicates.duplicates)
 app.command("demo")(demo.demo)
 
 

@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from .extract import extract
 from .progress import Progress
+from .query import features_like
 
-__all__ = ["Progress", "extract"]
+__all__ = ["Progress", "extract", "features_like"]

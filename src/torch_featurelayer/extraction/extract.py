@@ -114,7 +114,7 @@ def extract(
             processes.wait()  # until the leader has opened the store
         recipe = with_mode(recipe, source, batch_size, out) if fast and isinstance(source, Items) else recipe
         name = loaded.name if loaded else type(network).__name__
-        settings = settings_of(name, recipe, source, prepare, batch_size, shard_rows)
+        settings = settings_of(name, recipe, source, data, prepare, batch_size, shard_rows)
         job = Job(recipe, fspath(out), batch_size, shard_rows, workers, strict, torch.get_num_threads())
         with (StoreWriter.open if processes.leads else StoreWriter.join)(out, settings) as writer:
             if processes.leads:

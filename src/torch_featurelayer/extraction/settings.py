@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from os import PathLike, fspath
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from .. import __version__
 
 
 def settings_of(
-    name: str, recipe: Any, source: Any, preprocess: Any, batch_size: int, shard_rows: int
+    name: str, recipe: Any, source: Any, data: Any, preprocess: Any, batch_size: int, shard_rows: int
 ) -> dict[str, Any]:
     """Returns what a store says of its features."""
     return {
@@ -28,6 +29,7 @@ def settings_of(
         "batch_size": batch_size,
         "shard_rows": shard_rows,
         "items": source.fingerprint,
+        "data": fspath(data) if isinstance(data, (str, PathLike)) else type(data).__name__,
         "torch": torch.__version__,
         "torch_featurelayer": __version__,
     }

@@ -11,6 +11,7 @@ from ._figure import FeatureFigure, alt_text
 from .attention import attention, attention_map
 from .cam import cam, grad_cam
 from .channels import channels, top_channels
+from .contact_sheet import contact_sheet
 from .cosine import cosine, cosine_map
 from .depths import depths
 from .histogram import dead_channels, histogram
@@ -26,6 +27,7 @@ __all__ = [
     "attention_map",
     "cam",
     "channels",
+    "contact_sheet",
     "cosine",
     "cosine_map",
     "dead_channels",

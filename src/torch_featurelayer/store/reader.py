@@ -8,8 +8,10 @@ from os import PathLike
 from .._errors import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
 from .folder import Folder
 from .rows import StoredLayer
+from .samples import StoredSamples
 from .settings import is_store, read_settings
-from .shards import SHARDS, RowError, checksum, opened, read_shard
+from .shards import SHARDS, RowError, Shard, checksum, opened, read_shard
+from .tables import write_lance, write_parquet
 
 
 def open_store(path: str | PathLike[str]) -> Store:
@@ -80,10 +82,49 @@ class Store:
         """
         if layer not in self.layers:
             raise FeatureNotFoundError(layer, self.layers)
-        return StoredLayer(layer, self._folder, [shard for shard in self._shards if shard.ids])
+        return StoredLayer(layer, self._folder, self._full())
 
     def __contains__(self, layer: object) -> bool:
         return layer in self.layers
+
+    def samples(self, *layers: str) -> StoredSamples:
+        """Returns the rows as a `torch.utils.data.Dataset`: dicts of the `"id"` and the features of some layers.
+
+        Args:
+            *layers: Which; none given: all.
+
+        Raises:
+            FeatureNotFoundError: The store holds no such layer.
+        """
+        return StoredSamples(self.ids, {layer: self[layer] for layer in layers or self.layers})
+
+    def to_parquet(self, path: str | PathLike[str], *layers: str) -> None:
+        """Writes a parquet file: `id`, and each layer as a float32 vector of fixed length, its shape in the metadata.
+
+        DuckDB, polars, pandas and Hugging Face datasets read it. A shard is in memory at a time.
+
+        Args:
+            path: The file.
+            *layers: Which; none given: all.
+
+        Raises:
+            FeatureNotFoundError: The store holds no such layer, or nothing.
+            MissingExtraError: pyarrow is not installed.
+        """
+        write_parquet(self._folder, self._full(), self._chosen(layers), path)
+
+    def to_lance(self, path: str | PathLike[str], *layers: str) -> None:
+        """Writes a Lance dataset with the columns of `to_parquet`.
+
+        Args:
+            path: The folder of the dataset.
+            *layers: Which; none given: all.
+
+        Raises:
+            FeatureNotFoundError: The store holds no such layer, or nothing.
+            MissingExtraError: pylance is not installed (extra `lance`).
+        """
+        write_lance(self._folder, self._full(), self._chosen(layers), path)
 
     def verify(self) -> int:
         """Reads everything and compares it with its checksums.
@@ -101,6 +142,15 @@ class Store:
                         problem = f"the bytes of {layer!r} are not those written"
                         raise StoreCorruptError(self._folder.at(shard.name), problem)
         return len(self)
+
+    def _full(self) -> list[Shard]:
+        return [shard for shard in self._shards if shard.ids]
+
+    def _chosen(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = layers or self.layers
+        for layer in chosen or ("",):
+            self[layer]
+        return chosen
 
     def __repr__(self) -> str:
         return f"Store({self.path!r}: {len(self)} rows of {', '.join(self.layers)}; {len(self.errors)} errors)"

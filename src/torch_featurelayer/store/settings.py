@@ -13,6 +13,7 @@ Settings: TypeAlias = Mapping[str, Any]
 
 FORMAT: Final = 1
 _NAME: Final = "settings.json"
+_FREE: Final = {"data"}  # where the items lie may change; what they are may not
 
 
 def write_settings(folder: Folder, settings: Settings) -> None:
@@ -50,7 +51,7 @@ def is_store(folder: Folder) -> bool:
 
 def _compare(folder: Folder, there: Settings, wanted: Settings) -> None:
     missing = object()
-    names = sorted({*there, *wanted})
+    names = sorted({*there, *wanted} - _FREE)
     differ = {
         name: (there.get(name), wanted.get(name))
         for name in names

@@ -47,6 +47,10 @@ class Items(Dataset[Batch]):
             batch.add(self.ids[place], self._read, place, self._prepare)
         return batch.stacked()
 
+    def sample(self, name: str) -> Any:
+        """Reads the sample of an id, as it is before it is prepared."""
+        return self._read(self.ids.index(name))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the ids in their order."""

@@ -1,0 +1,57 @@
+"""Rows of a store as vectors that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from ..store import StoredLayer
+
+Metric: TypeAlias = Literal["cosine", "dot"]
+
+CHUNK = 8192  # rows
+
+
+def vectors(rows: Tensor, metric: Metric) -> Tensor:
+    """Returns rows as vectors whose product is the score.
+
+    Args:
+        rows: `[N, ...]`, of any dtype; maps are flattened.
+        metric: `"cosine"`, or `"dot"` for the product of the values as they are.
+
+    Returns:
+        float32 `[N, D]`.
+
+    Raises:
+        ValueError: There is no such metric.
+    """
+    flat = rows.reshape(len(rows), -1).to(torch.float32)
+    if metric == "cosine":
+        return normalize(flat, dim=1)
+    if metric == "dot":
+        return flat
+    raise ValueError(f"metric is 'cosine' or 'dot', not {metric!r}")
+
+
+def chunks(layer: StoredLayer, metric: Metric) -> Iterator[tuple[int, Tensor]]:
+    """Yields the rows of a layer as vectors, some thousand at a time, and the number of the first."""
+    for start in range(0, len(layer), CHUNK):
+        yield start, vectors(layer[start : start + CHUNK], metric)
+
+
+def checked_query(query: Tensor, width: int) -> Tensor:
+    """Returns queries `[Q, ...]` from one or several.
+
+    Raises:
+        ValueError: Their values are not as many as those of a row.
+    """
+    if query.numel() == width:
+        return query.reshape(1, width)
+    if query.ndim > 1 and query[0].numel() == width:
+        return query.reshape(len(query), width)
+    raise ValueError(f"a query {list(query.shape)} cannot be compared with rows of {width} values")
