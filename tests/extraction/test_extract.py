@@ -10,33 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
-from torchvision import models
 
 import torch_featurelayer as tl
+from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
-
-CUT = tl.models.Preprocess(resize=32, crop=32)
-
-
-def make_images(folder: Path, count: int) -> list[str]:
-    """Writes JPEGs of noise in two folders; returns their ids in the order of a store."""
-    generator = np.random.default_rng(0)
-    for number in range(count):
-        file = folder / f"class{number % 2}" / f"{number:04d}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(file)
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return models.squeezenet1_1(weights=None)
 
 
 def by_hand(model: nn.Module, folder: Path, ids: list[str], layer: str, batch: int) -> Tensor:
@@ -219,6 +201,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 RUN = """
 import sys, torch
 import torch_featurelayer as tl
+from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
 from torchvision import models
 torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,7 @@ class Batch:
         try:
             made = _checked(prepare(read(place)))
         except Exception as error:  # noqa: BLE001
-            self.errors.append(RowError(name, f"{type(error).__name__}: {error}"))
+            self.errors.append(RowError(name, without_addresses(f"{type(error).__name__}: {error}")))
         else:
             self.ids.append(name)
             self.inputs.append(made)
@@ -42,6 +43,11 @@ class Batch:
     def stacked(self) -> Batch:
         """Returns this batch with neighbours of one shape stacked."""
         return Batch(self.ids, list(_stacks(self.inputs)), self.errors)
+
+
+def without_addresses(text: str) -> str:
+    """Returns a text without places in memory, which are others in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def rows(inputs: Any) -> int:

@@ -16,10 +16,10 @@ from ..address import Selector
 from ..features import FeatureLayers
 from ..models import LoadedModel, Preprocess
 from ..reduce import Reduction
-from ..store import Store, StoreWriter, open_store
+from ..store import Store, StoreWriter, open_store, store_settings
 from .engines import Engine, engine_of
 from .fastest import with_mode
-from .job import Job
+from .job import Job, using_threads
 from .progress import Progress, Tally
 from .reading import read_stream
 from .runner import Recipe
@@ -42,6 +42,7 @@ def extract(
     fast: bool = False,
     batch_size: int = 16,
     workers: int = 0,
+    threads: int | None = None,
     shard_rows: int = 1024,
     engine: str | None = None,
     actors: int | None = None,
@@ -74,6 +75,8 @@ def extract(
             fastest: `store.meta["mode"]` says which. Values then differ in their last bits.
         batch_size: How many items the model sees at once.
         workers: How many processes read ahead, as `num_workers` of a `DataLoader`.
+        threads: How many threads the model runs in: sums depend on it in their last bits. None: as many as the
+            store was begun with, for a new one torch's own number.
         shard_rows: How many items a shard has: what one interruption may cost. Take fewer for whole feature maps.
         engine: Who makes the shards: None (this process), `"torchrun"` (the ranks it started), or `"ray"`.
         actors: How many of Ray's actors hold the model; None: as many as there is room for.
@@ -112,10 +115,14 @@ def extract(
     with _evaluating(network):
         if not processes.leads:
             processes.wait()  # until the leader has opened the store
-        recipe = with_mode(recipe, source, batch_size, out) if fast and isinstance(source, Items) else recipe
+        begun = store_settings(out)
+        threads = threads or begun.get("threads") or torch.get_num_threads()
+        if fast and isinstance(source, Items):
+            with using_threads(threads):
+                recipe = with_mode(recipe, source, batch_size, begun.get("mode"))
         name = loaded.name if loaded else type(network).__name__
-        settings = settings_of(name, recipe, source, data, prepare, batch_size, shard_rows)
-        job = Job(recipe, fspath(out), batch_size, shard_rows, workers, strict, torch.get_num_threads())
+        settings = settings_of(name, recipe, source, data, prepare, batch_size, shard_rows, threads)
+        job = Job(recipe, fspath(out), batch_size, shard_rows, workers, strict, threads)
         with (StoreWriter.open if processes.leads else StoreWriter.join)(out, settings) as writer:
             if processes.leads:
                 processes.wait()

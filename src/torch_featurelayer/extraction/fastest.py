@@ -6,11 +6,8 @@ import statistics
 import time
 import warnings
 from dataclasses import replace
-from os import PathLike
 from typing import Any, Final
 
-from .._errors import StoreNotFoundError
-from ..store import open_store
 from .batches import rows
 from .modes import EAGER, Mode, candidates
 from .runner import Recipe, Runner
@@ -20,16 +17,13 @@ _ROUNDS: Final = 5
 _SEARCHED: Final = 8  # batches
 
 
-def with_mode(recipe: Recipe, items: Items, batch_size: int, out: str | PathLike[str]) -> Recipe:
-    """Returns a recipe in the mode that the store was begun in, for a new one in the fastest."""
+def with_mode(recipe: Recipe, items: Items, batch_size: int, begun: str | None) -> Recipe:
+    """Returns a recipe in the mode that a store was begun in, for a new one in the fastest."""
     example = _example(items, batch_size)
     if example is None:
         return recipe
     recipe = replace(recipe, example=example)
-    try:
-        return replace(recipe, mode=Mode.parse(open_store(out).meta["mode"]))
-    except StoreNotFoundError:
-        return replace(recipe, mode=fastest(recipe))
+    return replace(recipe, mode=Mode.parse(begun) if begun else fastest(recipe))
 
 
 def _example(items: Items, batch_size: int) -> Any:
@@ -48,9 +42,9 @@ def _example(items: Items, batch_size: int) -> Any:
 def fastest(recipe: Recipe) -> Mode:
     """Runs the example of a recipe in each mode, in turns, and returns the mode of the least median time.
 
-    A mode that cannot run here, as without a C++ compiler, is left out with a warning.
+    What cannot run here, as compiling without a C++ compiler, is left out with a warning.
     """
-    runners = {mode: made for mode in candidates(rows(recipe.example)) if (made := _runner(recipe, mode))}
+    runners = _runners(recipe)
     taken: dict[Mode, list[float]] = {mode: [] for mode in runners}
     for _ in range(_ROUNDS):
         for mode, runner in runners.items():
@@ -60,12 +54,15 @@ def fastest(recipe: Recipe) -> Mode:
     return min(runners, key=lambda mode: statistics.median(taken[mode]))
 
 
-def _runner(recipe: Recipe, mode: Mode) -> Runner | None:
-    try:
-        return Runner(replace(recipe, mode=mode))
-    except Exception as error:
-        if mode == EAGER:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        warnings.warn(f"the model does not run {mode} here: {reason}", UserWarning, stacklevel=3)
-        return None
+def _runners(recipe: Recipe) -> dict[Mode, Runner]:
+    runners, broken = {EAGER: Runner(recipe)}, set()
+    for mode in candidates(rows(recipe.example))[1:]:
+        if mode.name in broken:
+            continue
+        try:
+            runners[mode] = Runner(replace(recipe, mode=mode))
+        except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
+            broken.add(mode.name)
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(f"the model does not run {mode.name} here: {reason}", UserWarning, stacklevel=5)
+    return runners

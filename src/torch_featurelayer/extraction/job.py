@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -70,8 +71,8 @@ class Job:
             FeatureOverflowError: A feature does not fit its dtype.
             OSError: A shard cannot be written.
         """
-        runner, writer = Runner(self.recipe), StoreWriter(self.out)
-        with ThreadPoolExecutor(1) as disk:
+        with using_threads(self.threads), ThreadPoolExecutor(1) as disk:
+            runner, writer = Runner(self.recipe), StoreWriter(self.out)
             pending: Future[Finished] | None = None
             for number, batches in shards:
                 made = self._features(runner, batches)
@@ -97,6 +98,17 @@ class Job:
                     for name, feat in part.items():
                         found[name].append(feat)
         return {name: torch.cat(feats) for name, feats in found.items() if feats}, ids, errors
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Lets torch compute in so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _write(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from os import PathLike, fspath
 from typing import Any
 
@@ -11,10 +10,11 @@ import torch
 from torch import nn
 
 from .. import __version__
+from .batches import without_addresses
 
 
 def settings_of(
-    name: str, recipe: Any, source: Any, data: Any, preprocess: Any, batch_size: int, shard_rows: int
+    name: str, recipe: Any, source: Any, data: Any, preprocess: Any, batch_size: int, shard_rows: int, threads: int
 ) -> dict[str, Any]:
     """Returns what a store says of its features."""
     return {
@@ -28,6 +28,7 @@ def settings_of(
         "preprocess": described(preprocess),
         "batch_size": batch_size,
         "shard_rows": shard_rows,
+        "threads": threads,
         "items": source.fingerprint,
         "data": fspath(data) if isinstance(data, (str, PathLike)) else type(data).__name__,
         "torch": torch.__version__,
@@ -47,4 +48,4 @@ def weights_hash(model: nn.Module) -> str:
 
 def described(value: Any) -> str | None:
     """Returns what something says of itself, without its place in memory."""
-    return None if value is None else re.sub(r" at 0x[0-9a-f]+", "", value if isinstance(value, str) else repr(value))
+    return None if value is None else without_addresses(value if isinstance(value, str) else repr(value))

@@ -13,9 +13,9 @@ shards say, for other tools.
 
 from __future__ import annotations
 
-from .reader import Store, open_store
+from .reader import Store, open_store, store_settings
 from .rows import StoredLayer
 from .shards import RowError
 from .writer import StoreWriter
 
-__all__ = ["RowError", "Store", "StoreWriter", "StoredLayer", "open_store"]
+__all__ = ["RowError", "Store", "StoreWriter", "StoredLayer", "open_store", "store_settings"]

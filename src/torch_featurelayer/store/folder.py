@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -82,7 +84,7 @@ class Folder:
         """Returns a file on this machine: the file itself, or a copy of an object, fetched once."""
         if self.local:
             return self.at(name)
-        copy = Path(self._copies.name, name)
+        copy = Path(self._copies, name)
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             self._system.get_file(self.at(name), f"{copy}{_TEMPORARY}")
@@ -90,8 +92,11 @@ class Folder:
         return str(copy)
 
     @cached_property
-    def _copies(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="featurelayer-", ignore_cleanup_errors=True)
+    def _copies(self) -> str:
+        """A folder for copies, which goes with this object."""
+        folder = tempfile.mkdtemp(prefix="featurelayer-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_copies"}

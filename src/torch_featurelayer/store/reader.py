@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from os import PathLike
+from typing import Any
 
 from .._errors import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
 from .folder import Folder
@@ -25,6 +26,12 @@ def open_store(path: str | PathLike[str]) -> Store:
         StoreCorruptError: A file of it cannot be read.
     """
     return Store(path)
+
+
+def store_settings(path: str | PathLike[str]) -> dict[str, Any]:
+    """Returns what the features of a store are, or nothing where there is none."""
+    folder = Folder(path)
+    return read_settings(folder) if is_store(folder) else {}
 
 
 class Store:

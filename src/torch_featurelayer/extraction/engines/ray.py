@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
-import torch
-
+from ..._errors import FeatureLayerError
 from ..._optional import need
 from ..job import Finished, Job, Report
 from ..sources import Items
@@ -31,25 +34,43 @@ class Ray(Local):
         self._actors = actors
 
     def make(self, job: Job, items: Items, numbers: Sequence[int], report: Report) -> None:
-        """Makes shards in actors; every item of Ray's dataset is the number of a shard."""
-        self._connect()
+        """Makes shards in actors; every item of Ray's dataset is the number of a shard.
+
+        Raises:
+            ItemError, FeatureOverflowError, OSError: What happened in an actor.
+        """
+        with self._connected():
+            self._make(job, items, numbers, report)
+
+    def _make(self, job: Job, items: Items, numbers: Sequence[int], report: Report) -> None:
         needs = {"num_gpus": 1.0} if job.recipe.device.type == "cuda" else {"num_cpus": self._cpus(job)}
         count = min(self._count(needs), len(numbers))
         shards = self._data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+        held = self._ray.put(job), self._ray.put(items)  # for as long as actors may start again
         finished = shards.map(
             Maker,
-            fn_constructor_args=(self._ray.put(job), self._ray.put(items)),
+            fn_constructor_args=held,
             compute=self._data.ActorPoolStrategy(size=count),
             **needs,
         )
         for row in finished.iter_rows():
+            if problem := row.pop("problem"):
+                raise pickle.loads(problem)  # noqa: S301 (from our own actors)
             report(Finished(**row))
 
-    def _connect(self) -> None:
-        if not self._ray.is_initialized():
-            self._ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
-        context = self._data.DataContext.get_current()
-        context.enable_progress_bars = False
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Uses the cluster that is connected to, or connects to one for as long as this takes."""
+        ours = not self._ray.is_initialized()
+        if ours:
+            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        self._data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            if ours:
+                self._ray.shutdown()
 
     def _cpus(self, job: Job) -> float:
         """An actor's share of CPUs: its threads, but one CPU of the cluster is left, or Ray could not read."""
@@ -77,10 +98,12 @@ class Maker:
         ray = need("ray", "ray")
         self._job: Job = ray.get(job)
         self._items: Items = ray.get(items)
-        torch.set_num_threads(self._job.threads)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
-        """Makes one shard."""
-        done: list[Finished] = []
-        self._job.make_items(self._items, [int(row["number"])], done.append)
-        return {"number": done[0].number, "rows": done[0].rows, "errors": done[0].errors}
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Makes one shard; an error of ours is returned, since Ray would wrap it."""
+        done = [Finished(int(row["number"]), 0, 0)]
+        try:
+            self._job.make_items(self._items, [done[0].number], done.append)
+        except (FeatureLayerError, OSError) as error:
+            return {**asdict(done[0]), "problem": pickle.dumps(error)}
+        return {**asdict(done[-1]), "problem": b""}

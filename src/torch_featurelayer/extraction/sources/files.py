@@ -90,4 +90,8 @@ def _is_image(path: str) -> bool:
 
 
 def _opened(content: bytes) -> Any:
-    return need("PIL.Image", "images").open(io.BytesIO(content))
+    pillow = need("PIL.Image", "images")
+    try:
+        return pillow.open(io.BytesIO(content))
+    except pillow.UnidentifiedImageError:
+        raise ValueError(f"{len(content)} bytes that are no image Pillow knows") from None

@@ -1,0 +1,110 @@
+"""However the shards are shared out, the store is byte for byte that of one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, make_images, network
+from tests.store.digests import digests
+
+RUN = """
+import sys
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, network
+images, out, engine, options = sys.argv[1], sys.argv[2], sys.argv[3], set(sys.argv[4:])
+if __name__ == "__main__":
+    store = tl.extract(
+        network(), ["features.3", "features.6"], images, out, preprocess=CUT, reduce="mean", batch_size=4,
+        shard_rows=4, threads=2, engine=engine, strict="strict" in options,
+        progress=lambda at: print(at.done, flush=True),
+    )
+    print(store)
+"""
+ROOT = str(Path(__file__).parents[2])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_images(tmp_path / "images", 30)
+    (tmp_path / "images" / "class1" / "0007.jpg").write_bytes(b"no image")
+    (tmp_path / "run.py").write_text(RUN)
+    return tmp_path
+
+
+def one_process(folder: Path) -> dict[str, str]:
+    tl.extract(
+        network(), ["features.3", "features.6"], folder / "images", folder / "one", preprocess=CUT, reduce="mean",
+        batch_size=4,
+    )  # fmt: skip
+    return digests(folder / "one")
+
+
+def started(*command: str) -> subprocess.Popen[str]:
+    """A process that finds the tests."""
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": ROOT}, start_new_session=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str, int]:
+    out, err = process.communicate(timeout=240)
+    return out, err, process.returncode
+
+
+def test_torchrun(folder: Path) -> None:
+    """Two ranks, each with its shards; the second time there is nothing to do."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(folder / "run.py")]
+    for _ in range(2):
+        out, err, code = ended(started(*torchrun, str(folder / "images"), str(folder / "out"), "torchrun"))
+        assert code == 0, err
+        assert out.count("29 rows") == 2
+    assert digests(folder / "out") == one_process(folder)
+
+
+def test_torchrun_is_for_torchrun(folder: Path) -> None:
+    with pytest.raises(ValueError, match="started with torchrun"):
+        tl.extract(network(), "features.3", folder / "images", folder / "out", engine="torchrun")
+    with pytest.raises(ValueError, match="there is no engine 'spark'"):
+        tl.extract(network(), "features.3", folder / "images", folder / "out", engine="spark")
+    with pytest.raises(ValueError, match="an iterator is read once"):
+        tl.extract(network(), "features.3", iter([]), folder / "out", engine="ray")
+
+
+def test_ray(folder: Path) -> None:
+    """Actors write the same bytes; a second run has nothing to do."""
+    command = [str(folder / "run.py"), str(folder / "images"), str(folder / "out"), "ray"]
+    out, err, code = ended(started(*command))
+    assert code == 0, err
+    assert "29 rows" in out
+    assert out.startswith("4\n8\n") or sorted(out.split()[:2]) == ["4", "8"]
+    assert digests(folder / "out") == one_process(folder)
+
+
+def test_ray_killed_and_resumed(folder: Path) -> None:
+    """The driver and its actors are killed after the first shards; what they finished is kept."""
+    command = [str(folder / "run.py"), str(folder / "images"), str(folder / "out"), "ray"]
+    process = started(*command)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "4\n"
+    os.killpg(process.pid, signal.SIGKILL)
+    ended(process)
+    time.sleep(1)
+    assert len(tl.open_store(folder / "out")) >= 3
+    _, err, code = ended(started(*command))
+    assert code == 0, err
+    assert digests(folder / "out") == one_process(folder)
+
+
+def test_errors_of_actors_are_those_of_one_process(folder: Path) -> None:
+    _, err, code = ended(started(str(folder / "run.py"), str(folder / "images"), str(folder / "out"), "ray", "strict"))
+    assert code == 1
+    assert "ItemError: class1/0007.jpg: ValueError: 8 bytes that are no image Pillow knows" in err

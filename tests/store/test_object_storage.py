@@ -1,0 +1,64 @@
+"""Stores and images on object storage, with a real S3 server of moto's on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import s3fs
+import torch
+from moto.server import ThreadedMotoServer
+
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, make_images, network
+from tests.store.digests import digests
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3fs.S3FileSystem]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    system = s3fs.S3FileSystem()
+    system.makedirs("bucket", exist_ok=True)
+    yield system
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_images_and_store_on_object_storage(bucket: s3fs.S3FileSystem, tmp_path: Path) -> None:
+    """The objects are byte for byte the files of a local store, also when continued; rows are read as from files."""
+    make_images(tmp_path / "images", 10)
+    bucket.put(f"{tmp_path}/images/", "bucket/images/", recursive=True)
+
+    def run(data: str, out: str) -> tl.store.Store:
+        return tl.extract(network(), "features.3", data, out, preprocess=CUT, batch_size=4, shard_rows=4)
+
+    store = run("s3://bucket/images", "s3://bucket/features")
+    local = run(str(tmp_path / "images"), str(tmp_path / "local"))
+    assert store.ids == local.ids
+    assert torch.equal(store["features.3"][[3, 8]], local["features.3"][[3, 8]])
+    assert store.verify() == 10
+    bucket.rm("bucket/features/shards/00000001.safetensors")
+    run("s3://bucket/images", "s3://bucket/features")
+    bucket.get("bucket/features/", f"{tmp_path}/fetched/", recursive=True)
+    there, here = digests(tmp_path / "fetched"), digests(tmp_path / "local")
+    for own in (".lock", "settings.json"):  # where the images lie is in the settings
+        there.pop(own, None)
+        here.pop(own)
+    assert there == here
+
+
+@pytest.mark.usefixtures("bucket")
+def test_there_is_no_store_in_a_bucket() -> None:
+    with pytest.raises(tl.StoreNotFoundError):
+        tl.open_store("s3://bucket/nothing")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        tl.extract(network(), "features.3", "s3://bucket/none", "s3://bucket/out")
