@@ -52,10 +52,15 @@ pytest_collect_file = (_pages + _docstrings).pytest()
 
 @pytest.fixture
 def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Files that an example writes go to a folder of their own, where the photo of a cat lies."""
-    from skimage.data import chelsea
+    """Files that an example writes go to a folder of their own, where there are a photo of a cat and some photos."""
+    from skimage import data
 
     os.chdir(tmp_path_factory.getbasetemp())
-    Image.fromarray(chelsea()).save("cat.jpg")
+    Image.fromarray(data.chelsea()).save("cat.jpg")
+    photos = Path("photos")
+    photos.mkdir(exist_ok=True)
+    for name, photo in {"cat": "chelsea", "astronaut": "astronaut", "coffee": "coffee", "rocket": "rocket"}.items():
+        Image.fromarray(getattr(data, photo)()).save(photos / f"{name}.jpg")
+    Image.fromarray(data.chelsea()[20:, 20:]).save(photos / "cat-closer.jpg")
     yield
     os.chdir(ROOT)

@@ -56,11 +56,11 @@ assert not {"torch", "numpy", "matplotlib", "PIL"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
-    for command in ("layers", "show", "compare", "cam", "demo"):
+    for command in ("layers", "show", "compare", "cam", "extract", "search", "duplicates", "demo"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam"])
+@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam", "extract"])
 def test_help_teaches(command: str) -> None:
     """Each command shows an example, and says how models are named."""
     text = run(command, "--help")

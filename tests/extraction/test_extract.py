@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import torch_featurelayer as tl
+from tests.extraction.broken import KINDS, broken
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
 
@@ -66,25 +67,13 @@ def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
     assert digests(tmp_path / "0") == digests(tmp_path / "2")
 
 
-def broken(kind: int) -> bytes:
-    """What is no image, in ten ways."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(buffer, "JPEG")
-    whole = buffer.getvalue()
-    header = b"P5 99999999 99999999 255\n"
-    return [
-        b"", whole[: len(whole) // 2], whole[:20], b"\0" * 500, b"text", header, whole[2:], b"GIF89a",
-        b"\x89PNG\r\n\x1a\n" + b"\0" * 50, b"RIFF\0\0\0\0WEBP",
-    ][kind]  # fmt: skip
-
-
 def test_bad_items_do_not_shift_their_neighbours(tmp_path: Path) -> None:
     """Of 60 files 20 are broken in ten ways: 40 right rows, 20 errors by name, and nothing else moves."""
     folder = tmp_path / "images"
     make_images(folder, 60)
     files = sorted(folder.rglob("*.jpg"))
     for number, file in enumerate(files[::3]):
-        file.write_bytes(broken(number % 10))
+        file.write_bytes(broken(number % KINDS))
     bad = [file.relative_to(folder).as_posix() for file in files[::3]]
     good = [file.relative_to(folder).as_posix() for file in files if file not in files[::3]]
     model = network()
@@ -173,6 +162,15 @@ def test_a_layer_of_several_tensors_is_refused(tmp_path: Path) -> None:
     assert tl.extract(model, "0[0]", data, tmp_path / "part")["0[0]"].shape == (3, 5, 4)
 
 
+def test_items_of_different_sizes(tmp_path: Path) -> None:
+    """Their means are stored; their maps cannot be, which is said."""
+    data = [("a", torch.zeros(3, 32, 32)), ("b", torch.ones(3, 48, 48)), ("c", torch.ones(3, 48, 48))]
+    store = tl.extract(network(), "features.3", data, tmp_path / "mean", reduce="mean")
+    assert store["features.3"].shape[0] == 3
+    with pytest.raises(ValueError, match=r"rows of \[\d+, 7, 7\] and of \[\d+, 11, 11\], as items differ in size"):
+        tl.extract(network(), "features.3", data, tmp_path / "maps")
+
+
 @pytest.mark.parametrize("change", ["weights", "layers", "reduce", "batch_size", "items"])
 def test_other_features_are_refused_by_name(change: str, tmp_path: Path) -> None:
     model, data, layers = network(), TensorDataset(torch.randn(4, 3, 32, 32)), "features.3"
@@ -190,6 +188,51 @@ def test_other_features_are_refused_by_name(change: str, tmp_path: Path) -> None
     assert [*caught.value.differences] == [change]
 
 
+def test_a_model_that_raises(tmp_path: Path) -> None:
+    """What was finished is kept; the same call, once the model is mended, gives what no error would have."""
+    make_images(tmp_path / "images", 12)
+    model, seen = network(), [0]
+
+    def fails(*_: object) -> None:
+        seen[0] += 1
+        if seen[0] == 3:
+            raise RuntimeError("out of memory")
+
+    handle = model.register_forward_pre_hook(fails)
+    options: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_rows": 4}
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tl.extract(model, "features.3", tmp_path / "images", tmp_path / "out", **options)
+    assert len(tl.open_store(tmp_path / "out")) == 8
+    assert model.training
+    handle.remove()
+    tl.extract(model, "features.3", tmp_path / "images", tmp_path / "out", **options)
+    tl.extract(model, "features.3", tmp_path / "images", tmp_path / "fresh", **options)
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's own error; the store is whole, and with room made the same call ends as without it."""
+    make_images(tmp_path / "images", 12)
+    options: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_rows": 4}
+    real, calls = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        tl.extract(network(), "features.3", tmp_path / "images", tmp_path / "out", **options)
+    monkeypatch.setattr(os, "fsync", real)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    assert tl.open_store(tmp_path / "out").verify() == 4
+    tl.extract(network(), "features.3", tmp_path / "images", tmp_path / "out", **options)
+    tl.extract(network(), "features.3", tmp_path / "images", tmp_path / "fresh", **options)
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(tl.EmptyDatasetError):
@@ -201,6 +244,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 RUN = """
 import sys, torch
 import torch_featurelayer as tl
+from tests.extraction.broken import KINDS, broken
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
 from torchvision import models

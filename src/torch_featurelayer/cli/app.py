@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from .. import __version__
 from .._errors import FeatureLayerError
-from . import cam, compare, demo, duplicates, extract, layers, search, show
+from . import cam, compare, demo, duplicates, explore, extract, layers, search, show
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -50,6 +50,7 @@ app.command("cam")(cam.cam)
 app.command("extract")(extract.extract)
 app.command("search")(search.search)
 app.command("duplicates")(duplicates.duplicates)
+app.command("explore")(explore.explore)
 app.command("demo")(demo.demo)
 
 

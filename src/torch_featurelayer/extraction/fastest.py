@@ -6,14 +6,15 @@ import statistics
 import time
 import warnings
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Final
 
 from .batches import rows
-from .modes import EAGER, Mode, candidates
+from .modes import EAGER, Mode
 from .runner import Recipe, Runner
 from .sources import Items
 
-_ROUNDS: Final = 5
+_ROUNDS: Final = 3
 _SEARCHED: Final = 8  # batches
 
 
@@ -40,29 +41,31 @@ def _example(items: Items, batch_size: int) -> Any:
 
 
 def fastest(recipe: Recipe) -> Mode:
-    """Runs the example of a recipe in each mode, in turns, and returns the mode of the least median time.
+    """Measures modes on the example of a recipe, in turns, and returns the fastest.
 
-    What cannot run here, as compiling without a C++ compiler, is left out with a warning.
+    The number of items at a time is settled with channels last, before that is compiled. What cannot be compiled
+    here, as without a C++ compiler, is left out with a warning.
     """
-    runners = _runners(recipe)
-    taken: dict[Mode, list[float]] = {mode: [] for mode in runners}
-    for _ in range(_ROUNDS):
+    part = rows(recipe.example) // 4
+    eager, *others = _measured(recipe, [EAGER, Mode("channels_last"), *([Mode("channels_last", part)] if part else [])])
+    best = min(others, key=itemgetter(1))[0]
+    try:
+        compiled = _measured(recipe, [Mode("compiled", best.part)])
+    except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
+        reason = str(error).strip().partition("\n")[0]
+        warnings.warn(f"the model does not run compiled here: {reason}", UserWarning, stacklevel=4)
+        compiled = []
+    return min([eager, *others, *compiled], key=itemgetter(1))[0]
+
+
+def _measured(recipe: Recipe, modes: list[Mode]) -> list[tuple[Mode, float]]:
+    """Returns modes with the median of their times, in seconds."""
+    runners = {mode: Runner(replace(recipe, mode=mode)) for mode in modes}
+    taken: dict[Mode, list[float]] = {mode: [] for mode in modes}
+    for turn in range(_ROUNDS + 1):
         for mode, runner in runners.items():
             start = time.perf_counter()
             list(runner(recipe.example))  # features come to the host, so this waits for the device
-            taken[mode].append(time.perf_counter() - start)
-    return min(runners, key=lambda mode: statistics.median(taken[mode]))
-
-
-def _runners(recipe: Recipe) -> dict[Mode, Runner]:
-    runners, broken = {EAGER: Runner(recipe)}, set()
-    for mode in candidates(rows(recipe.example))[1:]:
-        if mode.name in broken:
-            continue
-        try:
-            runners[mode] = Runner(replace(recipe, mode=mode))
-        except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
-            broken.add(mode.name)
-            reason = str(error).strip().partition("\n")[0]
-            warnings.warn(f"the model does not run {mode.name} here: {reason}", UserWarning, stacklevel=5)
-    return runners
+            if turn:  # the first is to warm up
+                taken[mode].append(time.perf_counter() - start)
+    return [(mode, statistics.median(times)) for mode, times in taken.items()]

@@ -15,6 +15,7 @@ from .._errors import ItemError
 from ..store import RowError, StoreWriter
 from .batches import Batch
 from .reading import ShardBatches, read_items
+from .rows import Rows
 from .runner import Recipe, Runner
 from .sources import Items
 
@@ -87,7 +88,7 @@ class Job:
     ) -> tuple[Mapping[str, Tensor], list[str], list[RowError]]:
         ids: list[str] = []
         errors: list[RowError] = []
-        found: dict[str, list[Tensor]] = {name: [] for name in self.recipe.layers}
+        rows = Rows(self.shard_rows)
         for batch in batches:
             if self.strict and batch.errors:
                 raise ItemError(batch.errors[0].id, batch.errors[0].reason)
@@ -95,9 +96,8 @@ class Job:
             errors += batch.errors
             for inputs in batch.inputs:
                 for part in runner(inputs):
-                    for name, feat in part.items():
-                        found[name].append(feat)
-        return {name: torch.cat(feats) for name, feats in found.items() if feats}, ids, errors
+                    rows.add(part)
+        return rows.tensors(), ids, errors
 
 
 @contextmanager

@@ -39,12 +39,6 @@ class Mode:
 EAGER: Final = Mode("eager")
 
 
-def candidates(count: int) -> list[Mode]:
-    """Returns the modes worth measuring for batches of some items; smaller parts stay in the processor's cache."""
-    sizes = sorted({0, count // 4} - {count})
-    return [EAGER, *(Mode(name, size) for name in ("channels_last", "compiled") for size in sizes)]
-
-
 def compiled(model: nn.Module, capture: Callable[[nn.Module], FeatureLayers], mode: Mode) -> FeatureLayers:
     """Returns a capture in a copy of a model, made faster; the model is left as it is."""
     layers = capture(copy.deepcopy(model).to(memory_format=torch.channels_last))

@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -53,7 +55,7 @@ class Folder:
         if not self._system.isdir(self.at(folder)):
             return []
         found = (path.rpartition("/")[2] for path in self._system.ls(self.at(folder), detail=False))
-        return sorted(f"{folder}/{name}" for name in found if name and not name.endswith(_TEMPORARY))
+        return sorted(f"{folder}/{name}" for name in found if name)
 
     def size(self, name: str) -> int:
         """Returns how many bytes a file has."""
@@ -63,22 +65,34 @@ class Folder:
         """Reads a file, or a part of it."""
         return bytes(self._system.cat_file(self.at(name), start=start, end=stop))
 
-    def write(self, name: str, content: bytes) -> None:
-        """Writes a file: there whole or not at all, and on the disk when this returns.
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Yields a path to write to: the file appears whole, and on the disk, when the block ends, or not at all.
 
         Raises:
             OSError: There is no room, or no permission; nothing is left.
         """
-        if self.local:
-            _replace(Path(self.at(name)), content)
-        else:  # an object appears when all of it has arrived
-            self._system.pipe_file(self.at(name), content)
+        folder = Path(self._root, _TEMPORARY) if self.local else Path(self._copies, _TEMPORARY)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / uuid4().hex
+        try:
+            yield temporary
+            if self.local:
+                _commit(temporary, Path(self.at(name)))
+            else:  # an object appears when all of it has arrived
+                self._system.put_file(str(temporary), self.at(name))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file as `replacing` does."""
+        with self.replacing(name) as path:
+            path.write_bytes(content)
 
     def clean(self) -> None:
         """Removes what writers that were killed left behind."""
         if self.local:
-            for left in Path(self._root).rglob(f"*{_TEMPORARY}"):
-                left.unlink(missing_ok=True)
+            shutil.rmtree(self.at(_TEMPORARY), ignore_errors=True)
 
     def mapped(self, name: str) -> str:
         """Returns a file on this machine: the file itself, or a copy of an object, fetched once."""
@@ -102,23 +116,18 @@ class Folder:
         return {name: value for name, value in self.__dict__.items() if name != "_copies"}
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _commit(temporary: Path, path: Path) -> None:
+    """Puts a file in its place, once it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}{_TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_names(path.parent)
+    temporary.chmod(path.parent.stat().st_mode & 0o666)  # some libraries make files for their owner alone
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
 
 
-def _sync_names(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from .._optional import need
@@ -18,17 +18,22 @@ def write_manifest(folder: Folder, shards: Sequence[Shard]) -> None:
     arrow, parquet = need("pyarrow", "store"), need("pyarrow.parquet", "store")
     kinds = {"row": "int64", "id": "string", "shard": "string", "offset": "int64", "error": "string"}
     schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in kinds.items()])
-    table = arrow.Table.from_pylist(list(_entries(shards)), schema=schema)
-    content = io.BytesIO()
-    parquet.write_table(table, content)
+    content, start = io.BytesIO(), 0
+    with parquet.ParquetWriter(content, schema) as writer:
+        for shard in shards:
+            writer.write_batch(arrow.record_batch(_columns(shard, start), schema=schema))
+            start += len(shard.ids)
     folder.write(MANIFEST, content.getvalue())
 
 
-def _entries(shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
-    row = 0
-    for shard in shards:
-        for offset, name in enumerate(shard.ids):
-            yield {"row": row, "id": name, "shard": shard.name, "offset": offset}
-            row += 1
-        for error in shard.errors:
-            yield {"id": error.id, "shard": shard.name, "error": error.reason}
+def _columns(shard: Shard, start: int) -> list[list[Any]]:
+    """Returns the columns of one shard, a row group of its own."""
+    rows, errors = len(shard.ids), len(shard.errors)
+    nothing = [None] * errors
+    return [
+        [*range(start, start + rows), *nothing],
+        [*shard.ids, *(error.id for error in shard.errors)],
+        [shard.name] * (rows + errors),
+        [*range(rows), *nothing],
+        [*[None] * rows, *(error.reason for error in shard.errors)],
+    ]

@@ -12,7 +12,7 @@ from .folder import Folder
 from .lock import locked
 from .manifest import write_manifest
 from .settings import Settings, write_settings
-from .shards import SHARDS, RowError, Shard, read_shard, shard_bytes, shard_name
+from .shards import SHARDS, RowError, Shard, read_shard, shard_name, write_shard
 
 
 class StoreWriter:
@@ -44,7 +44,10 @@ class StoreWriter:
         with locked(writer._folder):
             write_settings(writer._folder, settings)
             writer._folder.clean()
-            yield writer
+            try:
+                yield writer
+            finally:
+                writer._folder.clean()
 
     @classmethod
     @contextmanager
@@ -97,4 +100,4 @@ class StoreWriter:
             if len(feature) != len(ids):
                 raise ValueError(f"{name!r} has {len(feature)} rows for {len(ids)} ids")
         kept = {name: feature.detach().cpu().contiguous() for name, feature in features.items()}
-        self._folder.write(shard_name(number), shard_bytes(kept, ids, errors))
+        write_shard(self._folder, number, kept, ids, errors)

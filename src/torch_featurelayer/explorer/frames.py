@@ -1,0 +1,120 @@
+"""The answer to each request of the page, as a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from .. import figures
+from .views import PAGE, Explorer, order
+from .wire import frame, quantized
+
+Options = Mapping[str, str]
+
+
+def overview(explorer: Explorer, _: Options) -> bytes:
+    """Models, their layers, and pictures."""
+    return frame(explorer.overview(), {})
+
+
+def photo(explorer: Explorer, options: Options) -> bytes:
+    """The picture as the model sees it, and the model's answer."""
+    model, picture = _which(options)
+    pixels = (explorer.photo(model, picture) * 255).round().to(torch.uint8)
+    classes = explorer.classes(model, explorer.run(model, picture).output)
+    return frame({"classes": classes}, {"pixels": pixels})
+
+
+def layer(explorer: Explorer, options: Options) -> bytes:
+    """The mean map, and a page of channels, each from its own lowest to its highest value."""
+    maps = _maps(explorer, options)
+    ordered = order(maps, options.get("by", "index"))
+    page = int(options.get("page", 0))
+    shown = ordered[page * PAGE : (page + 1) * PAGE]
+    some = maps[shown]
+    low, high = _ranges(some)
+    told = {
+        "shape": list(maps.shape), "order": shown, "pages": -(-len(ordered) // PAGE),
+        "low": low.tolist(), "high": high.tolist(), "not_finite": int((~maps.isfinite()).sum()),
+    }  # fmt: skip
+    return frame(told, {"mean": maps.mean(0), "channels": quantized(some, low, high)})
+
+
+def channel(explorer: Explorer, options: Options) -> bytes:
+    """One channel, in exact values."""
+    maps = _maps(explorer, options)
+    return frame({"shape": list(maps.shape)}, {"values": maps[int(options["channel"])]})
+
+
+def pca(explorer: Explorer, options: Options) -> bytes:
+    """Three principal components as colours."""
+    (coloured,) = figures.pca_rgb([_maps(explorer, options)[None]])
+    return frame({}, {"pixels": (coloured[0] * 255).round().to(torch.uint8)})
+
+
+def probe(explorer: Explorer, options: Options) -> bytes:
+    """The cosine map of a position, and its most active channels."""
+    model, picture = _which(options)
+    cosine, position, vector = explorer.probe(
+        model, picture, options["layer"], float(options["x"]), float(options["y"])
+    )
+    best = vector.nan_to_num(-torch.inf).topk(min(8, len(vector)))
+    active = [[index, value] for index, value in zip(best.indices.tolist(), vector[best.indices].tolist(), strict=True)]
+    return frame({"position": position, "active": active}, {"cosine": cosine})
+
+
+def linked(explorer: Explorer, options: Options) -> bytes:
+    """The cosine maps of the same place in the stages of every model."""
+    picture, x, y = int(options.get("picture", 0)), float(options["x"]), float(options["y"])
+    told: list[dict[str, object]] = []
+    arrays: dict[str, Tensor] = {}
+    for number, model in enumerate(explorer.models):
+        for stage in model.stages:
+            if stage in explorer.run(number, picture).maps:
+                arrays[str(len(told))], position, _ = explorer.probe(number, picture, stage, x, y)
+                told.append({"model": number, "layer": stage, "position": position})
+    return frame({"maps": told}, arrays)
+
+
+def statistics(explorer: Explorer, options: Options) -> bytes:
+    """What channels do over all pictures."""
+    return frame(explorer.statistics(_which(options)[0], options["layer"]), {})
+
+
+def ablate(explorer: Explorer, options: Options) -> bytes:
+    """The model's answer without some channels."""
+    model, picture = _which(options)
+    channels = [int(number) for number in options["channels"].split(",") if number]
+    output = explorer.ablated(model, picture, options["layer"], channels)
+    before = explorer.classes(model, explorer.run(model, picture).output)
+    return frame({"before": before, "after": explorer.classes(model, output)}, {})
+
+
+def alignment(explorer: Explorer, options: Options) -> bytes:
+    """CKA between the stages of the models."""
+    return frame({}, {"cka": explorer.alignment(int(options.get("picture", 0)))})
+
+
+def _which(options: Options) -> tuple[int, int]:
+    return int(options.get("model", 0)), int(options.get("picture", 0))
+
+
+def _maps(explorer: Explorer, options: Options) -> Tensor:
+    return explorer.maps(*_which(options), options["layer"])
+
+
+def _ranges(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the lowest and highest finite value of each map."""
+    flat = maps.flatten(1)
+    low = torch.where(flat.isfinite(), flat, torch.inf).amin(1)
+    high = torch.where(flat.isfinite(), flat, -torch.inf).amax(1)
+    return low.nan_to_num(0, 0, 0), high.nan_to_num(0, 0, 0)
+
+
+VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
+    "overview": overview, "photo": photo, "layer": layer, "channel": channel, "pca": pca, "probe": probe,
+    "linked": linked, "statistics": statistics, "ablate": ablate, "alignment": alignment,
+}  # fmt: skip

@@ -1,0 +1,312 @@
+// The page: what is looked at is in `state`; every change asks for what it needs and draws it.
+
+import { Stale, ask, remember, remembered, send } from "./api.js";
+import { diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
+import { Tree } from "./tree.js";
+
+const at = (id) => document.getElementById(id);
+const state = { model: 0, picture: 0, layer: "", x: null, y: null, shown: "mean", by: "index", page: 0, channel: 0 };
+const seen = {}; // what was last received, to draw again
+let models = [];
+const tree = new Tree(at("tree"), (path) => change({ layer: path, page: 0 }));
+
+const number = (value) => (Number.isFinite(value) ? Number(value.toPrecision(3)).toString() : String(value));
+
+/** Runs what a change asks for; after 300 ms says that it is at work; a mistake is said, an outdated answer dropped. */
+async function working(what, call) {
+  const slow = setTimeout(() => say(`${what} …`), 300);
+  try {
+    await call();
+    say("");
+  } catch (error) {
+    if (!(error instanceof Stale)) say(error.message);
+  } finally {
+    clearTimeout(slow);
+  }
+}
+
+function say(text) {
+  at("live").textContent = text;
+}
+
+function change(changes) {
+  Object.assign(state, changes);
+  const { x, y, ...kept } = state;
+  remember(x === null ? kept : state);
+  const names = Object.keys(changes);
+  if (names.some((name) => ["model", "picture"].includes(name))) return working("Running the model", showAll);
+  if (names.includes("layer")) return working("Drawing", showLayer);
+  if (names.some((name) => ["x", "y"].includes(name))) return working("Comparing", showProbe);
+  if (names.some((name) => ["by", "page"].includes(name))) return working("Drawing", showMaps);
+  return working("Drawing", showPhoto);
+}
+
+const which = () => ({ model: state.model, picture: state.picture });
+
+async function showAll() {
+  const model = models[state.model];
+  tree.fill(model.layers);
+  at("weights").textContent = `weights: ${model.weights}`;
+  if (!model.layers.some((row) => row.path === state.layer && row.drawn)) state.layer = model.stages.at(-1);
+  const answer = await ask("photo", which());
+  seen.photo = answer.arrays.pixels;
+  fillTable("classes", answer.classes.map(([name, share]) => [`${(100 * share).toFixed(1)} %`, name]));
+  await showLayer();
+}
+
+async function showLayer() {
+  tree.select(state.layer);
+  at("where").textContent = state.layer || "the model";
+  await showMaps();
+  await Promise.all([showProbe(), showStatistics()]);
+}
+
+async function showMaps() {
+  const { layer, by, page } = state;
+  const answer = await ask("layer", { ...which(), layer, by, page });
+  seen.mean = answer.arrays.mean;
+  const [channels, height, width] = answer.shape;
+  const [, rows, columns] = seen.photo.shape;
+  const odd = answer.not_finite ? `, ${answer.not_finite} values not finite (grey)` : "";
+  at("shape").textContent = `${channels} channels of ${height} × ${width}, a stride of ${number(rows / height)} × ${number(columns / width)} pixels${odd}`;
+  at("page").textContent = `page ${page + 1} of ${answer.pages}`;
+  at("back").disabled = page === 0;
+  at("next").disabled = page + 1 >= answer.pages;
+  at("channels").replaceChildren(...answer.order.map((channel, place) => small(answer, channel, place)));
+  if (!answer.order.includes(state.channel)) state.channel = answer.order[0];
+  seen.pca = undefined;
+  await showPhoto();
+}
+
+function small({ arrays, low, high }, channel, place) {
+  const button = document.createElement("button");
+  button.type = "button";
+  const canvas = document.createElement("canvas");
+  drawLevels(canvas, arrays.channels, place);
+  const told = document.createElement("small");
+  told.textContent = `${channel}: ${number(low[place])} to ${number(high[place])}`;
+  button.append(canvas, told);
+  button.addEventListener("click", () => {
+    at("shown").value = "channel";
+    change({ channel, shown: "channel" });
+    ablate(channel);
+  });
+  return button;
+}
+
+/** The large picture: the photo, and over it what was chosen. */
+async function showPhoto() {
+  const { layer, channel } = state;
+  const over = document.createElement("canvas");
+  let told = "the photo, as the model sees it";
+  seen.values = null;
+  if (state.shown === "mean") told = scaled(over, seen.mean, "mean of the channels");
+  if (state.shown === "channel") {
+    const answer = await ask("channel", { ...which(), layer, channel });
+    told = scaled(over, answer.arrays.values, `channel ${channel}`);
+  }
+  if (state.shown === "pca") {
+    seen.pca ??= (await ask("pca", { ...which(), layer })).arrays.pixels;
+    drawColours(over, seen.pca);
+    told = "three principal components as colours; colours of another layer are not comparable";
+  }
+  if (state.shown === "cosine" && seen.cosine) {
+    drawMap(over, seen.cosine, [-1, 1], diverging);
+    seen.values = seen.cosine;
+    told = "cosine to the probe: blue −1, white 0, red 1";
+  }
+  compose(over, state.shown === "photo");
+  at("photo-caption").textContent = told;
+  at("photo").setAttribute("aria-label", `${layer}: ${told}. ${at("shape").textContent}.`);
+}
+
+function scaled(canvas, map, what) {
+  const [low, high] = limits(map.values);
+  const outside = map.values.filter((value) => value < low || value > high).length / map.values.length;
+  drawMap(canvas, map, [low, high], viridis);
+  seen.values = map;
+  return `${what}: ${number(low)} (dark) to ${number(high)} (bright), ${(100 * outside).toFixed(0)} % beyond`;
+}
+
+function compose(over, alone) {
+  const photo = document.createElement("canvas");
+  drawColours(photo, seen.photo);
+  const canvas = at("photo");
+  const context = canvas.getContext("2d");
+  canvas.height = Math.round((canvas.width * photo.height) / photo.width);
+  context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+  if (!alone) {
+    context.globalAlpha = Number(at("opacity").value);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(over, 0, 0, canvas.width, canvas.height);
+    context.globalAlpha = 1;
+  }
+  if (state.x !== null) cross(context, state.x * canvas.width, state.y * canvas.height);
+}
+
+function cross(context, x, y) {
+  for (const [width, colour] of [[4, "#000"], [2, "#fff"]]) {
+    context.lineWidth = width;
+    context.strokeStyle = colour;
+    context.beginPath();
+    context.moveTo(x - 9, y);
+    context.lineTo(x + 9, y);
+    context.moveTo(x, y - 9);
+    context.lineTo(x, y + 9);
+    context.stroke();
+  }
+}
+
+async function showProbe() {
+  if (state.x === null) return;
+  const { layer, x, y, picture } = state;
+  const place = { x, y };
+  const answer = await ask("probe", { ...which(), layer, ...place });
+  seen.cosine = answer.arrays.cosine;
+  const [row, column] = answer.position;
+  at("position").textContent = `Row ${row}, column ${column} of this layer.`;
+  fillTable("active", answer.active.map(([channel, value]) => [`channel ${channel}`, number(value)]));
+  await showPhoto();
+  const linked = await ask("linked", { picture, ...place });
+  at("linked").replaceChildren(...linked.maps.map((map, index) => stage(map, linked.arrays[index])));
+}
+
+function stage({ model, layer, position }, map) {
+  const figure = document.createElement("figure");
+  const canvas = document.createElement("canvas");
+  drawMap(canvas, map, [-1, 1], diverging);
+  const caption = document.createElement("figcaption");
+  caption.textContent = `${models.length > 1 ? models[model].name + " " : ""}${layer} (${position.join(", ")})`;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Cosine of each position with that at row ${position[0]}, column ${position[1]}`);
+  figure.append(canvas, caption);
+  return figure;
+}
+
+async function showStatistics() {
+  const told = await ask("statistics", { model: state.model, layer: state.layer });
+  const of = `of ${told.channels}, over ${told.positions} positions of ${told.pictures} ${told.pictures === 1 ? "picture" : "pictures"}`;
+  const lines = [
+    `Never above zero: ${told.silent.length} ${of}`,
+    `Constant: ${told.constant.length}`,
+    `Most selective: ${told.selective.slice(0, 5).map(([channel, score]) => `${channel} (${number(score)} σ)`).join(", ")}`,
+  ];
+  if (told.pictures === 1) lines.push("One picture shows what is silent here, not what is dead.");
+  at("statistics").replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+}
+
+function ablate(channel) {
+  const { layer } = state;
+  return working("Running without the channel", async () => {
+    const { before, after } = await ask("ablate", { ...which(), layer, channels: channel });
+    const earlier = new Map(before);
+    fillTable("classes", after.map(([name, share]) => {
+      const was = earlier.get(name);
+      const moved = was === undefined ? "new" : `${share >= was ? "+" : "−"}${(100 * Math.abs(share - was)).toFixed(1)}`;
+      return [`${(100 * share).toFixed(1)} %`, name, moved];
+    }));
+    at("classes").caption.textContent = `Without channel ${channel} of ${layer}`;
+  });
+}
+
+async function align() {
+  const { arrays: { cka: { values, shape } } } = await ask("alignment", { picture: state.picture });
+  const table = document.createElement("table");
+  const [first, last] = [models[0], models.at(-1)];
+  const head = table.createTHead().insertRow();
+  for (const name of ["", ...last.stages]) head.append(Object.assign(document.createElement("th"), { textContent: name, scope: "col" }));
+  first.stages.forEach((name, row) => {
+    const line = table.insertRow();
+    line.append(Object.assign(document.createElement("th"), { textContent: name, scope: "row" }));
+    for (let column = 0; column < shape[1]; column++) {
+      const value = values[row * shape[1] + column];
+      const cell = line.insertCell();
+      const step = Math.round(value * 255);
+      cell.textContent = value.toFixed(2);
+      cell.style.background = `rgb(${viridis.subarray(3 * step, 3 * step + 3).join(",")})`;
+      cell.style.color = value > 0.6 ? "#000" : "#fff";
+    }
+  });
+  at("alignment").replaceChildren(table);
+}
+
+function fillTable(id, rows) {
+  const body = at(id).tBodies[0];
+  body.replaceChildren();
+  at(id).caption.textContent = id === "classes" ? "Most probable classes" : "Most active channels";
+  for (const cells of rows) {
+    const row = body.insertRow();
+    for (const cell of cells) row.insertCell().textContent = cell;
+  }
+}
+
+function moved(event) {
+  const [height, width] = seen.mean.shape;
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  if (!(event.key in steps)) return;
+  const [right, down] = steps[event.key];
+  const inside = (value, count) => (Math.min(Math.max(Math.floor(value * count), 0), count - 1) + 0.5) / count;
+  change({ x: inside((state.x ?? 0.5) + right / width, width), y: inside((state.y ?? 0.5) + down / height, height) });
+  event.preventDefault();
+}
+
+function stepped(event) {
+  if (!"[]".includes(event.key) || ["INPUT", "SELECT"].includes(event.target.tagName)) return;
+  const drawn = models[state.model].layers.filter((row) => row.drawn && row.path).map((row) => row.path);
+  const next = drawn.indexOf(state.layer) + (event.key === "]" ? 1 : -1);
+  if (next in drawn) change({ layer: drawn[next], page: 0 });
+}
+
+function hovered(event) {
+  if (!seen.values) return;
+  const [height, width] = seen.values.shape;
+  const box = at("photo").getBoundingClientRect();
+  const column = Math.min(Math.floor(((event.clientX - box.left) / box.width) * width), width - 1);
+  const row = Math.min(Math.floor(((event.clientY - box.top) / box.height) * height), height - 1);
+  at("photo").title = `row ${row}, column ${column}: ${seen.values.values[row * width + column]}`;
+}
+
+function fill(id, names) {
+  at(id).replaceChildren(...names.map((name, value) => new Option(name, value)));
+}
+
+async function uploaded() {
+  const [file] = at("upload").files;
+  if (!file) return;
+  await working("Reading the picture", async () => {
+    const { picture, pictures } = await send(file);
+    fill("picture", pictures);
+    at("picture").value = picture;
+    await change({ picture });
+  });
+}
+
+async function start() {
+  const told = await ask("overview");
+  models = told.models;
+  fill("model", models.map((model) => model.name));
+  fill("picture", told.pictures);
+  for (const [name, value] of Object.entries(remembered())) {
+    if (name in state) state[name] = ["layer", "shown", "by"].includes(name) ? value : Number(value);
+  }
+  for (const name of ["model", "picture", "shown", "by"]) at(name).value = state[name];
+  await showAll();
+  at("photo").dataset.ready = "true";
+}
+
+for (const name of ["model", "picture"]) at(name).addEventListener("change", (event) => change({ [name]: Number(event.target.value), page: 0 }));
+for (const name of ["shown", "by"]) at(name).addEventListener("change", (event) => change({ [name]: event.target.value, ...(name === "by" && { page: 0 }) }));
+at("opacity").addEventListener("input", () => working("Drawing", showPhoto));
+at("search").addEventListener("input", (event) => tree.filter(event.target.value));
+at("back").addEventListener("click", () => change({ page: state.page - 1 }));
+at("next").addEventListener("click", () => change({ page: state.page + 1 }));
+at("align").addEventListener("click", () => working("Comparing stages", align));
+at("upload").addEventListener("change", uploaded);
+at("photo").addEventListener("keydown", moved);
+at("photo").addEventListener("pointermove", hovered);
+at("photo").addEventListener("click", (event) => {
+  const box = at("photo").getBoundingClientRect();
+  change({ x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height });
+});
+document.addEventListener("keydown", stepped);
+working("Running the model", start);

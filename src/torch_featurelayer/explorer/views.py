@@ -1,0 +1,230 @@
+"""What the page shows, computed: no browser, no server here."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from .. import figures
+from .._errors import FeatureNotFoundError
+from ..editing import edit
+from ..features import FeatureLayers
+from ..models import LoadedModel
+from ..similarity import cka
+from ..table import LayerTable, layers
+
+PAGE: Final = 64  # channels on a page
+_HELD: Final = 8  # runs whose features are kept
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that is looked at.
+
+    Attributes:
+        name: What the page calls it: never a path of this machine.
+        source: What `images.load` takes.
+    """
+
+    name: str
+    source: Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one model made of one picture.
+
+    Attributes:
+        maps: Its layers' features `[C, H, W]`, float32.
+        output: Of the model.
+    """
+
+    maps: Mapping[str, Tensor]
+    output: Any
+
+
+class Explorer:
+    """One or two models, and pictures to look at with them.
+
+    Args:
+        models: In eval mode, with their preprocessing.
+        pictures: At least one.
+    """
+
+    def __init__(self, models: Sequence[LoadedModel], pictures: Sequence[Picture]) -> None:
+        self.models, self.pictures = list(models), list(pictures)
+        self._tables: dict[int, LayerTable] = {}
+        self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
+
+    def overview(self) -> dict[str, Any]:
+        """Returns what there is: models with their layers, pictures."""
+        return {
+            "models": [self._told(number) for number in range(len(self.models))],
+            "pictures": [picture.name for picture in self.pictures],
+        }
+
+    def _told(self, number: int) -> dict[str, Any]:
+        model, maps = self.models[number], self.run(number, 0).maps
+        rows = [
+            {"path": row.path, "type": row.type, "output": row.output, "drawn": row.path in maps,
+             "shape": list(maps[row.path].shape) if row.path in maps else None}
+            for row in self._table(number)
+        ]  # fmt: skip
+        return {"name": model.title, "weights": model.weights, "stages": list(model.stages), "layers": rows}
+
+    def _table(self, number: int) -> LayerTable:
+        if number not in self._tables:
+            model = self.models[number]
+            args, kwargs = model.inputs(self.pictures[0].source)
+            with torch.no_grad():
+                self._tables[number] = layers(model.model, *args, **kwargs)
+        return self._tables[number]
+
+    def run(self, model: int, picture: int) -> Run:
+        """Returns what a model made of a picture; the last few runs are kept."""
+        key = (model, picture)
+        if key not in self._runs:
+            self._runs[key] = self._made(self.models[model], self._table(model), self.pictures[picture])
+            if len(self._runs) > _HELD:
+                self._runs.popitem(last=False)
+        self._runs.move_to_end(key)
+        return self._runs[key]
+
+    @staticmethod
+    def _made(model: LoadedModel, table: LayerTable, picture: Picture) -> Run:
+        args, kwargs = model.inputs(picture.source)
+        names = [f"{row.path}@-1" if row.calls > 1 else row.path for row in table if row.calls]
+        with torch.no_grad():
+            feats, output = FeatureLayers(model.model, names, detach=True)(*args, **kwargs)
+        maps = {
+            name.removesuffix("@-1"): folded for name, feat in feats.items() if (folded := _folded(feat)) is not None
+        }
+        return Run(maps, output)
+
+    def maps(self, model: int, picture: int, layer: str) -> Tensor:
+        """Returns a layer's feature `[C, H, W]`.
+
+        Raises:
+            FeatureNotFoundError: The layer gives no map.
+        """
+        found = self.run(model, picture).maps
+        if layer not in found:
+            raise FeatureNotFoundError(layer, list(found))
+        return found[layer]
+
+    def photo(self, model: int, picture: int) -> Tensor:
+        """Returns a picture as a model sees it: `[3, H, W]` from 0 to 1."""
+        return self.models[model].photo(self.pictures[picture].source)[0]
+
+    def classes(self, model: int, output: Any) -> list[tuple[str, float]]:
+        """Returns the most probable classes, none for a model that gives no logits."""
+        try:
+            return self.models[model].top_classes(output)
+        except ValueError:
+            return []
+
+    def probe(self, model: int, picture: int, layer: str, x: float, y: float) -> tuple[Tensor, tuple[int, int], Tensor]:
+        """Looks at one position.
+
+        Args:
+            model: Which.
+            picture: Which.
+            layer: Which.
+            x: Across the picture, from 0 to 1.
+            y: Down the picture, from 0 to 1.
+
+        Returns:
+            The cosine of every position with it `[H, W]`, its row and column, and its vector `[C]`.
+        """
+        maps = self.maps(model, picture, layer)
+        position = _position(maps, x, y)
+        return figures.cosine_map(maps[None], position), position, maps[:, *position]
+
+    def ablated(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
+        """Returns the model's output with some channels of a layer set to zero."""
+        loaded = self.models[model]
+        args, kwargs = loaded.inputs(self.pictures[picture].source)
+        dimension = self._channel_dimension(model, picture, layer)
+
+        def without(feat: Tensor) -> Tensor:
+            return feat.index_fill(dimension, torch.tensor(list(channels), dtype=torch.int64, device=feat.device), 0)
+
+        with torch.no_grad(), edit(loaded.model, {layer: without}):
+            return loaded.model(*args, **kwargs)
+
+    def _channel_dimension(self, model: int, picture: int, layer: str) -> int:
+        """Channels are second in maps, last in tokens and in maps with channels last."""
+        loaded = self.models[model]
+        args, kwargs = loaded.inputs(self.pictures[picture].source)
+        with torch.no_grad():
+            feat = FeatureLayers(loaded.model, [layer])(*args, **kwargs)[0][0]
+        return 1 if feat.ndim == 4 and figures.fold(feat) is feat else feat.ndim - 1
+
+    def statistics(self, model: int, layer: str) -> dict[str, Any]:
+        """Returns what channels do over all pictures: which stay silent, which are never off, which choose.
+
+        A channel is silent if it is never above zero, selective by how far its greatest value lies above its mean, in
+        standard deviations. What this rests on is told: positions and pictures.
+        """
+        values = torch.cat([self.maps(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
+        deviation = values.std(1).clamp_min(1e-12)
+        selective = (values.amax(1) - values.mean(1)) / deviation
+        best = selective.topk(min(10, len(values))).indices.tolist()
+        return {
+            "pictures": len(self.pictures), "positions": values.shape[1], "channels": len(values),
+            "silent": (values <= 0).all(1).nonzero().flatten().tolist(),
+            "constant": (values.std(1) == 0).nonzero().flatten().tolist(),
+            "selective": [[channel, selective[channel].item()] for channel in best],
+        }  # fmt: skip
+
+    def alignment(self, picture: int) -> Tensor:
+        """Returns the CKA of the stages of the first model with those of the last `[A, B]`, over positions."""
+        first, last = (
+            [self._grid(number, picture, stage) for stage in self.models[number].stages]
+            for number in (0, len(self.models) - 1)
+        )
+        return torch.tensor([[cka(one, other) for other in last] for one in first])
+
+    def _grid(self, model: int, picture: int, layer: str) -> Tensor:
+        """Returns a layer's vectors at the same 14 × 14 places of the picture, whatever its size."""
+        maps = self.maps(model, picture, layer)[None]
+        resized: Tensor = torch.nn.functional.interpolate(maps, size=(14, 14), mode="bilinear", antialias=True)
+        return resized[0].flatten(1).T
+
+
+def order(maps: Tensor, by: str) -> list[int]:
+    """Returns the channels of `[C, H, W]` by `"index"`, or the greatest first by `"mean"`, `"max"` or `"sparsity"`.
+
+    Raises:
+        ValueError: There is no such order.
+    """
+    flat = maps.flatten(1)
+    scores = {
+        "index": lambda: -torch.arange(len(flat), dtype=torch.float32),
+        "mean": lambda: flat.mean(1),
+        "max": lambda: flat.amax(1),
+        "sparsity": lambda: (flat <= 0).float().mean(1),
+    }
+    if by not in scores:
+        raise ValueError(f"channels are ordered by {', '.join(scores)}, not by {by!r}")
+    return torch.argsort(scores[by]().nan_to_num(-torch.inf), descending=True, stable=True).tolist()
+
+
+def _position(maps: Tensor, x: float, y: float) -> tuple[int, int]:
+    height, width = maps.shape[1:]
+    return min(max(int(y * height), 0), height - 1), min(max(int(x * width), 0), width - 1)
+
+
+def _folded(feat: Any) -> Tensor | None:
+    """Returns a feature as `[C, H, W]` on the host, or nothing where it is no map."""
+    if not isinstance(feat, Tensor) or not feat.is_floating_point() or feat.ndim not in (3, 4):
+        return None
+    try:
+        return figures.fold(feat)[0].to("cpu", torch.float32)
+    except ValueError:
+        return None

@@ -1,0 +1,139 @@
+"""The page, in a real browser: what a user does, and that it asks no other host for anything."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from skimage.data import chelsea, coffee
+
+import torch_featurelayer as tl
+from torch_featurelayer.explorer import Explorer, application
+from torch_featurelayer.explorer.views import Picture
+
+TOKEN = "token"  # noqa: S105
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A server in a thread, with a CNN and a small ViT."""
+    models = [tl.models.load("efficientnet-lite0"), tl.models.load("timm:vit_tiny_patch16_224", weights="random")]
+    pictures = [Picture("cat.jpg", Image.fromarray(chelsea())), Picture("coffee.jpg", Image.fromarray(coffee()))]
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(application(Explorer(models, pictures), TOKEN), log_level="error", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Page]:
+    """A page that fails the test on an error in the console, or a request to another host."""
+    problems: list[str] = []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("response", lambda answer: problems.append(answer.text()) if answer.status >= 400 else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request",
+            lambda sent: None if sent.url.startswith((address, "blob:", "data:")) else problems.append(sent.url),
+        )
+        page.goto(f"{address}/#token={TOKEN}")
+        page.wait_for_selector("#photo[data-ready]")
+        yield page
+        browser.close()
+    assert problems == []
+
+
+def settled(page: Page, expression: str) -> None:
+    """Waits until an expression is true; the page's own policy forbids Playwright's way, which evaluates strings."""
+    end = time.monotonic() + 15
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
+
+
+def test_the_whole_path_of_a_user(page: Page, tmp_path: Path) -> None:
+    """Search, choose, probe, page through channels, take one away, compare stages, another model, another picture."""
+    assert "Egyptian cat" in page.inner_text("#classes") or "tiger cat" in page.inner_text("#classes")
+    page.fill("#search", "blocks.10")
+    page.click("#tree li[data-path='_blocks.10'] > span")
+    settled(page, "document.querySelector('#where').textContent === '_blocks.10'")
+    settled(page, "document.querySelector('#shape').textContent.startsWith('112 channels of 14 × 14, a stride of 16')")
+    page.click("#photo", position={"x": 150, "y": 100})
+    settled(page, "document.querySelectorAll('#linked figure').length > 5")
+    assert "Row 4, column 6" in page.inner_text("#position")
+    page.focus("#photo")
+    page.keyboard.press("ArrowRight")
+    settled(page, "document.querySelector('#position').textContent.includes('column 7')")
+    page.select_option("#by", "mean")
+    page.click("#next")
+    settled(page, "document.querySelector('#page').textContent === 'page 2 of 2'")
+    page.click("#channels button >> nth=0")
+    settled(page, "document.querySelector('#classes').caption.textContent.startsWith('Without channel')")
+    for shown in ("pca", "cosine", "photo", "mean"):
+        page.select_option("#shown", shown)
+        settled(page, "document.querySelector('#live').textContent === ''")
+    page.click("#align")
+    settled(page, "document.querySelectorAll('#alignment td').length > 20")
+    page.select_option("#model", "1")
+    settled(page, "document.querySelector('#weights').textContent.includes('random')")
+    page.select_option("#picture", "1")
+    Image.fromarray(chelsea()).save(tmp_path / "mine.png")
+    page.set_input_files("#upload", tmp_path / "mine.png")
+    settled(page, "document.querySelector('#picture').selectedOptions[0].text === 'mine.png'")
+
+
+def test_a_link_restores_the_view(page: Page) -> None:
+    page.fill("#search", "blocks.4")
+    page.click("#tree li[data-path='_blocks.4'] > span")
+    settled(page, "location.hash.includes('layer=_blocks.4')")
+    page.click("#photo", position={"x": 100, "y": 100})
+    settled(page, "document.querySelector('#position').textContent.startsWith('Row')")
+    where = page.inner_text("#position")
+    page.reload()
+    page.wait_for_selector("#photo[data-ready]")
+    assert page.inner_text("#where") == "_blocks.4"
+    settled(page, "document.querySelector('#position').textContent.startsWith('Row')")
+    assert page.inner_text("#position") == where
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    """The tree by its pattern: one stop of Tab, arrows inside; brackets change the layer."""
+    assert page.eval_on_selector_all("#tree [tabindex='0']", "items => items.length") == 1
+    page.focus("#tree [tabindex='0']")
+    page.keyboard.press("Home")
+    first = page.evaluate("document.activeElement.dataset.path")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.path") != first
+    page.keyboard.press("Enter")
+    settled(page, "document.activeElement.ariaSelected === 'true'")
+    before = page.inner_text("#where")
+    page.keyboard.press("]")
+    settled(page, f"document.querySelector('#where').textContent !== '{before}'")
+    page.keyboard.press("[")
+    settled(page, f"document.querySelector('#where').textContent === '{before}'")
+
+
+def test_it_answers_at_once(page: Page) -> None:
+    """Not a benchmark: that nothing is slow by an order of magnitude."""
+    start = time.perf_counter()
+    for _ in range(10):
+        page.keyboard.press("[")
+        page.wait_for_timeout(1)
+    settled(page, "document.querySelector('#live').textContent === ''")
+    assert time.perf_counter() - start < 10
