@@ -8,12 +8,12 @@ READY  := $(VENV)/.ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint browser bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 lint: $(READY)
@@ -21,6 +21,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the tests of the explorer's page drive a real Chromium, Debian's
+browser:
+	@command -v chromium > /dev/null || (apt-get update -q && apt-get install -y -q chromium) > /dev/null || \
+	  (echo "The tests of the page need chromium on the PATH." && false)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.correctness
@@ -30,6 +35,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.timm_intermediates
 	$(BIN)/python -m benchmarks.graph_breaks
+	$(BIN)/python -m benchmarks.stores --million
+	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.explorer
 	$(BIN)/python -m pip install --quiet --group peers
 	$(BIN)/python -m benchmarks.peers
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage.data import chelsea, coffee
@@ -127,6 +128,36 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     settled(page, f"document.querySelector('#where').textContent !== '{before}'")
     page.keyboard.press("[")
     settled(page, f"document.querySelector('#where').textContent === '{before}'")
+
+
+def test_grad_cam_side_by_side_and_saving(page: Page, tmp_path: Path) -> None:
+    """A class by its name; two models in one range; the picture and the Python lines, which make the same picture."""
+    page.select_option("#shown", "cam")
+    page.fill("#target", "Egyptian cat")
+    page.keyboard.press("Enter")
+    settled(page, "document.querySelector('#photo-caption').textContent.startsWith('Grad-CAM of Egyptian cat')")
+    page.select_option("#range", "shared")
+    settled(page, "document.querySelector('#right').nextElementSibling.textContent.includes('one range for both')")
+    for kind, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        with page.expect_download() as saved:
+            page.click(f"#save-{kind}")
+        saved.value.save_as(tmp_path / kind)
+        assert (tmp_path / kind).read_bytes().startswith(start)
+    page.click("#show-code")
+    settled(page, "document.querySelector('#code').textContent.includes('tl.figures.cam')")
+
+
+def test_axe_finds_no_violation(page: Page) -> None:
+    """Nothing serious or critical, in light and in dark, with a probe set and a table computed."""
+    page.click("#photo", position={"x": 100, "y": 100})
+    page.click("#align")
+    settled(page, "document.querySelectorAll('#alignment td').length > 20")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        assert [
+            (rule["id"], rule["nodes"][0]["html"]) for rule in found if rule["impact"] in ("serious", "critical")
+        ] == []
 
 
 def test_it_answers_at_once(page: Page) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,3 +200,34 @@ def test_alignment_is_one_with_itself(client: TestClient, loaded: LoadedModel) -
     assert values.shape == (len(loaded.stages), len(loaded.stages))
     assert torch.allclose(values.diagonal(), torch.ones(len(loaded.stages)), atol=1e-5)
     assert torch.allclose(values, values.T, atol=1e-5)
+
+
+def test_grad_cam_is_that_of_the_figures(client: TestClient, explorer: Explorer, loaded: LoadedModel) -> None:
+    """For a class by number or name; the model keeps no gradient."""
+    layer, target = "_blocks.10", loaded.class_index("tiger cat")
+    _, arrays = ask(client, "cam", layer=layer, target="tiger cat")
+    inputs = loaded.preprocess(explorer.pictures[0].source)
+    feats, output = tl.FeatureLayers(loaded.model, [layer, f"{layer}:grad_output"])(inputs)
+    output[0, target].backward()
+    loaded.model.zero_grad(set_to_none=True)
+    assert torch.allclose(arrays["values"], tl.figures.grad_cam(feats[0], feats[1])[0], atol=1e-5)
+    ask(client, "cam", layer=layer, target=target)
+    assert all(parameter.grad is None for parameter in loaded.model.parameters())
+    answer = client.get("/api/cam", params={"layer": layer, "target": 1000}, headers=HEADERS)
+    assert answer.json()["error"] == "the model has classes 0 to 999, not 1000"
+
+
+@pytest.mark.parametrize("shown", ["mean", "channel", "pca", "cosine", "cam"])
+def test_the_python_lines_make_the_picture(
+    client: TestClient, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run as they are, beside the picture."""
+    Image.fromarray(chelsea()).save(tmp_path / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    options = {"layer": "_blocks.10", "shown": shown, "channel": 5, "target": "tabby", "x": 0.3, "y": 0.4}
+    told, arrays = ask(client, "picture", **options)
+    assert told["name"] == "_blocks.10.png"
+    assert told["alt"]
+    assert bytes(arrays["file"].tolist()).startswith(b"\x89PNG")
+    exec(compile(told["code"], "code", "exec"), {})  # noqa: S102
+    assert Path("_blocks.10.png").stat().st_size > 5000

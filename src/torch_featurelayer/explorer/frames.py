@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from .. import figures
+from . import saving
 from .views import PAGE, Explorer, order
 from .wire import frame, quantized
 
@@ -53,6 +55,27 @@ def pca(explorer: Explorer, options: Options) -> bytes:
     """Three principal components as colours."""
     (coloured,) = figures.pca_rgb([_maps(explorer, options)[None]])
     return frame({}, {"pixels": (coloured[0] * 255).round().to(torch.uint8)})
+
+
+def cam(explorer: Explorer, options: Options) -> bytes:
+    """Grad-CAM for a class."""
+    model, picture = _which(options)
+    target = explorer.models[model].class_index(options["target"])
+    made = explorer.cam(model, picture, options["layer"], target)
+    return frame({"target": explorer.models[model].label(target)}, {"values": made})
+
+
+def picture(explorer: Explorer, options: Options) -> bytes:
+    """The view as a PNG or SVG with its caption, and the Python lines that make it."""
+    kind = options.get("format", "png")
+    if kind not in ("png", "svg"):
+        raise ValueError(f"a picture is saved as png or svg, not as {kind!r}")
+    buffer = BytesIO()
+    drawn = saving.figure(explorer, options)
+    drawn.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
+    content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+    told = {"name": f"{options['layer']}.{kind}", "alt": drawn.alt_text, "code": saving.code(explorer, options)}
+    return frame(told, {"file": content})
 
 
 def probe(explorer: Explorer, options: Options) -> bytes:
@@ -115,6 +138,6 @@ def _ranges(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
-    "overview": overview, "photo": photo, "layer": layer, "channel": channel, "pca": pca, "probe": probe,
-    "linked": linked, "statistics": statistics, "ablate": ablate, "alignment": alignment,
-}  # fmt: skip
+    view.__name__: view
+    for view in (overview, photo, layer, channel, pca, probe, cam, linked, statistics, ablate, alignment, picture)
+}

@@ -145,6 +145,23 @@ class Explorer:
         position = _position(maps, x, y)
         return figures.cosine_map(maps[None], position), position, maps[:, *position]
 
+    def cam(self, model: int, picture: int, layer: str, target: int) -> Tensor:
+        """Returns Grad-CAM of a layer for a class: `[H, W]` from 0 to 1.
+
+        Raises:
+            ValueError: The model gives no logits, or the layer no map.
+        """
+        loaded = self.models[model]
+        args, kwargs = loaded.inputs(self.pictures[picture].source)
+        with torch.enable_grad():
+            feats, output = FeatureLayers(loaded.model, [layer, f"{layer}:grad_output"])(*args, **kwargs)
+            scores = loaded.logits(output)[0]
+            if not 0 <= target < len(scores):
+                raise ValueError(f"the model has classes 0 to {len(scores) - 1}, not {target}")
+            scores[target].backward()  # type: ignore[no-untyped-call]
+        loaded.model.zero_grad(set_to_none=True)
+        return figures.grad_cam(figures.fold(feats[0]), figures.fold(feats[1]))[0]
+
     def ablated(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
         """Returns the model's output with some channels of a layer set to zero."""
         loaded = self.models[model]

@@ -5,7 +5,7 @@ import { diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./
 import { Tree } from "./tree.js";
 
 const at = (id) => document.getElementById(id);
-const state = { model: 0, picture: 0, layer: "", x: null, y: null, shown: "mean", by: "index", page: 0, channel: 0 };
+const state = { model: 0, picture: 0, layer: "", x: null, y: null, shown: "mean", by: "index", page: 0, channel: 0, target: "" };
 const seen = {}; // what was last received, to draw again
 let models = [];
 const tree = new Tree(at("tree"), (path) => change({ layer: path, page: 0 }));
@@ -58,7 +58,7 @@ async function showLayer() {
   tree.select(state.layer);
   at("where").textContent = state.layer || "the model";
   await showMaps();
-  await Promise.all([showProbe(), showStatistics()]);
+  await Promise.all([showProbe(), showStatistics(), showBeside()]);
 }
 
 async function showMaps() {
@@ -110,12 +110,19 @@ async function showPhoto() {
     drawColours(over, seen.pca);
     told = "three principal components as colours; colours of another layer are not comparable";
   }
+  if (state.shown === "cam" && state.target !== "") {
+    const answer = await ask("cam", { ...which(), layer, target: state.target });
+    drawMap(over, answer.arrays.values, [0, 1], viridis);
+    seen.values = answer.arrays.values;
+    told = `Grad-CAM of ${answer.target}: 0 (dark) to 1 (bright)`;
+  }
   if (state.shown === "cosine" && seen.cosine) {
     drawMap(over, seen.cosine, [-1, 1], diverging);
     seen.values = seen.cosine;
     told = "cosine to the probe: blue −1, white 0, red 1";
   }
-  compose(over, state.shown === "photo");
+  at("target-label").hidden = state.shown !== "cam";
+  compose(over, over.width === 300 && over.height === 150); // nothing was drawn: the size canvases are born with
   at("photo-caption").textContent = told;
   at("photo").setAttribute("aria-label", `${layer}: ${told}. ${at("shape").textContent}.`);
 }
@@ -209,6 +216,53 @@ function ablate(channel) {
   });
 }
 
+/** Another model, picture or layer beside this one; labelled with the range of its colours. */
+async function showBeside() {
+  const options = { model: at("beside-model").value, picture: at("beside-picture").value, layer: at("beside-layer").value };
+  const { arrays: { mean } } = await ask("layer", { ...options, panel: "beside" });
+  const ranges = [limits(seen.mean.values), limits(mean.values)];
+  const shared = at("range").value === "shared" && [Math.min(ranges[0][0], ranges[1][0]), Math.max(ranges[0][1], ranges[1][1])];
+  const here = [models[state.model].name, at("picture").selectedOptions[0].text, state.layer].join(", ");
+  const there = [models[options.model].name, at("beside-picture").selectedOptions[0].text, options.layer].join(", ");
+  [["left", seen.mean, here], ["right", mean, there]].forEach(([id, map, what], place) => {
+    const [low, high] = shared || ranges[place];
+    drawMap(at(id), map, [low, high]);
+    const told = `${what}: mean map, ${number(low)} to ${number(high)}${shared ? ", one range for both" : ", its own range"}`;
+    at(id).nextElementSibling.textContent = told;
+    at(id).setAttribute("aria-label", told);
+  });
+}
+
+function fillBeside() {
+  const model = models[at("beside-model").value];
+  const drawn = model.layers.filter((row) => row.drawn && row.path).map((row) => row.path);
+  at("beside-layer").replaceChildren(...drawn.map((path) => new Option(path, path)));
+  at("beside-layer").value = model.stages.at(-1);
+}
+
+/** The view as a file with its caption, and the lines of Python that make the same. */
+async function saved(format) {
+  const { shown, layer, channel, target, x, y } = state;
+  const place = x === null ? {} : { x, y };
+  return ask("picture", { ...which(), shown, layer, channel, target, ...place, format });
+}
+
+async function download(format) {
+  const { name, arrays } = await saved(format);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([arrays.file.values]));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+async function showCode() {
+  const open = at("code").hidden;
+  at("show-code").setAttribute("aria-expanded", String(open));
+  at("code").hidden = !open;
+  if (open) at("code").textContent = (await saved("svg")).code;
+}
+
 async function align() {
   const { arrays: { cka: { values, shape } } } = await ask("alignment", { picture: state.picture });
   const table = document.createElement("table");
@@ -275,7 +329,7 @@ async function uploaded() {
   if (!file) return;
   await working("Reading the picture", async () => {
     const { picture, pictures } = await send(file);
-    fill("picture", pictures);
+    for (const id of ["picture", "beside-picture"]) fill(id, pictures);
     at("picture").value = picture;
     await change({ picture });
   });
@@ -284,18 +338,26 @@ async function uploaded() {
 async function start() {
   const told = await ask("overview");
   models = told.models;
-  fill("model", models.map((model) => model.name));
-  fill("picture", told.pictures);
+  for (const id of ["model", "beside-model"]) fill(id, models.map((model) => model.name));
+  for (const id of ["picture", "beside-picture"]) fill(id, told.pictures);
+  at("beside-model").value = models.length - 1;
+  at("beside-picture").value = models.length > 1 ? 0 : told.pictures.length - 1;
+  fillBeside();
   for (const [name, value] of Object.entries(remembered())) {
-    if (name in state) state[name] = ["layer", "shown", "by"].includes(name) ? value : Number(value);
+    if (name in state) state[name] = ["layer", "shown", "by", "target"].includes(name) ? value : Number(value);
   }
-  for (const name of ["model", "picture", "shown", "by"]) at(name).value = state[name];
+  for (const name of ["model", "picture", "shown", "by", "target"]) at(name).value = state[name];
   await showAll();
   at("photo").dataset.ready = "true";
 }
 
 for (const name of ["model", "picture"]) at(name).addEventListener("change", (event) => change({ [name]: Number(event.target.value), page: 0 }));
 for (const name of ["shown", "by"]) at(name).addEventListener("change", (event) => change({ [name]: event.target.value, ...(name === "by" && { page: 0 }) }));
+at("target").addEventListener("change", (event) => change({ target: event.target.value.trim() }));
+at("beside-model").addEventListener("change", () => { fillBeside(); working("Comparing", showBeside); });
+for (const id of ["beside-picture", "beside-layer", "range"]) at(id).addEventListener("change", () => working("Comparing", showBeside));
+for (const format of ["png", "svg"]) at(`save-${format}`).addEventListener("click", () => working("Saving", () => download(format)));
+at("show-code").addEventListener("click", () => working("Writing", showCode));
 at("opacity").addEventListener("input", () => working("Drawing", showPhoto));
 at("search").addEventListener("input", (event) => tree.filter(event.target.value));
 at("back").addEventListener("click", () => change({ page: state.page - 1 }));

@@ -1,0 +1,84 @@
+"""The same dataset by one process, by torchrun and by Ray: images per second, and whether the bytes are the same.
+
+python -m benchmarks.engines [--images 600]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.extraction import make_photos
+from tests.store.digests import digests
+
+RESULTS = Path(__file__).parent / "results" / "engines.md"
+RUN = """
+import sys, torch
+import torch_featurelayer as tl
+from torchvision import models
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    tl.extract(models.resnet50(weights=None), "layer4", sys.argv[1], sys.argv[2], reduce="mean", shard_rows=64,
+               workers=1, threads=int(sys.argv[3]), engine=sys.argv[4] if len(sys.argv) > 4 else None)
+"""
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=600)
+    count = parser.parse_args().images
+    lines = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        (root / "photos").mkdir()
+        make_photos(root / "photos", count)
+        (root / "run.py").write_text(RUN)
+        right: dict[str, dict[str, str]] = {}
+        for name, launcher, threads, engine in (
+            ("one process, 2 threads", [], "2", []),
+            ("Ray, 1 actor, 2 threads", [], "2", ["ray"]),
+            ("one process, 1 thread", [], "1", []),
+            ("torchrun, 2 ranks of 1 thread", TORCHRUN, "1", ["torchrun"]),
+        ):
+            out = root / name.replace(" ", "-")
+            command = [
+                sys.executable,
+                *launcher,
+                str(root / "run.py"),
+                str(root / "photos"),
+                str(out),
+                threads,
+                *engine,
+            ]
+            start = time.perf_counter()
+            quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+            subprocess.run(command, check=True, capture_output=True, env=quiet)
+            rate = count / (time.perf_counter() - start)
+            same = digests(out) == right.setdefault(threads, digests(out))
+            lines.append(f"| {name} | {rate:.1f} | {'the same' if same else 'OTHER'} |")
+            print(lines[-1], flush=True)
+    text = f"""# One process, torchrun, Ray
+
+`python -m benchmarks.engines --images {count}`: torch {torch.__version__} on {platform.machine()}, 2 cores;
+ResNet-50 at 224 × 224, eager, whole processes with all they take to start. Bytes: against one process with as many
+threads. On one machine of 2 cores there is nothing to gain by sharing out; this is what it costs.
+
+| | images/s | bytes |
+|---|---|---|
+{chr(10).join(lines)}
+"""
+    print(text)
+    RESULTS.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
