@@ -43,7 +43,7 @@ TIMED = """async (act) => {
 
 def timed(page: Page, **act: object) -> float:
     taken: float = page.evaluate(TIMED, act)
-    page.wait_for_timeout(30)
+    page.wait_for_timeout(250)  # as a person pauses
     return taken
 
 

@@ -56,11 +56,11 @@ assert not {"torch", "numpy", "matplotlib", "PIL"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
-    for command in ("layers", "show", "compare", "cam", "extract", "search", "duplicates", "demo"):
+    for command in ("layers", "show", "compare", "cam", "extract", "search", "duplicates", "explore", "demo"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam", "extract"])
+@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam", "extract", "explore"])
 def test_help_teaches(command: str) -> None:
     """Each command shows an example, and says how models are named."""
     text = run(command, "--help")
@@ -201,3 +201,14 @@ def test_the_shell_completes_commands_and_options() -> None:
         check=False,
     )
     assert done.stdout.split() == ["show"]
+
+
+def test_explore_takes_models_then_images() -> None:
+    """The second is a model if it is named as one; without an image it says what to give."""
+    from pathlib import Path
+
+    from torch_featurelayer.cli.explore import split
+
+    assert split(["timm:a", "cat.jpg"]) == (["timm:a"], [Path("cat.jpg")])
+    assert split(["a", "hf:b", "x.png", "y.png"]) == (["a", "hf:b"], [Path("x.png"), Path("y.png")])
+    assert "give an image" in re.sub(r"\s+", " ", CliRunner().invoke(app, ["explore", "timm:a"]).output)

@@ -1,7 +1,7 @@
 // The page: what is looked at is in `state`; every change asks for what it needs and draws it.
 
 import { Stale, ask, remember, remembered, send } from "./api.js";
-import { diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
+import { css, diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
 import { Tree } from "./tree.js";
 
 const at = (id) => document.getElementById(id);
@@ -72,21 +72,31 @@ async function showMaps() {
   at("page").textContent = `page ${page + 1} of ${answer.pages}`;
   at("back").disabled = page === 0;
   at("next").disabled = page + 1 >= answer.pages;
-  at("channels").replaceChildren(...answer.order.map((channel, place) => small(answer, channel, place)));
+  showChannels(answer);
   if (!answer.order.includes(state.channel)) state.channel = answer.order[0];
   seen.pca = undefined;
   await showPhoto();
 }
 
-function small({ arrays, low, high }, channel, place) {
-  const button = document.createElement("button");
-  button.type = "button";
-  const canvas = document.createElement("canvas");
-  drawLevels(canvas, arrays.channels, place);
-  const told = document.createElement("small");
-  told.textContent = `${channel}: ${number(low[place])} to ${number(high[place])}`;
-  button.append(canvas, told);
+/** Fills the grid; its buttons are kept from layer to layer, since making them takes longer than drawing. */
+function showChannels({ order, arrays, low, high }) {
+  const grid = at("channels");
+  while (grid.children.length < order.length) grid.append(cell());
+  [...grid.children].forEach((button, place) => {
+    button.hidden = place >= order.length;
+    if (button.hidden) return;
+    const [canvas, told] = button.children;
+    drawLevels(canvas, arrays.channels, place);
+    button.dataset.channel = order[place];
+    told.textContent = `${order[place]}: ${number(low[place])} to ${number(high[place])}`;
+  });
+}
+
+function cell() {
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  button.append(document.createElement("canvas"), document.createElement("small"));
   button.addEventListener("click", () => {
+    const channel = Number(button.dataset.channel);
     at("shown").value = "channel";
     change({ channel, shown: "channel" });
     ablate(channel);
@@ -277,7 +287,7 @@ async function align() {
       const cell = line.insertCell();
       const step = Math.round(value * 255);
       cell.textContent = value.toFixed(2);
-      cell.style.background = `rgb(${viridis.subarray(3 * step, 3 * step + 3).join(",")})`;
+      cell.style.background = css(viridis, step);
       cell.style.color = value > 0.6 ? "#000" : "#fff";
     }
   });

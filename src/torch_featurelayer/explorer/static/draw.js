@@ -1,47 +1,40 @@
-// Numbers to pixels.
+// Numbers to pixels, a whole pixel at a time: 0xAABBGGRR, as little-endian canvases hold them.
 
-import { diverging, viridis } from "./colours.js";
+import { diverging as divergingSteps, viridis as viridisSteps } from "./colours.js";
 
-export { diverging, viridis };
+const packed = (red, green, blue) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+const table = (steps) => Uint32Array.from({ length: 256 }, (_, step) => packed(...steps.subarray(3 * step, 3 * step + 3)));
+const GREY = packed(150, 150, 150);
 
-const GREY = [150, 150, 150];
+export const viridis = table(viridisSteps);
+export const diverging = table(divergingSteps);
+
+/** A colour of a table, as CSS writes it. */
+export function css(colours, step) {
+  const colour = colours[step];
+  return `rgb(${colour & 255}, ${(colour >> 8) & 255}, ${(colour >> 16) & 255})`;
+}
 
 /** Draws colours `[3, H, W]` of uint8, one pixel each. */
 export function drawColours(canvas, { values, shape: [, height, width] }) {
-  const image = new ImageData(width, height);
   const plane = width * height;
-  for (let at = 0; at < plane; at++) {
-    image.data.set([values[at], values[plane + at], values[2 * plane + at], 255], 4 * at);
-  }
-  put(canvas, image);
+  draw(canvas, width, height, (at) => packed(values[at], values[plane + at], values[2 * plane + at]));
 }
 
 /** Draws a map `[H, W]` of float32 between two limits; what is not a number is grey. */
 export function drawMap(canvas, { values, shape: [height, width] }, [low, high], colours = viridis) {
-  const image = new ImageData(width, height);
   const scale = high > low ? 255 / (high - low) : 0;
-  for (let at = 0; at < values.length; at++) {
-    const step = Math.min(Math.max(Math.round((values[at] - low) * scale), 0), 255);
-    const colour = Number.isFinite(values[at]) ? colours.subarray(3 * step, 3 * step + 3) : GREY;
-    image.data.set(colour, 4 * at);
-    image.data[4 * at + 3] = 255;
-  }
-  put(canvas, image);
+  const step = (value) => Math.min(Math.max(Math.round((value - low) * scale), 0), 255);
+  draw(canvas, width, height, (at) => (Number.isFinite(values[at]) ? colours[step(values[at])] : GREY));
 }
 
 /** Draws one of several maps `[K, H, W]` of uint8, where 0 stands for what is not a number. */
 export function drawLevels(canvas, { values, shape: [, height, width] }, number) {
-  const image = new ImageData(width, height);
   const start = number * width * height;
-  for (let at = 0; at < width * height; at++) {
-    const level = values[start + at];
-    image.data.set(level ? viridis.subarray(3 * (level - 1), 3 * level) : GREY, 4 * at);
-    image.data[4 * at + 3] = 255;
-  }
-  put(canvas, image);
+  draw(canvas, width, height, (at) => (values[start + at] ? viridis[values[start + at]] : GREY));
 }
 
-/** The 1st and 99th percentile of finite values, and the share that lies outside. */
+/** The 1st and 99th percentile of finite values. */
 export function limits(values) {
   const sorted = Float32Array.from(values).filter(Number.isFinite).sort();
   if (!sorted.length) return [0, 1];
@@ -49,8 +42,10 @@ export function limits(values) {
   return [at(0.01), at(0.99)];
 }
 
-function put(canvas, image) {
-  canvas.width = image.width;
-  canvas.height = image.height;
-  canvas.getContext("2d").putImageData(image, 0, 0);
+function draw(canvas, width, height, colour) {
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let at = 0; at < pixels.length; at++) pixels[at] = colour(at);
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 }
