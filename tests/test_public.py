@@ -37,6 +37,7 @@ def test_no_other_public_names() -> None:
         "cli",
         "editing",
         "engine",
+        "explorer",
         "extraction",
         "features",
         "import_module",

@@ -82,10 +82,16 @@ def test_the_whole_path_of_a_user(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("ArrowRight")
     settled(page, "document.querySelector('#position').textContent.includes('column 7')")
     page.select_option("#by", "mean")
-    page.click("#next")
+    page.focus("#next")  # not the mouse: answers that arrive meanwhile may move the button
+    page.keyboard.press("Enter")
     settled(page, "document.querySelector('#page').textContent === 'page 2 of 2'")
     page.click("#channels button >> nth=0")
     settled(page, "document.querySelector('#classes').caption.textContent.startsWith('Without channel')")
+    assert page.eval_on_selector_all("#linked i", "marks => marks.length") > 5
+    page.hover("#photo", position={"x": 10, "y": 10})
+    settled(page, "document.querySelector('#pointed').textContent.startsWith('Row 0, column 0: ')")
+    page.click("#values summary")
+    settled(page, "document.querySelectorAll('#values-table td').length === 14 * 14")
     for shown in ("pca", "cosine", "photo", "mean"):
         page.select_option("#shown", shown)
         settled(page, "document.querySelector('#live').textContent === ''")

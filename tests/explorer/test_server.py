@@ -174,6 +174,11 @@ def test_statistics_rest_on_all_pictures(client: TestClient, explorer: Explorer)
     told, _ = ask(client, "statistics", layer="_blocks.10")
     assert (told["pictures"], told["positions"], told["channels"]) == (2, 2 * 14 * 14, 112)
     values = torch.cat([explorer.maps(0, number, "_blocks.10").flatten(1) for number in (0, 1)], 1)
+    for path in ("_swish", "_conv_stem"):
+        found = ask(client, "statistics", layer=path)[0]["saturated"]
+        maps = torch.cat([explorer.maps(0, number, path).flatten(1) for number in (0, 1)], 1)
+        share = (maps == maps.max()).float().mean(1)
+        assert found == (share >= 0.5).nonzero().flatten().tolist()
     assert told["silent"] == [channel for channel in range(112) if values[channel].max() <= 0]
 
 

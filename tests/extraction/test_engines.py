@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 def one_process(folder: Path) -> dict[str, str]:
     tl.extract(
         network(), ["features.3", "features.6"], folder / "images", folder / "one", preprocess=CUT, reduce="mean",
-        batch_size=4,
+        batch_size=4, shard_rows=4, threads=2,
     )  # fmt: skip
     return digests(folder / "one")
 

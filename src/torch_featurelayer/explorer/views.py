@@ -185,16 +185,20 @@ class Explorer:
     def statistics(self, model: int, layer: str) -> dict[str, Any]:
         """Returns what channels do over all pictures: which stay silent, which are never off, which choose.
 
-        A channel is silent if it is never above zero, selective by how far its greatest value lies above its mean, in
-        standard deviations. What this rests on is told: positions and pictures.
+        A channel is silent if it is never above zero, saturated if it is at the layer's greatest value, which several
+        channels reach (as 6 for a ReLU6), at half of the positions or more, selective by how far its greatest value
+        lies above its mean, in standard deviations. What this rests on is told: positions and pictures.
         """
         values = torch.cat([self.maps(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
         deviation = values.std(1).clamp_min(1e-12)
         selective = (values.amax(1) - values.mean(1)) / deviation
+        at_most = values == values.max()
+        limited = int(at_most.any(1).sum()) > 1
         best = selective.topk(min(10, len(values))).indices.tolist()
         return {
             "pictures": len(self.pictures), "positions": values.shape[1], "channels": len(values),
             "silent": (values <= 0).all(1).nonzero().flatten().tolist(),
+            "saturated": (at_most.float().mean(1) >= 0.5).nonzero().flatten().tolist() if limited else [],
             "constant": (values.std(1) == 0).nonzero().flatten().tolist(),
             "selective": [[channel, selective[channel].item()] for channel in best],
         }  # fmt: skip

@@ -6,6 +6,14 @@ const page = Math.random().toString(36).slice(2);
 const headers = { "x-featurelayer-token": token, "x-featurelayer-page": page };
 const types = { uint8: Uint8Array, float32: Float32Array, int32: Int32Array };
 
+let pending = new AbortController();
+
+/** Gives up what was asked for and has not come. */
+export function cancel() {
+  pending.abort();
+  pending = new AbortController();
+}
+
 /** A newer request has taken the place of this one. */
 export class Stale extends Error {}
 
@@ -21,7 +29,7 @@ export function remember(options) {
 
 /** The answer to a request: its header, and `arrays` by name, each `{ values, shape }`. */
 export async function ask(view, options = {}) {
-  const response = await fetch(`api/${view}?${new URLSearchParams(options)}`, { headers });
+  const response = await fetch(`api/${view}?${new URLSearchParams(options)}`, { headers, signal: pending.signal });
   return parse(await answered(response));
 }
 

@@ -1,6 +1,6 @@
 // The page: what is looked at is in `state`; every change asks for what it needs and draws it.
 
-import { Stale, ask, remember, remembered, send } from "./api.js";
+import { Stale, ask, cancel, remember, remembered, send } from "./api.js";
 import { css, diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
 import { Tree } from "./tree.js";
 
@@ -19,7 +19,7 @@ async function working(what, call) {
     await call();
     say("");
   } catch (error) {
-    if (!(error instanceof Stale)) say(error.message);
+    if (!(error instanceof Stale)) say(error.name === "AbortError" ? "Stopped." : error.message);
   } finally {
     clearTimeout(slow);
   }
@@ -132,9 +132,24 @@ async function showPhoto() {
     told = "cosine to the probe: blue −1, white 0, red 1";
   }
   at("target-label").hidden = state.shown !== "cam";
+  showValues();
   compose(over, over.width === 300 && over.height === 150); // nothing was drawn: the size canvases are born with
   at("photo-caption").textContent = told;
   at("photo").setAttribute("aria-label", `${layer}: ${told}. ${at("shape").textContent}.`);
+}
+
+/** The numbers of the map as a table, for those who read it rather than see it; only while it is open. */
+function showValues() {
+  const table = document.createElement("table");
+  if (at("values").open && seen.values) {
+    const { values, shape: [height, width] } = seen.values;
+    table.createCaption().textContent = at("photo-caption").textContent;
+    for (let row = 0; row < Math.min(height, 32); row++) {
+      const line = table.insertRow();
+      for (let column = 0; column < Math.min(width, 32); column++) line.insertCell().textContent = number(values[row * width + column]);
+    }
+  }
+  at("values-table").replaceChildren(table);
 }
 
 function scaled(canvas, map, what) {
@@ -196,7 +211,13 @@ function stage({ model, layer, position }, map) {
   caption.textContent = `${models.length > 1 ? models[model].name + " " : ""}${layer} (${position.join(", ")})`;
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `Cosine of each position with that at row ${position[0]}, column ${position[1]}`);
-  figure.append(canvas, caption);
+  const mark = document.createElement("i");
+  const [height, width] = map.shape;
+  mark.style.left = `${(100 * (position[1] + 0.5)) / width}%`;
+  mark.style.top = `${(100 * (position[0] + 0.5)) / height}%`;
+  const frame = document.createElement("div");
+  frame.append(canvas, mark);
+  figure.append(frame, caption);
   return figure;
 }
 
@@ -205,6 +226,7 @@ async function showStatistics() {
   const of = `of ${told.channels}, over ${told.positions} positions of ${told.pictures} ${told.pictures === 1 ? "picture" : "pictures"}`;
   const lines = [
     `Never above zero: ${told.silent.length} ${of}`,
+    `Saturated, at the layer's greatest value half of the time: ${told.saturated.length}`,
     `Constant: ${told.constant.length}`,
     `Most selective: ${told.selective.slice(0, 5).map(([channel, score]) => `${channel} (${number(score)} σ)`).join(", ")}`,
   ];
@@ -327,7 +349,7 @@ function hovered(event) {
   const box = at("photo").getBoundingClientRect();
   const column = Math.min(Math.floor(((event.clientX - box.left) / box.width) * width), width - 1);
   const row = Math.min(Math.floor(((event.clientY - box.top) / box.height) * height), height - 1);
-  at("photo").title = `row ${row}, column ${column}: ${seen.values.values[row * width + column]}`;
+  at("pointed").textContent = `Row ${row}, column ${column}: ${seen.values.values[row * width + column]}`;
 }
 
 function fill(id, names) {
@@ -368,6 +390,7 @@ at("beside-model").addEventListener("change", () => { fillBeside(); working("Com
 for (const id of ["beside-picture", "beside-layer", "range"]) at(id).addEventListener("change", () => working("Comparing", showBeside));
 for (const format of ["png", "svg"]) at(`save-${format}`).addEventListener("click", () => working("Saving", () => download(format)));
 at("show-code").addEventListener("click", () => working("Writing", showCode));
+at("values").addEventListener("toggle", showValues);
 at("opacity").addEventListener("input", () => working("Drawing", showPhoto));
 at("search").addEventListener("input", (event) => tree.filter(event.target.value));
 at("back").addEventListener("click", () => change({ page: state.page - 1 }));
@@ -381,4 +404,5 @@ at("photo").addEventListener("click", (event) => {
   change({ x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height });
 });
 document.addEventListener("keydown", stepped);
+document.addEventListener("keydown", (event) => event.key === "Escape" && cancel());
 working("Running the model", start);
