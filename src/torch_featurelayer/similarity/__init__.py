@@ -5,6 +5,20 @@ from __future__ import annotations
 from .cka import cka
 from .duplicates import Pair, near_duplicates
 from .index import FaissIndex, Index
+from .minibatch import MinibatchCKA
+from .procrustes import procrustes
+from .rsa import rsa
 from .search import Match, search
 
-__all__ = ["FaissIndex", "Index", "Match", "Pair", "cka", "near_duplicates", "search"]
+__all__ = [
+    "FaissIndex",
+    "Index",
+    "Match",
+    "MinibatchCKA",
+    "Pair",
+    "cka",
+    "near_duplicates",
+    "procrustes",
+    "rsa",
+    "search",
+]

@@ -1,0 +1,60 @@
+"""CKA of datasets that do not fit in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class MinibatchCKA:
+    """Linear CKA from batches, unbiased: the size of the batches does not shift it.
+
+    Sources: Nguyen, Raghu and Kornblith, "Do wide and deep networks learn the same things?", 2021, with the estimator
+    of Song et al., "Feature selection via dependence maximization", 2012.
+
+    >>> import torch
+    >>> measure = MinibatchCKA()
+    >>> for _ in range(10):
+    ...     features = torch.randn(16, 5)
+    ...     measure.add(features, 2 * features)
+    >>> round(measure.value, 4)
+    1.0
+    """
+
+    def __init__(self) -> None:
+        self._sums = torch.zeros(3, dtype=torch.float64)
+
+    def add(self, one: Tensor, other: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            one: `[N, ...]`: the features of at least four inputs, flattened to vectors.
+            other: `[N, ...]`: another layer's, or model's, of the same inputs; of any width.
+
+        Raises:
+            ValueError: They are not of as many inputs, or of fewer than four.
+        """
+        if len(one) != len(other) or len(one) < 4:
+            raise ValueError(f"a batch holds the same four or more inputs, not {len(one)} and {len(other)}")
+        k, m = _kernel(one), _kernel(other)
+        self._sums += torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
+
+    @property
+    def value(self) -> float:
+        """The CKA of all batches so far, about 0 to 1; not a number before the first."""
+        shared, first, second = self._sums
+        return float(shared / (first * second).sqrt())
+
+
+def _kernel(features: Tensor) -> Tensor:
+    """Returns the products of all pairs of rows, those with themselves left out."""
+    flat = features.detach().reshape(len(features), -1).to("cpu", torch.float64)
+    return (flat @ flat.T).fill_diagonal_(0)
+
+
+def _hsic(k: Tensor, m: Tensor) -> Tensor:
+    count = len(k)
+    trace = (k * m.T).sum()
+    means = k.sum() * m.sum() / ((count - 1) * (count - 2))
+    crossed = (k @ m).sum() * 2 / (count - 2)
+    return (trace + means - crossed) / (count * (count - 3))
