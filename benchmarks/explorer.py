@@ -94,7 +94,7 @@ model, the server and headless Chromium share. EfficientNet-Lite0; from an input
 
 | | median | p95 | target for p95 |
 |---|---|---|---|
-{row("another layer, of a picture already seen", layers, 100)}
+{row("another layer of a picture already seen; its channels follow in the next frame", layers, 100)}
 {row("a probe, to the first cosine map", probes, 100)}
 
 First picture after the page is opened, the model's first run included: {first:.2f} s (target 1.5 s).

@@ -72,10 +72,11 @@ async function showMaps() {
   at("page").textContent = `page ${page + 1} of ${answer.pages}`;
   at("back").disabled = page === 0;
   at("next").disabled = page + 1 >= answer.pages;
-  showChannels(answer);
   if (!answer.order.includes(state.channel)) state.channel = answer.order[0];
   seen.pca = undefined;
   await showPhoto();
+  await new Promise(requestAnimationFrame); // the picture first
+  showChannels(answer);
 }
 
 /** Fills the grid; its buttons are kept from layer to layer, since making them takes longer than drawing. */
