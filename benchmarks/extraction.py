@@ -2,8 +2,9 @@
 
 python -m benchmarks.extraction [--images 2000]
 
-thingsvision: `pip install --no-deps thingsvision`; what it imports for its other
-backends, and is not installed, is left empty.
+thingsvision: `pip install --no-deps thingsvision`, in an environment of its own, since it
+brings a package called `tests`; what it imports for its other backends, and is not
+installed, is left empty. So `make bench` does not run this one.
 """
 
 from __future__ import annotations
