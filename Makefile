@@ -24,7 +24,7 @@ lint: $(READY)
 
 # the tests of the explorer's page drive a real Chromium, Debian's
 browser:
-	@command -v chromium > /dev/null || (apt-get update -q && apt-get install -y -q chromium) > /dev/null || \
+	@command -v chromium > /dev/null || (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q chromium) > /dev/null || \
 	  (echo "The tests of the page need chromium on the PATH." && false)
 
 bench: $(READY)
