@@ -11,10 +11,8 @@ from torch import Tensor
 
 from .. import figures
 from . import saving
-from .views import PAGE, Explorer, order
+from .views import PAGE, Explorer, Options, order, which
 from .wire import frame, quantized
-
-Options = Mapping[str, str]
 
 
 def overview(explorer: Explorer, _: Options) -> bytes:
@@ -24,7 +22,7 @@ def overview(explorer: Explorer, _: Options) -> bytes:
 
 def photo(explorer: Explorer, options: Options) -> bytes:
     """The picture as the model sees it, and the model's answer."""
-    model, picture = _which(options)
+    model, picture = which(options)
     pixels = (explorer.photo(model, picture) * 255).round().to(torch.uint8)
     classes = explorer.classes(model, explorer.run(model, picture).output)
     return frame({"classes": classes}, {"pixels": pixels})
@@ -59,7 +57,7 @@ def pca(explorer: Explorer, options: Options) -> bytes:
 
 def cam(explorer: Explorer, options: Options) -> bytes:
     """Grad-CAM for a class."""
-    model, picture = _which(options)
+    model, picture = which(options)
     target = explorer.models[model].class_index(options["target"])
     made = explorer.cam(model, picture, options["layer"], target)
     return frame({"target": explorer.models[model].label(target)}, {"values": made})
@@ -80,7 +78,7 @@ def picture(explorer: Explorer, options: Options) -> bytes:
 
 def probe(explorer: Explorer, options: Options) -> bytes:
     """The cosine map of a position, and its most active channels."""
-    model, picture = _which(options)
+    model, picture = which(options)
     cosine, position, vector = explorer.probe(
         model, picture, options["layer"], float(options["x"]), float(options["y"])
     )
@@ -104,12 +102,12 @@ def linked(explorer: Explorer, options: Options) -> bytes:
 
 def statistics(explorer: Explorer, options: Options) -> bytes:
     """What channels do over all pictures."""
-    return frame(explorer.statistics(_which(options)[0], options["layer"]), {})
+    return frame(explorer.statistics(which(options)[0], options["layer"]), {})
 
 
 def ablate(explorer: Explorer, options: Options) -> bytes:
     """The model's answer without some channels."""
-    model, picture = _which(options)
+    model, picture = which(options)
     channels = [int(number) for number in options["channels"].split(",") if number]
     output = explorer.ablated(model, picture, options["layer"], channels)
     before = explorer.classes(model, explorer.run(model, picture).output)
@@ -121,12 +119,8 @@ def alignment(explorer: Explorer, options: Options) -> bytes:
     return frame({}, {"cka": explorer.alignment(int(options.get("picture", 0)))})
 
 
-def _which(options: Options) -> tuple[int, int]:
-    return int(options.get("model", 0)), int(options.get("picture", 0))
-
-
 def _maps(explorer: Explorer, options: Options) -> Tensor:
-    return explorer.maps(*_which(options), options["layer"])
+    return explorer.maps(*which(options), options["layer"])
 
 
 def _ranges(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from .. import figures
 from ..figures import FeatureFigure
 from ..figures._draw import Channel
-from .views import Explorer
-
-Options = Mapping[str, str]
+from .views import Explorer, Options, which
 
 
 def figure(explorer: Explorer, options: Options) -> FeatureFigure:
@@ -18,7 +14,7 @@ def figure(explorer: Explorer, options: Options) -> FeatureFigure:
     Raises:
         ValueError: There is no such view.
     """
-    model, picture, layer = int(options.get("model", 0)), int(options.get("picture", 0)), options["layer"]
+    (model, picture), layer = which(options), options["layer"]
     maps, photo = explorer.maps(model, picture, layer)[None], explorer.photo(model, picture)
     shown, title = options.get("shown", "mean"), f"{explorer.models[model].title} {layer}"
     if shown == "pca":
@@ -39,7 +35,7 @@ def figure(explorer: Explorer, options: Options) -> FeatureFigure:
 
 def code(explorer: Explorer, options: Options) -> str:
     """Returns the Python lines that make the figure."""
-    model, picture, layer = int(options.get("model", 0)), int(options.get("picture", 0)), options["layer"]
+    (model, picture), layer = which(options), options["layer"]
     loaded, name = explorer.models[model], explorer.pictures[picture].name
     weights = ', weights="random"' if loaded.weights.startswith("random") else ""
     ports = f", {layer + ':grad_output'!r}" if options.get("shown") == "cam" else ""
@@ -57,7 +53,7 @@ def code(explorer: Explorer, options: Options) -> str:
 
 
 def _drawn(explorer: Explorer, options: Options, name: str) -> list[str]:
-    model, picture, layer = int(options.get("model", 0)), int(options.get("picture", 0)), options["layer"]
+    (model, picture), layer = which(options), options["layer"]
     shown, photo = options.get("shown", "mean"), f"loaded.photo({name!r})"
     if shown == "pca":
         return [f"figure = tl.figures.pca({{{layer!r}: feat}}, photo={photo})"]

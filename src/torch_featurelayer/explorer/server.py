@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from io import BytesIO
@@ -29,8 +29,6 @@ from .views import Explorer, Picture
 UPLOAD_BYTES: Final = 20_000_000
 UPLOAD_PIXELS: Final = 40_000_000
 _STATIC: Final = files(__package__) / "static"
-
-View = Callable[[Explorer, Mapping[str, str]], bytes]
 
 
 def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:

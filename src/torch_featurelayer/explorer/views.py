@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from ..features import FeatureLayers
 from ..models import LoadedModel
 from ..similarity import cka
 from ..table import LayerTable, layers
+
+Options: TypeAlias = Mapping[str, str]
 
 PAGE: Final = 64  # channels on a page
 _HELD: Final = 8  # runs whose features are kept
@@ -166,21 +168,14 @@ class Explorer:
         """Returns the model's output with some channels of a layer set to zero."""
         loaded = self.models[model]
         args, kwargs = loaded.inputs(self.pictures[picture].source)
-        dimension = self._channel_dimension(model, picture, layer)
 
         def without(feat: Tensor) -> Tensor:
-            return feat.index_fill(dimension, torch.tensor(list(channels), dtype=torch.int64, device=feat.device), 0)
+            return feat.index_fill(
+                _channel_dimension(feat), torch.tensor(list(channels), dtype=torch.int64, device=feat.device), 0
+            )
 
         with torch.no_grad(), edit(loaded.model, {layer: without}):
             return loaded.model(*args, **kwargs)
-
-    def _channel_dimension(self, model: int, picture: int, layer: str) -> int:
-        """Channels are second in maps, last in tokens and in maps with channels last."""
-        loaded = self.models[model]
-        args, kwargs = loaded.inputs(self.pictures[picture].source)
-        with torch.no_grad():
-            feat = FeatureLayers(loaded.model, [layer])(*args, **kwargs)[0][0]
-        return 1 if feat.ndim == 4 and figures.fold(feat) is feat else feat.ndim - 1
 
     def statistics(self, model: int, layer: str) -> dict[str, Any]:
         """Returns what channels do over all pictures: which stay silent, which are never off, which choose.
@@ -234,6 +229,16 @@ def order(maps: Tensor, by: str) -> list[int]:
     if by not in scores:
         raise ValueError(f"channels are ordered by {', '.join(scores)}, not by {by!r}")
     return torch.argsort(scores[by]().nan_to_num(-torch.inf), descending=True, stable=True).tolist()
+
+
+def which(options: Options) -> tuple[int, int]:
+    """Returns the numbers of the model and the picture that a request is about."""
+    return int(options.get("model", 0)), int(options.get("picture", 0))
+
+
+def _channel_dimension(feat: Tensor) -> int:
+    """Channels are second in maps, last in tokens and in maps with channels last."""
+    return 1 if feat.ndim == 4 and figures.fold(feat) is feat else feat.ndim - 1
 
 
 def _position(maps: Tensor, x: float, y: float) -> tuple[int, int]:

@@ -55,6 +55,12 @@ def rows(inputs: Any) -> int:
     return len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
 
 
+def shapes(inputs: Any) -> object:
+    """Returns what inputs `[N, ...]` that can be stacked have in common: shape but for `N`, and dtype."""
+    named = {"": inputs} if isinstance(inputs, Tensor) else inputs
+    return {name: (value.shape[1:], value.dtype) for name, value in named.items()}
+
+
 def over(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """Applies a function to a tensor, or to each of the keyword arguments."""
     return fn(inputs) if isinstance(inputs, Tensor) else {name: fn(value) for name, value in inputs.items()}
@@ -64,7 +70,7 @@ def _stacks(inputs: list[Any]) -> Iterator[Any]:
     start = 0
     while start < len(inputs):
         stop = start + 1
-        while stop < len(inputs) and _shape(inputs[stop]) == _shape(inputs[start]):
+        while stop < len(inputs) and shapes(inputs[stop]) == shapes(inputs[start]):
             stop += 1
         yield _together(inputs[start:stop])
         start = stop
@@ -74,12 +80,6 @@ def _together(inputs: list[Any]) -> Any:
     if isinstance(inputs[0], Tensor):
         return torch.cat(inputs)
     return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}
-
-
-def _shape(inputs: Any) -> object:
-    if isinstance(inputs, Tensor):
-        return inputs.shape, inputs.dtype
-    return {name: (value.shape, value.dtype) for name, value in inputs.items()}
 
 
 def _checked(made: Any) -> Any:

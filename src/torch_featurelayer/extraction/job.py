@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -73,19 +74,22 @@ class Job:
             OSError: A shard cannot be written.
         """
         with using_threads(self.threads), ThreadPoolExecutor(1) as disk:
-            runner, writer = Runner(self.recipe), StoreWriter(self.out)
+            writer = StoreWriter(self.out)
             pending: Future[Finished] | None = None
             for number, batches in shards:
-                made = self._features(runner, batches)
+                made = self._features(batches)
                 if pending is not None:
                     report(pending.result())
                 pending = disk.submit(_write, writer, number, *made)
             if pending is not None:
                 report(pending.result())
 
-    def _features(
-        self, runner: Runner, batches: Iterator[Batch]
-    ) -> tuple[Mapping[str, Tensor], list[str], list[RowError]]:
+    @cached_property
+    def _runner(self) -> Runner:
+        """Made once in a process, however often it is asked for shards: making it may compile."""
+        return Runner(self.recipe)
+
+    def _features(self, batches: Iterator[Batch]) -> tuple[Mapping[str, Tensor], list[str], list[RowError]]:
         ids: list[str] = []
         errors: list[RowError] = []
         rows = Rows(self.shard_rows)
@@ -95,7 +99,7 @@ class Job:
             ids += batch.ids
             errors += batch.errors
             for inputs in batch.inputs:
-                for part in runner(inputs):
+                for part in self._runner(inputs):
                     rows.add(part)
         return rows.tensors(), ids, errors
 

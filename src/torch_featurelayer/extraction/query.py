@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from .._errors import StoreMismatchError
 from ..models import LoadedModel
 from ..store import Store
-from .modes import EAGER
 from .runner import Recipe, Runner
 from .settings import described, weights_hash
 
@@ -38,7 +36,7 @@ def features_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str
     recipe = Recipe(
         loaded.model, tuple(meta["layers"]), meta["reduce"], _dtype(meta["dtype"]), _dtype(meta["autocast"])
     )
-    (made,) = Runner(replace(recipe, mode=EAGER))(loaded.preprocess(sample))
+    (made,) = Runner(recipe)(loaded.preprocess(sample))
     return {name: feat[0] for name, feat in made.items()}
 
 

@@ -27,7 +27,9 @@ class Rows:
             ValueError: They have another shape than those before.
         """
         for name, rows in part.items():
-            held = self._held.setdefault(name, torch.empty(self._most, *rows.shape[1:], dtype=rows.dtype))
+            if name not in self._held:
+                self._held[name] = torch.empty(self._most, *rows.shape[1:], dtype=rows.dtype)
+            held = self._held[name]
             if held.shape[1:] != rows.shape[1:]:
                 raise ValueError(_differ(name, held, rows))
             start = self._counts.get(name, 0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._errors import FeatureOverflowError
 from ..features import FeatureLayers
 from ..reduce import Reduction
-from .batches import over, rows
+from .batches import over, rows, shapes
 from .modes import EAGER, Mode, compiled, images_last, parts
 
 
@@ -72,7 +72,7 @@ class Runner:
             ValueError: A layer gives something else than one tensor of the items.
         """
         inputs = over(inputs, lambda value: value.to(self._recipe.device))
-        if self._faster is None or _shapes(inputs) != _shapes(self._recipe.example):
+        if self._faster is None or shapes(inputs) != shapes(self._recipe.example):
             yield self._features(self._eager, inputs, rows(inputs))
             return
         for part, count in parts(over(inputs, images_last), self._size):
@@ -105,11 +105,6 @@ class Runner:
         if (made.isinf() & feat.isfinite()).any():
             raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
         return made.cpu()
-
-
-def _shapes(inputs: Any) -> object:
-    named = {"": inputs} if isinstance(inputs, Tensor) else inputs
-    return {name: (value.shape[1:], value.dtype) for name, value in named.items()}
 
 
 def _not_rows(name: str, feat: Any, count: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .vectors import centred
+
 
 def cka(one: Tensor, other: Tensor) -> float:
     """Computes linear centred kernel alignment.
@@ -27,15 +29,10 @@ def cka(one: Tensor, other: Tensor) -> float:
     """
     if len(one) != len(other) or len(one) < 2:
         raise ValueError(f"cka compares features of the same two or more inputs, not of {len(one)} and {len(other)}")
-    x, y = _centred(one), _centred(other)
+    x, y = centred(one), centred(other)
     if len(x) < max(x.shape[1], y.shape[1]):  # the smaller of the two ways to the same numbers
         k, m = x @ x.T, y @ y.T
         shared, norms = (k * m).sum(), k.norm() * m.norm()
     else:
         shared, norms = (x.T @ y).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
     return float(shared / norms) if norms > 0 else 0.0
-
-
-def _centred(features: Tensor) -> Tensor:
-    flat = features.detach().reshape(len(features), -1).double()
-    return flat - flat.mean(0)

@@ -44,9 +44,7 @@ def near_duplicates(store: Store, layer: str | None = None, *, threshold: float 
     rows = store[only_layer(store, layer)]
     found: list[tuple[float, int, int]] = []
     for start, part in chunks(rows, "cosine"):
-        for later, other in chunks(rows, "cosine"):
-            if later < start:
-                continue
+        for later, other in chunks(rows, "cosine", start):
             scores = part @ other.T
             for one, two in (scores >= threshold).nonzero().tolist():
                 if start + one < later + two:

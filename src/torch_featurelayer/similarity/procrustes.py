@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .vectors import centred
+
 
 def procrustes(one: Tensor, other: Tensor) -> float:
     """Measures what is left of the difference after the best shift, scale and rotation.
@@ -32,9 +34,8 @@ def procrustes(one: Tensor, other: Tensor) -> float:
 
 def _standard(features: Tensor) -> Tensor:
     """Returns vectors around zero, of norm one all together."""
-    flat = features.detach().reshape(len(features), -1).double()
-    centred = flat - flat.mean(0)
-    if not centred.any():
+    around_zero = centred(features)
+    if not around_zero.any():
         raise ValueError("features that do not vary can be turned into nothing")
-    standard: Tensor = centred / torch.linalg.vector_norm(centred)
+    standard: Tensor = around_zero / torch.linalg.vector_norm(around_zero)
     return standard

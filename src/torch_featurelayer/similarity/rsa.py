@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .vectors import flat
+
 
 def rsa(one: Tensor, other: Tensor) -> float:
     """Compares layers by representational similarity analysis.
@@ -31,9 +33,8 @@ def rsa(one: Tensor, other: Tensor) -> float:
 
 def _dissimilarities(features: Tensor) -> Tensor:
     """Returns one minus the correlation of every pair of rows, each pair once."""
-    flat = features.detach().reshape(len(features), -1).double()
-    above = torch.triu_indices(len(flat), len(flat), 1)
-    return 1 - torch.corrcoef(flat)[above[0], above[1]]
+    above = torch.triu_indices(len(features), len(features), 1)
+    return 1 - torch.corrcoef(flat(features))[above[0], above[1]]
 
 
 def _ranks(values: Tensor) -> Tensor:

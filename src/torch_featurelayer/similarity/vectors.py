@@ -38,9 +38,20 @@ def vectors(rows: Tensor, metric: Metric) -> Tensor:
     raise ValueError(f"metric is 'cosine' or 'dot', not {metric!r}")
 
 
-def chunks(layer: StoredLayer, metric: Metric) -> Iterator[tuple[int, Tensor]]:
-    """Yields the rows of a layer as vectors, some thousand at a time, and the number of the first."""
-    for start in range(0, len(layer), CHUNK):
+def flat(features: Tensor) -> Tensor:
+    """Returns features `[N, ...]` as vectors, float64 `[N, D]`, without gradient."""
+    return features.detach().reshape(len(features), -1).double()
+
+
+def centred(features: Tensor) -> Tensor:
+    """Returns features as `flat` does, their mean subtracted."""
+    vectors = flat(features)
+    return vectors - vectors.mean(0)
+
+
+def chunks(layer: StoredLayer, metric: Metric, first: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Yields the rows of a layer from one on as vectors, some thousand at a time, and the number of the first."""
+    for start in range(first, len(layer), CHUNK):
         yield start, vectors(layer[start : start + CHUNK], metric)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from .._errors import StoreCorruptError
@@ -84,14 +85,15 @@ def read_shard(folder: Folder, name: str) -> Shard:
         StoreCorruptError: It is no shard, or cut short.
     """
     try:
+        size = folder.size(name)
         length = int.from_bytes(folder.read(name, 0, _LENGTH), "little")
-        header = json.loads(folder.read(name, _LENGTH, _LENGTH + min(length, folder.size(name))))
+        header = json.loads(folder.read(name, _LENGTH, _LENGTH + min(length, size)))
         said = json.loads(header.pop("__metadata__")[_KEY])
         errors = tuple(RowError(**error) for error in said["errors"])
         end = max((part["data_offsets"][1] for part in header.values()), default=0)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreCorruptError(folder.at(name), f"its header cannot be read ({error})") from error
-    if (size := folder.size(name)) != (right := _LENGTH + length + end):
+    if size != (right := _LENGTH + length + end):
         raise StoreCorruptError(folder.at(name), f"it has {size} bytes, not {right}")
     return Shard(name, tuple(said["ids"]), errors, said["crc32"])
 
@@ -111,7 +113,5 @@ def opened(folder: Folder, name: str) -> Any:
 
 def checksum(tensor: Tensor) -> int:
     """Returns the CRC-32 of a tensor's bytes: enough against chance, and faster than the disk."""
-    import torch
-
     flat = tensor.contiguous().reshape(-1).view(torch.uint8)
     return zlib.crc32(flat.numpy().data)

@@ -266,9 +266,11 @@ async function showBeside() {
   });
 }
 
+const drawnPaths = (model) => model.layers.filter((row) => row.drawn && row.path).map((row) => row.path);
+
 function fillBeside() {
   const model = models[at("beside-model").value];
-  const drawn = model.layers.filter((row) => row.drawn && row.path).map((row) => row.path);
+  const drawn = drawnPaths(model);
   at("beside-layer").replaceChildren(...drawn.map((path) => new Option(path, path)));
   at("beside-layer").value = model.stages.at(-1);
 }
@@ -339,7 +341,7 @@ function moved(event) {
 
 function stepped(event) {
   if (!"[]".includes(event.key) || ["INPUT", "SELECT"].includes(event.target.tagName)) return;
-  const drawn = models[state.model].layers.filter((row) => row.drawn && row.path).map((row) => row.path);
+  const drawn = drawnPaths(models[state.model]);
   const next = drawn.indexOf(state.layer) + (event.key === "]" ? 1 : -1);
   if (next in drawn) change({ layer: drawn[next], page: 0 });
 }
