@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -53,10 +53,11 @@ class Ray(Local):
             compute=self._data.ActorPoolStrategy(size=count),
             **needs,
         )
-        for row in finished.iter_rows():
-            if problem := row.pop("problem"):
-                raise pickle.loads(problem)  # noqa: S301 (from our own actors)
-            report(Finished(**row))
+        with closing(iter(finished.iter_rows())) as rows:  # after an error too Ray ends its run before it is shut down
+            for row in rows:
+                if problem := row.pop("problem"):
+                    raise pickle.loads(problem)  # noqa: S301 (from our own actors)
+                report(Finished(**row))
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
