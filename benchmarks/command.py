@@ -6,16 +6,12 @@ python -m benchmarks.command [--runs 7]
 from __future__ import annotations
 
 import argparse
-import platform
 import subprocess
 import sys
-from pathlib import Path
 
-import torch
-
+from benchmarks._report import report
 from benchmarks._timing import race
 
-RESULTS = Path(__file__).parent / "results" / "command.md"
 BUILD = "import torch, torchvision; torchvision.models.resnet50(weights=None)"
 COMMAND = [sys.executable, "-m", "torch_featurelayer"]
 CONTENDERS = {
@@ -35,15 +31,12 @@ def main() -> None:
     }
     timings = race(calls, runs, warmup=1)
     base = next(iter(timings.values())).median
-    setting = f"`python -m benchmarks.command --runs {runs}`: torch {torch.__version__} on {platform.machine()}"
     lines = [
-        "# What the command costs", "",
-        f"{setting}, whole processes in turns, medians and quartiles.", "",
         "| | median (quartiles) | × building the model |", "|---|---|---|",
         *(f"| {name} | {timing} | {timing.median / base:.2f} |" for name, timing in timings.items()),
     ]  # fmt: skip
-    print("\n".join(lines))
-    RESULTS.write_text("\n".join(lines) + "\n")
+    numbers = {name: timing.median for name, timing in timings.items()}
+    report("command", "What the command costs", "Whole processes in turns, medians and quartiles.", lines, numbers)
 
 
 if __name__ == "__main__":

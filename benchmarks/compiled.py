@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision import models
 
 import torch_featurelayer as tl
+from benchmarks._report import report
 from benchmarks._timing import Contenders, race
 
-RESULTS = Path(__file__).parent / "results" / "compiled.md"
 LAYERS = {
     "vgg11": "features.5",
     "resnet18": "layer2",
@@ -27,13 +25,10 @@ LAYERS = {
     "vit_b_16": "encoder.layers.encoder_layer_5",
     "convnext_tiny": "features.3",
 }
-HEADER = """# Capture inside torch.compile
-
-`python -m benchmarks.compiled --runs {runs}`: torch {torch}, inductor, {threads} threads on {machine}, no gradients,
-1×3×224×224, random weights. Every call is compiled with `fullgraph=True`, which refuses a graph break; the first
-`.features()` is an eager run that counts calls. The difference is the largest of any value of the feature,
-over the feature's largest. Contenders take turns in random order; medians and quartiles.
-
+ABOUT = """
+Inductor, no gradients, 1×3×224×224, random weights. Every call is compiled with `fullgraph=True`, which refuses a graph
+break; the first `.features()` is an eager run that counts calls. The difference is the largest of any value of the
+feature, over the feature's largest. Contenders take turns in random order; medians and quartiles.
 """
 
 
@@ -47,7 +42,7 @@ def difference(ours: Tensor, right: Tensor) -> float:
     return float((ours - right).abs().max() / right.abs().max())
 
 
-def measure(name: str, runs: int) -> list[str]:
+def measure(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
     torch.compiler.reset()
     model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
     path = LAYERS[name]
@@ -83,23 +78,20 @@ def measure(name: str, runs: int) -> list[str]:
         "",
     ]
     layer.remove_hooks()
-    return lines
+    ratios = {who: timing.median / base for who, timing in timings.items()}
+    return lines, {"breaks": sum(breaks.values()), "difference": worst, **ratios}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=30)
     runs = parser.parse_args().runs
-    lines = []
+    lines, numbers = [], {}
     with torch.no_grad():
         for name in LAYERS:
-            part = measure(name, runs)
-            print("\n".join(part), flush=True)
+            part, numbers[name] = measure(name, runs)
             lines += part
-    header = HEADER.format(
-        runs=runs, torch=torch.__version__, threads=torch.get_num_threads(), machine=platform.machine()
-    )
-    RESULTS.write_text(header + "\n".join(lines))
+    report("compiled", "Capture inside torch.compile", ABOUT, lines, numbers)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
 from torchvision import models
 
 import torch_featurelayer as tl
+from benchmarks._report import report
 from tests.reference import cloned, hooked, same, same_arguments
 
-RESULTS = Path(__file__).parent / "results" / "correctness.md"
 SIZES = {"maxvit_t": 224, "googlenet": 96, "inception_v3": 299, "vit_h_14": 112}
 
 
@@ -92,16 +91,15 @@ def main(names: list[str]) -> None:
     lines.append(f"| **{count} models** | {' | '.join(map(str, totals[:3]))} | {totals[3]} of {count} | {wrong} | |")
     print(lines[-1])
     if not names:
-        RESULTS.write_text(HEADER.format(torch=torch.__version__) + "\n".join(lines) + "\n")
+        keys = ("features", "wrong", "missing", "equal", "plain_wrong", "plain_outputs")
+        numbers = {"models": count, **dict(zip(keys, totals, strict=True))}
+        report("correctness", "Wrong and missing features", ABOUT, lines, numbers)
 
 
-HEADER = """# Wrong and missing features
-
-`python -m benchmarks.correctness`, torch {torch}, CPU, random weights, batch of 2. Every torchvision
-classification model, train and eval mode, gradients enabled, copy-on-write and `clone()`: each module's
-output and input captured in one run, against a clone taken at hook time. The last column but one counts
-the outputs that a plain forward hook keeping the reference gets wrong (no gradients).
-
+ABOUT = """
+CPU, random weights, batch of 2. Every torchvision classification model, train and eval mode, gradients enabled,
+copy-on-write and `clone()`: each module's output and input captured in one run, against a clone taken at hook time.
+The last column but one counts the outputs that a plain forward hook keeping the reference gets wrong (no gradients).
 """
 
 if __name__ == "__main__":

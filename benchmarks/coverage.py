@@ -18,7 +18,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -27,9 +26,9 @@ from torch import nn
 
 import torch_featurelayer as tl
 from benchmarks import _architectures
+from benchmarks._report import report
 from tests.reference import agree, frozen
 
-RESULTS = Path(__file__).parent / "results"
 Case = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 
 
@@ -144,12 +143,11 @@ def _measure_named(library: str, name: str) -> Outcome:
 
 
 def survey(library: str, limit: int | None) -> None:
-    """Measures one model after the other; the table is written after each, so that a stop loses nothing."""
+    """Measures one model after the other, and writes the table."""
     lines: list[str] = []
     outcomes: list[Outcome] = []
     unable: list[str] = []
-    planned = [name for name, _ in _architectures.LIBRARIES[library]()]
-    for name in planned:
+    for name, _ in _architectures.LIBRARIES[library]():
         if limit is not None and len(outcomes) == limit:
             break
         start = time.perf_counter()
@@ -162,27 +160,29 @@ def survey(library: str, limit: int | None) -> None:
         counts = f"{one.compared} | {one.wrong} | {one.missing}"
         lines.append(f"| {name} | {counts} | {one.equal} | {one.crash} | {seconds:.1f} |")
         print(lines[-1], flush=True)
-        if limit is None:
-            write(library, [*lines, total(outcomes)], unable, len(planned))
-    print(total(outcomes))
+    if limit is None:
+        write(library, [*lines, total(outcomes)], outcomes, unable)
 
 
 def total(outcomes: list[Outcome]) -> str:
-    crashed = sum(bool(one.crash) for one in outcomes)
     whole = [sum(getattr(one, part) for one in outcomes) for part in ("compared", "wrong", "missing", "equal")]
-    return f"| **{len(outcomes)} models** | {' | '.join(map(str, whole))} | {crashed} | |"
+    return f"| **{len(outcomes)} models** | {' | '.join(map(str, whole))} | {_crashed(outcomes)} | |"
 
 
-def write(library: str, lines: list[str], unable: list[str], planned: int) -> None:
-    command = f"`python -m benchmarks.coverage {library}`, torch {torch.__version__}, CPU."
-    header = [f"# Coverage: {library}", "", command, "", *(__doc__ or "").split("\n\n")[1].splitlines(), ""]
+def _crashed(outcomes: list[Outcome]) -> int:
+    return sum(bool(one.crash) for one in outcomes)
+
+
+def write(library: str, lines: list[str], outcomes: list[Outcome], unable: list[str]) -> None:
     columns = ["| model | features compared | wrong | missing | output bit-equal | crash | seconds |", "|" + "---|" * 7]
     count = f"Not built or not run bare with the inputs of this script, so not measured: {len(unable)}."
-    done = len(lines) - 1 + len(unable)
-    if done < planned:
-        header += [f"Stopped after {done} of {planned} architectures.", ""]
-    text = "\n".join([*header, *columns, *lines, "", count, "", *unable]).rstrip() + "\n"
-    (RESULTS / f"coverage_{library}.md").write_text(text)
+    numbers = {
+        "models": len(outcomes), "features": sum(one.compared for one in outcomes), "crashed": _crashed(outcomes),
+        "wrong": sum(one.wrong for one in outcomes), "missing": sum(one.missing for one in outcomes),
+        "not_measured": len(unable),
+    }  # fmt: skip
+    about = (__doc__ or "").split("\n\n")[1]
+    report(f"coverage_{library}", f"Coverage: {library}", about, [*columns, *lines, "", count, "", *unable], numbers)
 
 
 def main() -> None:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import torch
-
+from benchmarks._report import report
 from benchmarks.extraction import make_photos
 from tests.store.digests import digests
 
-RESULTS = Path(__file__).parent / "results" / "engines.md"
 RUN = """
 import sys, torch
 import torch_featurelayer as tl
@@ -36,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=600)
     count = parser.parse_args().images
-    lines = []
+    lines, numbers = [], {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         (root / "photos").mkdir()
@@ -65,19 +62,13 @@ def main() -> None:
             rate = count / (time.perf_counter() - start)
             same = digests(out) == right.setdefault(threads, digests(out))
             lines.append(f"| {name} | {rate:.1f} | {'the same' if same else 'OTHER'} |")
+            numbers[name] = {"images_per_second": rate, "same_bytes": same}
             print(lines[-1], flush=True)
-    text = f"""# One process, torchrun, Ray
-
-`python -m benchmarks.engines --images {count}`: torch {torch.__version__} on {platform.machine()}, 2 cores;
-ResNet-50 at 224 × 224, eager, whole processes with all they take to start. Bytes: against one process with as many
-threads. On one machine of 2 cores there is nothing to gain by sharing out; this is what it costs.
-
-| | images/s | bytes |
-|---|---|---|
-{chr(10).join(lines)}
+    about = f"""
+{count} images through ResNet-50 at 224 × 224, eager, whole processes with all they take to start. Bytes: against one
+process with as many threads. On one machine of 2 cores there is nothing to gain by sharing out; this is what it costs.
 """
-    print(text)
-    RESULTS.write_text(text)
+    report("engines", "One process, torchrun, Ray", about, ["| | images/s | bytes |", "|---|---|---|", *lines], numbers)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.explorer [--actions 100]
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import re
 import shutil
@@ -17,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-RESULTS = Path(__file__).parent / "results" / "explorer.md"
+from benchmarks._report import report
+
 # From an input to the frame after the page has drawn the answer.
 TIMED = """async (act) => {
   const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -83,24 +82,25 @@ def main() -> None:
         browser.close()
         server.terminate()
 
-    def row(name: str, taken: list[float], target: int) -> str:
-        p95 = statistics.quantiles(taken, n=20)[-1]
-        return f"| {name} | {statistics.median(taken):.0f} ms | {p95:.0f} ms | {target} ms |"
-
-    text = f"""# The explorer's page
-
-`python -m benchmarks.explorer --actions {count}`: torch {torch.__version__} on {platform.machine()}, 2 cores, which the
-model, the server and headless Chromium share. EfficientNet-Lite0; from an input to the frame after its answer is drawn.
-
-| | median | p95 | target for p95 |
-|---|---|---|---|
-{row("another layer of a picture already seen; its channels follow in the next frame", layers, 100)}
-{row("a probe, to the first cosine map", probes, 100)}
-
-First picture after the page is opened, the model's first run included: {first:.2f} s (target 1.5 s).
+    actions = {
+        "another layer of a picture already seen; its channels follow in the next frame": layers,
+        "a probe, to the first cosine map": probes,
+    }
+    p95 = {name: statistics.quantiles(taken, n=20)[-1] for name, taken in actions.items()}
+    lines = ["| | median | p95 | target for p95 |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {statistics.median(taken):.0f} ms | {p95[name]:.0f} ms | 100 ms |"
+        for name, taken in actions.items()
+    ]
+    lines += [
+        "",
+        f"First picture after the page is opened, the model's first run included: {first:.2f} s (target 1.5 s).",
+    ]
+    about = """
+EfficientNet-Lite0; the model, the server and headless Chromium share the cores. From an input to the frame after its
+answer is drawn.
 """
-    print(text)
-    RESULTS.write_text(text)
+    report("explorer", "The explorer's page", about, lines, {"p95": p95, "first": first})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ from torch.utils._pytree import tree_leaves
 from torchvision import models
 
 import torch_featurelayer as tl
+from benchmarks._report import report
 from benchmarks.correctness import build
 
-RESULTS = Path(__file__).parent / "results" / "graph_breaks.md"
 COMPILE = {"fullgraph": True, "backend": "aot_eager"}
 
 
@@ -87,15 +86,13 @@ def main(names: list[str]) -> None:
     compiled = [line for line in lines if "| yes |" in line]
     failed = sum("**" in line for line in compiled)
     header = [
-        "# Graph breaks", "", f"`python -m benchmarks.graph_breaks`, torch {torch.__version__}, CPU, no gradients.", "",
-        *(__doc__ or "").split("\n\n")[1].splitlines(), "",
         f"Of {len(lines)} models {len(compiled)} compile bare; of these {failed} broke or failed with capture.", "",
         "| model | compiles bare | one layer: difference | stages, and layers to depth 2: difference | seconds |",
         "|---|---|---|---|---|",
     ]  # fmt: skip
-    print(header[-4])
     if not names:
-        RESULTS.write_text("\n".join([*header, *lines]) + "\n")
+        numbers = {"models": len(lines), "compile_bare": len(compiled), "broke": failed}
+        report("graph_breaks", "Graph breaks", (__doc__ or "").split("\n\n")[1], [*header, *lines], numbers)
 
 
 if __name__ == "__main__":

@@ -6,25 +6,26 @@ python -m benchmarks.overhead [--runs 60]
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models.feature_extraction import create_feature_extractor
 
 import torch_featurelayer as tl
 from benchmarks._memory import peak_bytes
+from benchmarks._report import report
 from benchmarks._timing import Contenders, race
 
-RESULTS = Path(__file__).parent / "results" / "overhead.md"
+ABOUT = """
+Time and memory beside the bare model and beside what people write by hand: no gradients, 1×3×224×224, random weights.
+Contenders take turns in random order; medians. Stopping early, and other libraries: [peers](peers.md).
+"""
 ALL_MODULES = ("resnet50", "vgg11", "convnext_tiny", "vit_b_16")
 ONE_LAYER = {
     "resnet18": "layer2",
@@ -37,7 +38,6 @@ OPERATIONS = {
     "vit_small_patch16_224": [f"blocks.{block}:add.{number}" for block in range(12) for number in range(2)],
     "vit_tiny_patch16_224": [f"blocks.{block}:add.{number}" for block in range(12) for number in range(2)],
 }
-EARLY_STOP = {"vgg11": "features.5", "resnet50": "layer2"}
 
 
 def hooks(model: nn.Module, names: list[str], image: Tensor, keep: Callable[[Any], Any]) -> dict[str, Any]:
@@ -74,14 +74,17 @@ def captum(model: nn.Module, names: list[str], image: Tensor) -> Callable[[], An
     return lambda: LayerActivation(model, layers).attribute(image)
 
 
-def table(title: str, timings: dict[str, Any], base: str) -> list[str]:
+Part = tuple[list[str], dict[str, float]]
+
+
+def table(title: str, timings: dict[str, Any], base: str) -> Part:
     lines = [f"| {title} | median (quartiles) | × {base} |", "|---|---|---|"]
-    for name, timing in timings.items():
-        lines.append(f"| {name} | {timing} | {timing.median / timings[base].median:.3f} |")
-    return [*lines, ""]
+    ratios = {name: timing.median / timings[base].median for name, timing in timings.items()}
+    lines += [f"| {name} | {timing} | {ratios[name]:.3f} |" for name, timing in timings.items()]
+    return [*lines, ""], ratios
 
 
-def one_layer(name: str, runs: int) -> list[str]:
+def one_layer(name: str, runs: int) -> Part:
     model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
     layer = tl.FeatureLayer(model, ONE_LAYER[name])
     contenders: Contenders = {
@@ -92,7 +95,7 @@ def one_layer(name: str, runs: int) -> list[str]:
     return table(f"{name}, one layer `{ONE_LAYER[name]}`", race(contenders, runs * 2), "bare")
 
 
-def all_modules(name: str, runs: int) -> list[str]:
+def all_modules(name: str, runs: int) -> Part:
     model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
     names = modules_that_run(model, image)
     layers, cloning = tl.FeatureLayers(model, names), tl.FeatureLayers(model, names, clone=True)
@@ -107,7 +110,7 @@ def all_modules(name: str, runs: int) -> list[str]:
     return table(f"{name}, all {len(names)} modules", race(contenders, runs), "hooks keeping references (wrong)")
 
 
-def operations(name: str, runs: int) -> list[str]:
+def operations(name: str, runs: int) -> Part:
     model, image = timm.create_model(name, pretrained=False).eval(), torch.randn(1, 3, 224, 224)
     names = OPERATIONS[name]
     one, every = tl.FeatureLayer(model, names[len(names) // 2]), tl.FeatureLayers(model, names)
@@ -124,27 +127,14 @@ def operations(name: str, runs: int) -> list[str]:
     return table(f"{name}, operations", race(contenders, runs * 2), "bare")
 
 
-def early_stop(name: str, runs: int) -> list[str]:
-    path = EARLY_STOP[name]
-    model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
-    extractor = create_feature_extractor(model, [path]).eval()
-    layer = tl.FeatureLayer(model, path)
-    contenders: Contenders = {
-        "torchvision create_feature_extractor": lambda: extractor(image),
-        "FeatureLayer.features": lambda: layer.features(image),
-        "bare, to the end": lambda: model(image),
-    }
-    return table(f"{name}, stop at `{path}`", race(contenders, runs * 2), "torchvision create_feature_extractor")
-
-
-def memory(name: str) -> list[str]:
+def memory(name: str) -> str:
     model, image = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
     layer = tl.FeatureLayer(model, ONE_LAYER[name])
     feat = layer(image)[0]
     bare, ours = peak_bytes(lambda: model(image)), peak_bytes(lambda: layer(image))
     bound = (bare + feat.nbytes) * 1.05
     columns = [f"{size / 1e6:.2f}" for size in (bare, feat.nbytes, ours, bound)]
-    return [f"| {name} | {' | '.join(columns)} | {ours <= bound} |"]
+    return f"| {name} | {' | '.join(columns)} | {ours <= bound} |"
 
 
 def import_time(runs: int = 15) -> list[str]:
@@ -159,27 +149,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=40)
     runs = parser.parse_args().runs
-    setting = (
-        f"`python -m benchmarks.overhead --runs {runs}`: torch {torch.__version__}, {torch.get_num_threads()} threads "
-        f"on {platform.machine()}, no gradients, 1×3×224×224, random weights. "
-        "Contenders take turns in random order; medians."
-    )
-    lines = ["# What capture costs", "", setting, ""]
+    lines, numbers = [], {}
     with torch.no_grad():
-        parts = ((one_layer, ONE_LAYER), (operations, OPERATIONS), (all_modules, ALL_MODULES), (early_stop, EARLY_STOP))
-        for measure, names in parts:
+        for measure, names in ((one_layer, ONE_LAYER), (operations, OPERATIONS), (all_modules, ALL_MODULES)):
             for name in names:
-                part = measure(name, runs)
-                print("\n".join(part), flush=True)
+                part, numbers[f"{measure.__name__} {name}"] = measure(name, runs)
                 lines += part
-        part = [
-            "| peak memory, one layer | bare MB | feature MB | ours MB | bound MB | within |",
-            "|---|---|---|---|---|---|",
-        ]
-        part += [line for name in ONE_LAYER for line in memory(name)]
-        part += ["", *import_time()]
-    print("\n".join(part))
-    RESULTS.write_text("\n".join(lines + part))
+        lines += ["| peak memory, one layer | bare MB | feature MB | ours MB | bound MB | within |", "|" + "---|" * 6]
+        lines += [memory(name) for name in ONE_LAYER]
+        lines += ["", *import_time()]
+    report("overhead", "What capture costs", ABOUT, lines, numbers)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import shutil
 import signal
@@ -21,11 +20,11 @@ from typing import Any
 import torch
 
 import torch_featurelayer as tl
+from benchmarks._report import report
 from tests.extraction.broken import KINDS, broken
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
 
-RESULTS = Path(__file__).parent / "results" / "robustness.md"
 SHARDS = 120
 # glibc raises the size from which it gives memory back at once; a model's activations then leave holes
 MALLOCS = {"malloc as it comes": {}, "with a fixed `MALLOC_MMAP_THRESHOLD_`": {"MALLOC_MMAP_THRESHOLD_": "65536"}}
@@ -100,13 +99,14 @@ def main() -> None:
     parser.add_argument("--ray-kills", type=int, default=5)
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
-    lines = []
+    lines, numbers = [], {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         for name, environment in MALLOCS.items():
             few, many = (memory(rows, root / f"{name[:7]}{rows}", **environment) for rows in (2000, 20000))
             told = f"{few:.0f} MB, {many:.0f} MB: × {many / few:.3f}"
             lines.append(f"| peak memory over 2,000 and 20,000 rows, {name} | {told} |")
+            numbers[f"memory, {name}"] = many / few
             print(lines[-1], flush=True)
         make_images(root / "images", SHARDS * 16)
         subprocess.run([sys.executable, "-c", RUN, str(root / "images"), str(root / "whole")], check=True)
@@ -119,6 +119,7 @@ def main() -> None:
             begun, same = killed(root / "images", out, right, times, *engine)
             told = f"{begun} of them had written; at the end {'the same bytes' if same else 'OTHER BYTES'}"
             lines.append(f"| killed (-9) {times} times, {name} | {told} |")
+            numbers[f"kills, {name}"] = {"times": times, "same_bytes": same}
             print(lines[-1], flush=True)
         ids = make_images(root / "broken", 1000)
         bad = sorted(random.Random(0).sample(ids, 100))
@@ -140,18 +141,12 @@ def main() -> None:
             f"| 1,000 files, 100 broken in {KINDS} ways | {len(store)} rows, {wrong} wrong, "
             f"{len(store.errors)} errors, {'each' if named else 'NOT each'} by its name |"
         )
-    text = f"""# What extraction survives
-
-`python -m benchmarks.robustness --kills {options.kills} --ray-kills {options.ray_kills}`: torch {torch.__version__} on
-{platform.machine()}, 2 cores. Each killed store is opened and verified before it goes on; at the end
-every file is compared with those of a run that nothing interrupted.
-
-| | |
-|---|---|
-{chr(10).join(lines)}
+        numbers["broken"] = {"rows": len(store), "wrong": wrong, "errors": len(store.errors), "named": named}
+    about = """
+Each killed store is opened and verified before it goes on; at the end every file is compared with those of a run that
+nothing interrupted.
 """
-    print(text)
-    RESULTS.write_text(text)
+    report("robustness", "What extraction survives", about, ["| | |", "|---|---|", *lines], numbers)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import tempfile
 from pathlib import Path
@@ -15,11 +14,11 @@ from pathlib import Path
 import torch
 
 import torch_featurelayer as tl
+from benchmarks._report import report
 from benchmarks._timing import race
 from torch_featurelayer.similarity import FaissIndex, Index
 from torch_featurelayer.store import Store, StoreWriter
 
-RESULTS = Path(__file__).parent / "results" / "stores.md"
 ROWS, WIDTH, SHARD = 100_000, 512, 8192
 
 
@@ -54,7 +53,7 @@ def main() -> None:
     million = parser.parse_args().million
     torch.manual_seed(0)
     rows = torch.randn(ROWS, WIDTH).half()
-    lines, ids = [], names(ROWS)
+    lines, ids, numbers = [], names(ROWS), {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         times = race({
@@ -68,6 +67,7 @@ def main() -> None:
             rate = size / times[name].median
             ratio = times["raw"].median / times[name].median
             lines.append(f"| {said} | {times[name]} | {rate:.0f} MB/s, {ratio:.2f} of raw |")
+        numbers["write_of_raw"] = ratio
         store = tl.open_store(root / "store")
         layer, places = store["fc"], torch.randint(0, ROWS, (1000,)).tolist()
         index, query = Index(store), torch.randn(WIDTH)
@@ -92,7 +92,9 @@ def main() -> None:
         ):
             hits = sum(len({match.row for match in part} & wanted) for part, wanted in zip(found, best, strict=True))
             notes[name] = f"recall {hits / 1000:.3f}"
+            numbers[f"recall {name}"] = hits / 1000
         lines += [f"| {name} | {timing} | {notes[name]} |" for name, timing in times.items()]
+        numbers |= {name: timing.median for name, timing in times.items()}
         if million:
             big = written(root / "big", torch.randn(1_000_000, WIDTH).half())
             held = Index(big)
@@ -101,21 +103,14 @@ def main() -> None:
                 "a million rows: `Index.search`": lambda: held.search(query, 10),
             }, 5, warmup=1)  # fmt: skip
             lines += [f"| {name} | {timing} | |" for name, timing in times.items()]
+            numbers |= {name: timing.median for name, timing in times.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    command = f"python -m benchmarks.stores{' --million' if million else ''}"
-    text = f"""# Stores
-
-`{command}`: torch {torch.__version__} on {platform.machine()}, {torch.get_num_threads()} threads;
+    about = f"""
 {ROWS} × {WIDTH} float16 in shards of {SHARD}, medians and quartiles, in turns. Recall: of the 10 nearest by a float64
 product over all rows, 100 queries. Random vectors have no clusters, so faiss finds less here than among features.
 Most memory this whole run held: {peak:.1f} GB.
-
-| | median (quartiles) | |
-|---|---|---|
-{chr(10).join(lines)}
 """
-    print(text)
-    RESULTS.write_text(text)
+    report("stores", "Stores", about, ["| | median (quartiles) | |", "|---|---|---|", *lines], numbers)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from timm.models._registry import _model_to_module
 from torch import Tensor, nn
 
 import torch_featurelayer as tl
 from benchmarks._architectures import timm_models
-
-RESULTS = Path(__file__).parent / "results" / "timm_intermediates.md"
+from benchmarks._report import report
 
 
 def one_of_each_family() -> dict[str, tuple[nn.Module, Tensor]]:
@@ -108,16 +105,15 @@ def main() -> None:
         lines.append(f"| {family} | {name} | {count} | {named} | {places} | {nowhere} |")
         print(lines[-1], flush=True)
     lines.append(f"| **{len(lines)} families** | | {' | '.join(map(str, totals))} |")
-    print(lines[-1])
     header = [
-        "# timm's forward_intermediates, from addresses", "",
-        f"`python -m benchmarks.timm_intermediates`, timm {timm.__version__}, torch {torch.__version__}, CPU.", "",
-        *(__doc__ or "").split("\n\n")[1].splitlines(), "",
-        f"Families without `forward_intermediates`: {', '.join(without)}.", "",
+        f"Families without `forward_intermediates`: {', '.join(without) or 'none'}.", "",
         "| family | model | features | equal at timm's name for it | equal at another address | nowhere |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    RESULTS.write_text("\n".join([*header, *lines]) + "\n")
+    keys = ("features", "at_timms_name", "elsewhere", "nowhere")
+    numbers = {"families": len(lines) - 1, **dict(zip(keys, totals, strict=True))}
+    title = "timm's forward_intermediates, from addresses"
+    report("timm_intermediates", title, (__doc__ or "").split("\n\n")[1], [*header, *lines], numbers)
 
 
 if __name__ == "__main__":

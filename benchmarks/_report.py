@@ -1,0 +1,72 @@
+"""Where results go: a page in the docs and the numbers as JSON, both with the date, the machine and the versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "docs" / "benchmarks"
+NUMBERS = ROOT / "benchmarks" / "results"
+VERSIONS = ("torch", "torchvision", "timm", "transformers")
+
+
+def report(name: str, title: str, about: str, lines: Sequence[str], numbers: dict[str, Any]) -> None:
+    """Writes one benchmark's page and numbers, and prints the page.
+
+    Args:
+        name: Of the files.
+        title: Of the page.
+        about: What was measured, and how, in Markdown.
+        lines: The tables, in Markdown.
+        numbers: What the summary, README and docs quote.
+    """
+    made = setting()
+    page = f"# {title}\n\n{about.strip()}\n\n{stamp(made)}\n\n" + "\n".join(lines).strip() + "\n"
+    PAGES.mkdir(exist_ok=True)
+    NUMBERS.mkdir(exist_ok=True)
+    (PAGES / f"{name}.md").write_text(page)
+    (NUMBERS / f"{name}.json").write_text(json.dumps({"setting": made, "numbers": numbers}, indent=1) + "\n")
+    print(page)
+
+
+def setting() -> dict[str, str]:
+    """What a number depends on besides the code."""
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    return {
+        "command": command(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {torch.get_num_threads()} threads",
+        "versions": f"Python {platform.python_version()}, {versions}",
+    }
+
+
+def command() -> str:
+    """How this run was started."""
+    spec = sys.modules["__main__"].__spec__
+    return " ".join(["python -m", spec.name if spec else Path(sys.argv[0]).stem, *sys.argv[1:]])
+
+
+def stamp(made: dict[str, str]) -> str:
+    """A setting as a line of Markdown."""
+    return f"`{made['command']}`, {made['date']}: {made['machine']}; {made['versions']}."
+
+
+def _processor() -> str:
+    """The processor as Linux names it, elsewhere its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} ({names[0]})" if names else platform.machine()
