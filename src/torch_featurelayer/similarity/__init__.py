@@ -1,11 +1,13 @@
-"""Which items are alike: search in a store of features, near-duplicates, and layers compared."""
+"""Which items, pictures and layers are alike; search in a store of features, and near-duplicates."""
 
 from __future__ import annotations
 
 from .cka import cka
+from .cosine import cosine
 from .duplicates import Pair, near_duplicates
 from .index import FaissIndex, Index
 from .minibatch import MinibatchCKA
+from .perceptual import perceptual_distance
 from .procrustes import procrustes
 from .rsa import rsa
 from .search import Match, search
@@ -17,7 +19,9 @@ __all__ = [
     "MinibatchCKA",
     "Pair",
     "cka",
+    "cosine",
     "near_duplicates",
+    "perceptual_distance",
     "procrustes",
     "rsa",
     "search",

@@ -1,0 +1,62 @@
+"""How different two pictures look to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def perceptual_distance(
+    one: Iterable[Tensor], other: Iterable[Tensor], weights: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Compares the features of two pictures in several layers, position by position.
+
+    In each layer the vectors of channels are made of length one, their squared differences are weighted, summed over
+    channels and averaged over positions; the layers are added up. Source: Zhang et al., "The Unreasonable
+    Effectiveness of Deep Features as a Perceptual Metric" (LPIPS), 2018. As a loss it is near that of Johnson et al.,
+    "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", 2016.
+
+    Args:
+        one: The layers of the first pictures, as `FeatureLayers` gives them: maps `[N, C, *positions]` or tokens
+            `[N, T, C]` each.
+        other: The same layers of the others, of the same shapes; a batch of one is compared with each.
+        weights: How much each channel counts: one `[C]` for each layer, such as those learnt for LPIPS
+            (`lin0.model.1.weight` and so on, whatever their shape). None: each counts one.
+
+    Returns:
+        `[N]`: 0 where the features are alike; without weights at most 4 for each layer. Carries the gradient of
+        both, so it is a loss too.
+
+    Raises:
+        ValueError: There are not as many layers, or weights, or their shapes do not fit.
+
+    >>> import torch
+    >>> layers = [torch.randn(2, 8, 4, 4), torch.randn(2, 16, 2, 2)]
+    >>> perceptual_distance(layers, layers)
+    tensor([0., 0.])
+    """
+    firsts, seconds = list(one), list(other)
+    if not len(firsts) == len(seconds) == len(firsts if weights is None else weights) or not firsts:
+        given = "" if weights is None else f", with {len(weights)} weights"
+        raise ValueError(f"the same layers of both are compared, not {len(firsts)} with {len(seconds)}{given}")
+    each = [None] * len(firsts) if weights is None else weights
+    distances = [_distance(x, y, weight) for x, y, weight in zip(firsts, seconds, each, strict=True)]
+    return sum(distances[1:], distances[0])
+
+
+def _distance(one: Tensor, other: Tensor, weight: Tensor | None) -> Tensor:
+    """Returns the distance `[N]` in one layer."""
+    x, y = (_vectors(feature) for feature in (one, other))
+    if x.shape[1:] != y.shape[1:] or (weight is not None and weight.numel() != x.shape[-1]):
+        weighted = "" if weight is None else f" under {weight.numel()} weights"
+        raise ValueError(f"features {list(one.shape)} and {list(other.shape)}{weighted} cannot be compared")
+    squares = (normalize(x, dim=-1, eps=1e-10) - normalize(y, dim=-1, eps=1e-10)).square()
+    weighted_squares = squares if weight is None else squares * weight.reshape(-1).to(squares)
+    return weighted_squares.sum(-1).mean(1)
+
+
+def _vectors(feature: Tensor) -> Tensor:
+    """Returns a feature as vectors `[N, positions, C]`."""
+    return feature if feature.ndim == 3 else feature.flatten(2).transpose(1, 2)

@@ -1,0 +1,32 @@
+"""The cosine of every row with every other, against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics.pairwise import cosine_similarity
+
+from torch_featurelayer.similarity import cosine
+
+
+@given(seed=st.integers(0, 1000), first=st.integers(1, 9), second=st.integers(1, 9), width=st.integers(1, 9))
+def test_is_that_of_scikit_learn(seed: int, first: int, second: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = (torch.randn(count, width, generator=generator) for count in (first, second))
+    x[0] = 0
+    np.testing.assert_allclose(cosine(x, y).numpy(), cosine_similarity(x.double(), y.double()), atol=1e-12)
+
+
+def test_maps_are_flattened_and_the_gradient_flows() -> None:
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    assert torch.allclose(cosine(x, x).diagonal(), torch.ones(2, dtype=torch.float64))
+    cosine(x, torch.randn(1, 48)).sum().backward()
+    assert x.grad is not None and x.grad.any()
+
+
+def test_other_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match="not of 3 and 4"):
+        cosine(torch.randn(2, 3), torch.randn(2, 4))
