@@ -2,8 +2,8 @@
 
 Two sentences differ in one word. The sentence vector of the second is moved back to that of the first by putting the
 first's activation into one layer at one token, for every layer and token: the difference stays with the word almost to
-the end, and only the last layer hands it on to the others. Source: Meng et al., "Locating and Editing Factual Associations in GPT", 2022 (causal tracing),
-with MiniLM.
+the end, and only the last layer hands it on to the others. With MiniLM; source: Meng et al., "Locating and Editing
+Factual Associations in GPT", 2022 (causal tracing).
 
     python -m examples.activation_patching [--out patching.png]
 """

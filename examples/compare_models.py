@@ -1,9 +1,9 @@
 """Do two networks see alike, and where?
 
 The stages of EfficientNet-Lite0, trained, against its own and against those with random weights: linear CKA and RSA
-over crops of six photos. A trained stage is like its neighbours; random ones are like the trained ones at the start, and
-less and less with depth. Sources: Kornblith et al., "Similarity of Neural Network Representations Revisited",
-2019; Kriegeskorte et al., "Representational similarity analysis", 2008.
+over crops of six photos. A trained stage is like its neighbours; random ones are like the trained ones at the start,
+and less and less with depth. Sources: Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019;
+Kriegeskorte et al., "Representational similarity analysis", 2008.
 
     python -m examples.compare_models [--each 20] [--out alike.png]
 """
@@ -65,7 +65,8 @@ def drawn(stages: tuple[str, ...], matrices: dict[str, Tensor]) -> Figure:
         ax.set_yticks(range(len(stages)), stages, fontsize="x-small")
         for row, values in enumerate(matrix.tolist()):
             for column, value in enumerate(values):
-                ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if value < 0.6 else "black")  # fmt: skip
+                colour = "white" if value < 0.6 else "black"
+                ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
     figure.colorbar(shown, ax=figure.axes, shrink=0.8)
     return figure
 

@@ -133,7 +133,8 @@ def main(out: Path = Path("boxes.jpg"), steps: int = 300) -> None:
     losses = train(model, steps)
     answers = found(model, list(images))
     recall, precision = score(answers, list(right))
-    print(f"loss {losses[0]:.2f} to {losses[-1]:.2f}; found {recall:.0%} of the things, {precision:.0%} of the boxes right")
+    print(f"loss {losses[0]:.2f} to {losses[-1]:.2f}")
+    print(f"{recall:.0%} of the things were found, {precision:.0%} of the boxes are right")
     drawn = [
         draw_bounding_boxes(image, one["boxes"], [CLASSES[kind] for kind in one["labels"]], "lime", width=2)
         for image, one in zip(images[:8], answers, strict=False)

@@ -1,7 +1,7 @@
 """Which photos of a folder are nearly the same?
 
-A folder with the quarters of six photos, half of them there again: smaller, darker, blurred, trimmed, saved as a poor JPEG. The
-features of all go to a store, and `near_duplicates` reads the pairs from it.
+A folder with the quarters of six photos, half of them there again: smaller, darker, blurred, trimmed, saved as poor
+JPEGs. The features of all go to a store, and `near_duplicates` reads the pairs from it.
 
     python -m examples.near_duplicates [--out pairs.jpg]
 """

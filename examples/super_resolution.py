@@ -1,31 +1,33 @@
 """Super-resolution: a small network learns to enlarge photos four times, and what its loss looks at decides how sharp.
 
 Two networks are the same, and trained alike on the difference of pixels; then one goes on with it and the other with
-the perceptual distance added. Judged on a photo that neither has seen. Sources: Johnson et al., "Perceptual Losses for
-Real-Time Style Transfer and Super-Resolution", 2016; the network is that of Shi et al. (ESPCN), 2016, on top of a
-bicubic enlargement.
+the perceptual distance added. Judged on a photo that neither has seen, in layers that neither was trained on. Sources:
+Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", 2016; the network is that of Shi
+et al. (ESPCN), 2016, on top of a bicubic enlargement.
 
-    python -m examples.super_resolution [--steps 300] [--out enlarged.jpg]
+    python -m examples.super_resolution [--steps 400] [--out enlarged.jpg]
 """
 
 from __future__ import annotations
 
 import copy
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import typer
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 from torchvision.transforms import functional as transforms
 
 import torch_featurelayer as tl
-from examples._photos import crops, square
+from examples._photos import photo
 
-SEEN, UNSEEN = ("astronaut", "coffee", "china", "flower"), "chelsea"
-JUDGES = ["_blocks.0", "_blocks.2", "_blocks.4"]  # the layers whose features are compared
-PERCEPTUAL = 0.05  # how much the features count beside the pixels
+SEEN, UNSEEN = ("astronaut", "coffee", "china", "flower", "rocket"), "chelsea"
+LEARNT_FROM = ["_conv_stem", "_blocks.0", "_blocks.1._swish@0", "_blocks.2"]
+JUDGED_IN = ["_blocks.1", "_blocks.3", "_blocks.5"]
+PERCEPTUAL = 0.03  # how much the features count beside the pixels
 
 
 class Enlarger(nn.Module):
@@ -40,29 +42,46 @@ class Enlarger(nn.Module):
         )  # fmt: skip
 
     def forward(self, small: Tensor) -> Tensor:
-        return F.interpolate(small, scale_factor=4, mode="bicubic", align_corners=False) + self.detail(small)
+        return interpolate(small, scale_factor=4, mode="bicubic", align_corners=False) + self.detail(small)
 
 
 class FeatureLoss:
-    """The perceptual distance in shallow layers of EfficientNet-Lite0."""
+    """The perceptual distance in some layers of EfficientNet-Lite0.
 
-    def __init__(self) -> None:
+    Its first layer takes every other pixel; pictures are shifted by a pixel at random, so that it sees them all: a
+    network that learns from half of the pixels paints a checkerboard on the others.
+    """
+
+    def __init__(self, layers: list[str]) -> None:
         loaded = tl.models.load("efficientnet-lite0")
         self.normalize = loaded.preprocess.mean, loaded.preprocess.std
-        self.layers = tl.FeatureLayers(loaded.model.requires_grad_(False), JUDGES)
+        self.layers = tl.FeatureLayers(loaded.model.requires_grad_(False), layers)
 
     def __call__(self, one: Tensor, other: Tensor) -> Tensor:
-        feats = [self.layers.features(transforms.normalize(image, *self.normalize)) for image in (one, other)]
+        down, right = torch.randint(2, (2,)).tolist()
+        shifted = (image[..., down:, right:] for image in (one, other))
+        feats = [self.layers.features(transforms.normalize(image, *self.normalize)) for image in shifted]
         return tl.similarity.perceptual_distance(*feats).mean()
 
 
-def photos() -> Tensor:
-    """Returns squares of the photos to learn from: `[N, 3, 128, 128]`."""
-    return torch.stack([transforms.to_tensor(crop) for name in SEEN for crop in crops(name, 40, 128, smallest=160)])
+def half(name: str) -> Tensor:
+    """Returns a photo at half its size, where it is sharp: `[3, H, W]`."""
+    whole = photo(name)
+    return transforms.to_tensor(whole.resize((whole.width // 2, whole.height // 2)))
+
+
+def photos(side: int = 96, each: int = 40) -> Tensor:
+    """Returns squares of the photos to learn from: `[N, 3, 96, 96]`."""
+    draw, found = random.Random(0), []
+    for image in map(half, SEEN):
+        for _ in range(each):
+            top, left = draw.randint(0, image.shape[1] - side), draw.randint(0, image.shape[2] - side)
+            found.append(image[:, top : top + side, left : left + side])
+    return torch.stack(found)
 
 
 def shrunk(images: Tensor) -> Tensor:
-    return F.interpolate(images, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
+    return interpolate(images, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def train(network: Enlarger, steps: int, features: FeatureLoss | None, seed: int = 0) -> Enlarger:
@@ -105,7 +124,7 @@ def judged(image: Tensor, right: Tensor, features: FeatureLoss) -> Enlarged:
 def compare(steps: int) -> dict[str, Enlarged]:
     """Trains both, and returns what each makes of the unseen photo, beside it and a bicubic enlargement."""
     torch.manual_seed(0)
-    features, right = FeatureLoss(), transforms.to_tensor(square(UNSEEN, 256))[None]
+    features, judge, right = FeatureLoss(LEARNT_FROM), FeatureLoss(JUDGED_IN), half(UNSEEN)[None, :, :148, :224]
     begun = train(Enlarger(), steps, None)
     networks = {
         "pixel loss": train(copy.deepcopy(begun), steps, None, seed=1),
@@ -113,12 +132,12 @@ def compare(steps: int) -> dict[str, Enlarged]:
     }
     with torch.no_grad():
         small = shrunk(right)
-        made = {"bicubic": F.interpolate(small, scale_factor=4, mode="bicubic"), "the photo": right}
+        made = {"bicubic": interpolate(small, scale_factor=4, mode="bicubic"), "the photo": right}
         made |= {name: network(small) for name, network in networks.items()}
-        return {name: judged(image.clamp(0, 1), right, features) for name, image in made.items()}
+        return {name: judged(image.clamp(0, 1), right, judge) for name, image in made.items()}
 
 
-def main(out: Path = Path("enlarged.jpg"), steps: int = 300) -> None:
+def main(out: Path = Path("enlarged.jpg"), steps: int = 400) -> None:
     """Draws a part of the unseen photo, enlarged by each."""
     made = compare(steps)
     order = ("bicubic", "pixel loss", "pixel and feature loss", "the photo")
@@ -126,7 +145,7 @@ def main(out: Path = Path("enlarged.jpg"), steps: int = 300) -> None:
         f"{name}\npixels {one.pixels:.4f}, features {one.features:.2f}\ndetail {one.detail:.0%}"
         for name, one in ((name, made[name]) for name in order)
     ]
-    parts = [made[name].image[0, :, 60:188, 40:168] for name in order]
+    parts = [made[name].image[0, :, 10:138, 30:190] for name in order]
     tl.figures.contact_sheet(parts, titles, columns=4).savefig(out, dpi=130)
     print(*titles, sep="\n")
 

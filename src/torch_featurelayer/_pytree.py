@@ -102,8 +102,9 @@ def replace_part(value: Any, steps: Sequence[int | str], fn: Map) -> Any:
 def describe(value: Any) -> str:
     """Says in a few words what a value is.
 
-    >>> describe((torch.ones(2, 3), None))
-    'a tuple of 2'
+    Examples:
+        >>> describe((torch.ones(2, 3), None))
+        'a tuple of 2'
     """
     if isinstance(value, Tensor):
         return f"a tensor of shape {list(value.shape)}"
@@ -117,8 +118,9 @@ def describe(value: Any) -> str:
 def outline(value: Any) -> str:
     """Writes the structure of a value, with the shapes of its tensors.
 
-    >>> outline((torch.ones(2, 3), {"mask": None}))
-    "([2, 3], {'mask': None})"
+    Examples:
+        >>> outline((torch.ones(2, 3), {"mask": None}))
+        "([2, 3], {'mask': None})"
     """
     if isinstance(value, Tensor):
         return str(list(value.shape))

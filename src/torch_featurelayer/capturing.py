@@ -104,16 +104,17 @@ def capture(
 
     Raises:
         ValueError: `keep` is none of these.
-        LayerNotFoundError, AddressError, NotAModuleError, EmptyRequestError,
-        DuplicateRequestError, ScriptedModuleError: What they say.
+        LayerNotFoundError, AddressError, NotAModuleError, ScriptedModuleError: What they say.
+        EmptyRequestError, DuplicateRequestError: What they say.
 
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
-    >>> with capture(model, ["0", "1"], keep="all") as feats:
-    ...     for _ in range(3):
-    ...         output = model(torch.ones(1, 4))
-    >>> len(feats["0"]), feats["0"][2].shape
-    (3, torch.Size([1, 3]))
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
+        >>> with capture(model, ["0", "1"], keep="all") as feats:
+        ...     for _ in range(3):
+        ...         output = model(torch.ones(1, 4))
+        >>> len(feats["0"]), feats["0"][2].shape
+        (3, torch.Size([1, 3]))
     """
     options = Options(clone, detach, reduction(reduce) if reduce else None, dtype, device)
     recording = Recording(checked(model), resolve(model, layers), options, _count(keep))

@@ -35,14 +35,15 @@ def edit(model: nn.Module, changes: Mapping[Selector, EditValue]) -> Iterator[No
         EditError: A value does not fit.
         LayerNotRunError: At the end: an edit has changed nothing, since its layer did not run.
         OperationNotFoundError, AmbiguousOperationError: At the end: what they say.
-        LayerNotFoundError, AddressError, NotAModuleError, EmptyRequestError,
-        DuplicateRequestError, ScriptedModuleError: What they say.
+        LayerNotFoundError, AddressError, NotAModuleError, ScriptedModuleError: What they say.
+        EmptyRequestError, DuplicateRequestError: What they say.
 
-    >>> import torch
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
-    >>> with edit(model, {"0": 2.0}):
-    ...     model(torch.ones(1, 4))
-    tensor([[2., 2., 2.]])
+    Examples:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
+        >>> with edit(model, {"0": 2.0}):
+        ...     model(torch.ones(1, 4))
+        tensor([[2., 2., 2.]])
     """
     checked(model)
     found: dict[Request, EditValue] = {}

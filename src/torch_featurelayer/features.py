@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,11 @@ class Features(Sequence[Any]):
     Iterating gives the features. A gradient (`layer:grad_output`) is looked up
     as it is read: before `backward()` has brought it, reading it is an error.
 
-    >>> feats = Features(["conv", "relu"], [torch.zeros(2), torch.ones(2)])
-    >>> feats[1] is feats["relu"], len(feats), "conv" in feats
-    (True, 2, True)
-    >>> conv, relu = feats
+    Examples:
+        >>> feats = Features(["conv", "relu"], [torch.zeros(2), torch.ones(2)])
+        >>> feats[1] is feats["relu"], len(feats), "conv" in feats
+        (True, 2, True)
+        >>> conv, relu = feats
     """
 
     __slots__ = ("_names", "_values")
@@ -139,6 +140,17 @@ torch_pytree.register_pytree_node(
     lambda values, names: Features(names, values),
     serialized_type_name="torch_featurelayer.Features",
 )
+
+
+class LayerOptions(TypedDict, total=False):
+    """The keyword arguments of `FeatureLayer`, which says what they mean."""
+
+    clone: ClonePolicy
+    detach: bool
+    reduce: Reduction | None
+    dtype: torch.dtype | None
+    device: torch.device | str | None
+    stop: bool
 
 
 class _Layers(ModelWrapper):
@@ -253,18 +265,18 @@ class FeatureLayer(_Layers):
             models that call a layer a different number of times for inputs of one shape.
 
     Raises:
-        LayerNotFoundError, AddressError, NotAModuleError, ScriptedModuleError:
-            What they say.
+        LayerNotFoundError, AddressError, NotAModuleError, ScriptedModuleError: What they say.
         ValueError: The layer stands for several.
 
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
-    >>> feat, output = FeatureLayer(model, "0")(torch.ones(1, 4))
-    >>> feat.shape, output.shape
-    (torch.Size([1, 3]), torch.Size([1, 3]))
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
+        >>> feat, output = FeatureLayer(model, "0")(torch.ones(1, 4))
+        >>> feat.shape, output.shape
+        (torch.Size([1, 3]), torch.Size([1, 3]))
     """
 
-    def __init__(self, model: nn.Module, layer: Selector, **options: Any) -> None:
+    def __init__(self, model: nn.Module, layer: Selector, **options: Unpack[LayerOptions]) -> None:
         super().__init__(model, [layer], **options)
         if len(self.requests) > 1:
             raise ValueError(
@@ -283,8 +295,7 @@ class FeatureLayer(_Layers):
             `@*` a list, one a call.
 
         Raises:
-            LayerNotRunError, CallNotMadeError, StructureError, GradientError:
-                What they say.
+            LayerNotRunError, CallNotMadeError, StructureError, GradientError: What they say.
         """
         (feature,), output = self._run(args, kwargs)
         return feature, output
@@ -316,17 +327,20 @@ class FeatureLayers(_Layers):
         stop: As there.
 
     Raises:
-        EmptyRequestError, DuplicateRequestError, LayerNotFoundError,
-        AddressError, NotAModuleError, ScriptedModuleError: What they say.
+        EmptyRequestError, DuplicateRequestError: What they say.
+        LayerNotFoundError, AddressError, NotAModuleError, ScriptedModuleError: As `FeatureLayer`.
 
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
-    >>> feats, output = FeatureLayers(model, [nn.Linear, "1"])(torch.ones(1, 4))
-    >>> feats.names, feats["0"].shape
-    (('0', '2', '1'), torch.Size([1, 3]))
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
+        >>> feats, output = FeatureLayers(model, [nn.Linear, "1"])(torch.ones(1, 4))
+        >>> feats.names, feats["0"].shape
+        (('0', '2', '1'), torch.Size([1, 3]))
     """
 
-    def __init__(self, model: nn.Module, layers: Selector | Iterable[Selector], **options: Any) -> None:
+    def __init__(
+        self, model: nn.Module, layers: Selector | Iterable[Selector], **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(model, layers, **options)
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Features, Any]:
@@ -337,8 +351,7 @@ class FeatureLayers(_Layers):
             What each feature is: see `FeatureLayer.forward`.
 
         Raises:
-            LayerNotRunError, CallNotMadeError, StructureError, GradientError:
-                What they say.
+            LayerNotRunError, CallNotMadeError, StructureError, GradientError: What they say.
         """
         values, output = self._run(args, kwargs)
         return Features(self.names, values), output

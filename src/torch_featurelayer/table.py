@@ -127,11 +127,12 @@ def layers(model: nn.Module, *args: Any, **kwargs: Any) -> LayerTable:
     Raises:
         NotAModuleError: `model` is not an `nn.Module`.
 
-    >>> import torch
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
-    >>> table = layers(model, torch.ones(1, 4))
-    >>> [(row.path, row.type, row.output, row.operations) for row in table[1:]]
-    [('0', 'Linear', '[1, 3]', {'linear': 1}), ('1', 'ReLU', '[1, 3]', {'relu': 1})]
+    Examples:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
+        >>> table = layers(model, torch.ones(1, 4))
+        >>> [(row.path, row.type, row.output, row.operations) for row in table[1:]]
+        [('0', 'Linear', '[1, 3]', {'linear': 1}), ('1', 'ReLU', '[1, 3]', {'relu': 1})]
     """
     seen = survey(checked(model), args, kwargs)
     whole = seen[id(model)].seconds

@@ -24,7 +24,8 @@ def test_maps_are_flattened_and_the_gradient_flows() -> None:
     x = torch.randn(2, 3, 4, 4, requires_grad=True)
     assert torch.allclose(cosine(x, x).diagonal(), torch.ones(2, dtype=torch.float64))
     cosine(x, torch.randn(1, 48)).sum().backward()
-    assert x.grad is not None and x.grad.any()
+    assert x.grad is not None
+    assert x.grad.any()
 
 
 def test_other_widths_are_refused() -> None:

@@ -57,7 +57,8 @@ def test_as_a_loss_its_gradient_is_that_of_lpips() -> None:
     feats = [layers.features(right.scaling_layer(image)) for image in (ours, other)]
     perceptual_distance(*feats, weights).sum().backward()
     right(theirs, other).sum().backward()
-    assert ours.grad is not None and torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-7)
+    assert ours.grad is not None
+    assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-7)
 
 
 def test_tokens_have_their_channels_last() -> None:

@@ -1,5 +1,6 @@
 """Every error this package raises, each a subclass of the built-in one would catch.
 
+```text
 FeatureLayerError
 ├── AddressError            ValueError      the text of an address cannot be read
 ├── EmptyRequestError       ValueError      no layer was asked for
@@ -30,6 +31,7 @@ FeatureLayerError
 ├── StoreLockedError        BlockingIOError another process is writing to a store
 ├── StoreCorruptError       ValueError      a file of a store is not what was written
 └── MissingExtraError       ImportError     an optional dependency is not installed
+```
 """
 
 from __future__ import annotations

@@ -69,13 +69,14 @@ class Address:
 def parse(text: str) -> Address:
     """Reads an address.
 
-    >>> parse("encoder.3@-1:output[0]['last']")
-    Address(path='encoder.3', call=-1, port='output', index=(0, 'last'), operation=None, number=None)
-    >>> parse("layer1.0:add.1:input").operation
-    'add'
-
     Raises:
         AddressError: With the place in the text that cannot be read.
+
+    Examples:
+        >>> parse("encoder.3@-1:output[0]['last']")
+        Address(path='encoder.3', call=-1, port='output', index=(0, 'last'), operation=None, number=None)
+        >>> parse("layer1.0:add.1:input").operation
+        'add'
     """
     return _Reader(text).address()
 

@@ -25,12 +25,13 @@ def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[st
         NotAModuleError: `model` is not an `nn.Module`.
         ValueError: `max_depth` is less than 1.
 
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
-    >>> get_layer_candidates(model)
-    ['0', '1']
-    >>> get_layer_candidates(model, max_depth=2)
-    ['0', '1', '1.0', '1.1']
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
+        >>> get_layer_candidates(model)
+        ['0', '1']
+        >>> get_layer_candidates(model, max_depth=2)
+        ['0', '1', '1.0', '1.1']
     """
     if max_depth is not None and max_depth < 1:
         raise ValueError(f"max_depth counts from 1 (None for all), not {max_depth}")

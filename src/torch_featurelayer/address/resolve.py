@@ -182,8 +182,9 @@ def located(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Modul
 def ancestors(path: str) -> Iterator[str]:
     """Yields the paths of the modules around one, the model (`""`) first.
 
-    >>> list(ancestors("layer1.0.conv1"))
-    ['', 'layer1', 'layer1.0']
+    Examples:
+        >>> list(ancestors("layer1.0.conv1"))
+        ['', 'layer1', 'layer1.0']
     """
     if path:
         yield ""

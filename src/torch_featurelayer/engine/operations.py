@@ -41,8 +41,9 @@ _REVERSIBLE: Final = {"add", "sub", "mul", "div", "truediv", "floordiv", "pow", 
 def operation_name(function: Callable[..., Any]) -> str:
     """Returns the name an operation goes by: `add` for `+`, `+=`, `torch.add` and `Tensor.add_`.
 
-    >>> operation_name(torch.Tensor.__iadd__), operation_name(torch.nn.functional.relu)
-    ('add', 'relu')
+    Examples:
+        >>> operation_name(torch.Tensor.__iadd__), operation_name(torch.nn.functional.relu)
+        ('add', 'relu')
     """
     written = getattr(function, "__name__", "").partition(".")[0]  # an exported graph runs `add.Tensor`
     name = written.strip("_")

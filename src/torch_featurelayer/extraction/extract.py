@@ -94,12 +94,13 @@ def extract(
         StoreLockedError: Another process is writing to it.
         EmptyDatasetError, LayerNotFoundError, MissingExtraError: What they say.
 
-    >>> import tempfile
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU())
-    >>> store = extract(model, "1", [("a", torch.ones(2, 2)), ("b", torch.zeros(2, 2))], tempfile.mkdtemp())
-    >>> store.ids, store["1"].shape
-    (('a', 'b'), (2, 3))
+    Examples:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU())
+        >>> store = extract(model, "1", [("a", torch.ones(2, 2)), ("b", torch.zeros(2, 2))], tempfile.mkdtemp())
+        >>> store.ids, store["1"].shape
+        (('a', 'b'), (2, 3))
     """
     loaded = model if isinstance(model, LoadedModel) else None
     network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]

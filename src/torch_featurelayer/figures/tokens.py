@@ -33,9 +33,10 @@ def fold(
     Raises:
         ValueError: The tokens do not fill such a grid.
 
-    >>> import torch
-    >>> fold(torch.zeros(1, 197, 768)).shape
-    torch.Size([1, 768, 14, 14])
+    Examples:
+        >>> import torch
+        >>> fold(torch.zeros(1, 197, 768)).shape
+        torch.Size([1, 768, 14, 14])
     """
     if feat.ndim == 4:
         is_last = _is_last(feat.shape) if channels_last is None else channels_last

@@ -46,9 +46,10 @@ def load(
         WeightsMismatchError: The file holds another model's weights.
         MissingExtraError: The library is not installed.
 
-    >>> vgg = load("torchvision:vgg11", weights="random")
-    >>> vgg.stages
-    ('features.1', 'features.4', 'features.9', 'features.14', 'features.19', 'features.20')
+    Examples:
+        >>> vgg = load("torchvision:vgg11", weights="random")
+        >>> vgg.stages
+        ('features.1', 'features.4', 'features.9', 'features.14', 'features.19', 'features.20')
     """
     kind, _, name = spec.partition(":")
     choice = weights if weights in (DEFAULT, RANDOM) else RANDOM

@@ -37,8 +37,9 @@ class LoadedModel:
     def inputs(self, source: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Returns the arguments to call the model with for an image or a text, on the model's device.
 
-        >>> args, kwargs = loaded.inputs("cat.jpg")  # doctest: +SKIP
-        >>> feats, output = tl.FeatureLayers(loaded.model, loaded.stages)(*args, **kwargs)  # doctest: +SKIP
+        Examples:
+            >>> args, kwargs = loaded.inputs("cat.jpg")  # doctest: +SKIP
+            >>> feats, output = tl.FeatureLayers(loaded.model, loaded.stages)(*args, **kwargs)  # doctest: +SKIP
         """
         device = next((parameter.device for parameter in self.model.parameters()), None)
         made = self.preprocess(source)

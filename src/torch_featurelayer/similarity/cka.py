@@ -22,10 +22,11 @@ def cka(one: Tensor, other: Tensor) -> float:
     Raises:
         ValueError: They are not of as many inputs, or of fewer than two.
 
-    >>> import torch
-    >>> features = torch.randn(20, 5)
-    >>> round(cka(features, 3 * features.flip(1)), 4)
-    1.0
+    Examples:
+        >>> import torch
+        >>> features = torch.randn(20, 5)
+        >>> round(cka(features, 3 * features.flip(1)), 4)
+        1.0
     """
     if len(one) != len(other) or len(one) < 2:
         raise ValueError(f"cka compares features of the same two or more inputs, not of {len(one)} and {len(other)}")

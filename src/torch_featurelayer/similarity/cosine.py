@@ -19,10 +19,11 @@ def cosine(one: Tensor, other: Tensor) -> Tensor:
     Raises:
         ValueError: Their vectors are of different widths.
 
-    >>> import torch
-    >>> cosine(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0]]))
-    tensor([[0.0000],
-            [0.7071]], dtype=torch.float64)
+    Examples:
+        >>> import torch
+        >>> cosine(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0]]))
+        tensor([[0.0000],
+                [0.7071]], dtype=torch.float64)
     """
     x, y = (features.reshape(len(features), -1).double() for features in (one, other))
     if x.shape[1] != y.shape[1]:

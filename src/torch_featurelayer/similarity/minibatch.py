@@ -12,13 +12,14 @@ class MinibatchCKA:
     Sources: Nguyen, Raghu and Kornblith, "Do wide and deep networks learn the same things?", 2021, with the estimator
     of Song et al., "Feature selection via dependence maximization", 2012.
 
-    >>> import torch
-    >>> measure = MinibatchCKA()
-    >>> for _ in range(10):
-    ...     features = torch.randn(16, 5)
-    ...     measure.add(features, 2 * features)
-    >>> round(measure.value, 4)
-    1.0
+    Examples:
+        >>> import torch
+        >>> measure = MinibatchCKA()
+        >>> for _ in range(10):
+        ...     features = torch.randn(16, 5)
+        ...     measure.add(features, 2 * features)
+        >>> round(measure.value, 4)
+        1.0
     """
 
     def __init__(self) -> None:

@@ -32,10 +32,11 @@ def perceptual_distance(
     Raises:
         ValueError: There are not as many layers, or weights, or their shapes do not fit.
 
-    >>> import torch
-    >>> layers = [torch.randn(2, 8, 4, 4), torch.randn(2, 16, 2, 2)]
-    >>> perceptual_distance(layers, layers)
-    tensor([0., 0.])
+    Examples:
+        >>> import torch
+        >>> layers = [torch.randn(2, 8, 4, 4), torch.randn(2, 16, 2, 2)]
+        >>> perceptual_distance(layers, layers)
+        tensor([0., 0.])
     """
     firsts, seconds = list(one), list(other)
     if not len(firsts) == len(seconds) == len(firsts if weights is None else weights) or not firsts:

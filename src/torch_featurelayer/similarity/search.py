@@ -52,13 +52,14 @@ def search(
         ValueError: The query has another size, or the store holds several layers and none is named.
         LookupError: No item has that id.
 
-    >>> import tempfile
-    >>> from torch_featurelayer.store import StoreWriter
-    >>> folder = tempfile.mkdtemp()
-    >>> with StoreWriter.open(folder, {}) as writer:
-    ...     writer.write(0, {"fc": torch.eye(3)}, ["a", "b", "c"])
-    >>> search(tl.open_store(folder), torch.tensor([0.0, 1.0, 0.1]), k=2)
-    [Match(id='b', score=0.995..., row=1), Match(id='c', score=0.0995..., row=2)]
+    Examples:
+        >>> import tempfile
+        >>> from torch_featurelayer.store import StoreWriter
+        >>> folder = tempfile.mkdtemp()
+        >>> with StoreWriter.open(folder, {}) as writer:
+        ...     writer.write(0, {"fc": torch.eye(3)}, ["a", "b", "c"])
+        >>> search(tl.open_store(folder), torch.tensor([0.0, 1.0, 0.1]), k=2)
+        [Match(id='b', score=0.995..., row=1), Match(id='c', score=0.0995..., row=2)]
     """
     name = only_layer(store, layer)
     wanted, own = query_of(store, name, query, metric)

@@ -44,14 +44,15 @@ class Store:
         path: The folder.
         meta: What the features are: model, layers, preprocessing, versions.
 
-    >>> import tempfile, torch
-    >>> from torch_featurelayer.store import StoreWriter
-    >>> folder = tempfile.mkdtemp()
-    >>> with StoreWriter.open(folder, {"model": "a"}) as writer:
-    ...     writer.write(0, {"fc": torch.arange(6.0).reshape(3, 2)}, ["a.png", "b.png", "c.png"])
-    >>> store = open_store(folder)
-    >>> store["fc"][1], store.ids[1]
-    (tensor([2., 3.]), 'b.png')
+    Examples:
+        >>> import tempfile, torch
+        >>> from torch_featurelayer.store import StoreWriter
+        >>> folder = tempfile.mkdtemp()
+        >>> with StoreWriter.open(folder, {"model": "a"}) as writer:
+        ...     writer.write(0, {"fc": torch.arange(6.0).reshape(3, 2)}, ["a.png", "b.png", "c.png"])
+        >>> store = open_store(folder)
+        >>> store["fc"][1], store.ids[1]
+        (tensor([2., 3.]), 'b.png')
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
