@@ -2,26 +2,20 @@
 
 python -m benchmarks.extraction [--images 2000]
 
-thingsvision: `pip install --no-deps thingsvision`, in an environment of its own, since it
-brings a package called `tests`; what it imports for its other backends, and is not
-installed, is left empty. So `make bench` does not run this one.
+What thingsvision imports for its other backends, and is not installed, is left empty.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.abc
-import importlib.machinery
-import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import torch
@@ -31,8 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models
 
 import torch_featurelayer as tl
+from benchmarks._peers import APART, thingsvision_extractor
+from benchmarks._report import report
 
-RESULTS = Path(__file__).parent / "results" / "extraction.md"
 LAYER, BATCH = "avgpool", 16
 PREPARE = tl.models.Preprocess()
 RESNET50_FLOP = 2 * 4.09e9  # for one image of 224 × 224
@@ -75,39 +70,8 @@ def plain_loop(model: nn.Module, folder: Path, out: Path, workers: int) -> None:
     handle.remove()
 
 
-class Empty(types.ModuleType):
-    """What thingsvision imports for its other backends."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return MagicMock()
-
-
-class EmptyPackages(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds some packages that are not installed, empty."""
-
-    names = ("tensorflow", "keras", "torchtyping", "open_clip", "dreamsim", "clip")
-
-    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        """Says that it is here."""
-        missing = name.partition(".")[0] in self.names
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if missing else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        """Makes it."""
-        return Empty(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        """It has nothing to run."""
-
-
 def with_thingsvision(model: nn.Module, folder: Path, out: Path) -> None:
-    sys.meta_path.append(EmptyPackages())
-    np.AxisError = np.exceptions.AxisError  # type: ignore[attr-defined]  # thingsvision is written for NumPy 1
-    from thingsvision import get_extractor_from_model
-
-    extractor = get_extractor_from_model(model=model, device="cpu", backend="pt")
+    extractor = thingsvision_extractor(model)
     loader = DataLoader(Photos(folder), batch_size=BATCH, num_workers=0)
     found = extractor.extract_features(batches=loader, module_name=LAYER, flatten_acts=True, output_type="ndarray")
     np.save(out / "features.npy", found)
@@ -128,8 +92,8 @@ def seconds(call: Callable[[], object], runs: int = 5) -> float:
     return statistics.median(taken)
 
 
-def parts(model: nn.Module, folder: Path) -> list[str]:
-    """Where the time goes, each part alone, in milliseconds for one image."""
+def parts(model: nn.Module, folder: Path) -> dict[str, float]:
+    """Where the time goes, each part alone, in seconds for one image."""
     photos, batch = Photos(folder), torch.randn(BATCH, 3, 224, 224)
     layers = tl.FeatureLayers(model, LAYER, reduce="flatten", detach=True)
     faster = tl.FeatureLayers(model, LAYER, reduce="flatten", detach=True)
@@ -147,7 +111,7 @@ def parts(model: nn.Module, folder: Path) -> list[str]:
             ) / 1024,
         }  # fmt: skip
         faster.remove_hooks()
-    return [f"| {name} | {taken * 1000:.3f} ms |" for name, taken in told.items()]
+    return told
 
 
 def main() -> None:
@@ -159,8 +123,12 @@ def main() -> None:
     square = torch.randn(2048, 2048)
     peak = 2 * 2048**3 / seconds(lambda: square @ square, 10)
     probe = torch.randn(BATCH, 3, 224, 224)
-    lines, base = [], 0.0
+    lines, base, numbers = [], 0.0, {}
     with tempfile.TemporaryDirectory() as temporary:
+        apart = Path(temporary) / "thingsvision"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(apart)]
+        subprocess.run([*pip, APART["thingsvision"]], check=True)
+        sys.path.append(str(apart))
         folder = Path(temporary) / "photos"
         folder.mkdir()
         make_photos(folder, count)
@@ -185,28 +153,18 @@ def main() -> None:
             used = rate * RESNET50_FLOP / peak
             said = f" ({mode})" if mode else ""
             lines.append(f"| {name}{said} | {rate:.1f} | {rate / base:.2f} | {used:.2f} | {BATCH / bare:.1f} |")
+            numbers[name] = {"images_per_second": rate, "of_plain_loop": rate / base}
             print(lines[-1], flush=True)
         split = parts(model, folder)
-    text = f"""# A dataset through ResNet-50
-
-`python -m benchmarks.extraction --images {count}`: torch {torch.__version__} on {platform.machine()},
-{torch.get_num_threads()} threads; {count} JPEGs of 500 × 375, features of `{LAYER}` ({BATCH} at a time, 224 × 224,
-random weights), one after the other, what `fast` measures and compiles included.
-Peak: {peak / 1e9:.0f} GFLOP/s, measured on a float32 product of 2048 × 2048.
-Bare model: its images/s alone, without reading, right before each row: how steady the machine was.
-
-| | images/s | × plain loop | of the fp32 peak | bare model, images/s |
-|---|---|---|---|---|
-{chr(10).join(lines)}
-
-Where the time goes, each part alone, for one image:
-
-| | |
-|---|---|
-{chr(10).join(split)}
+    about = f"""
+{count} JPEGs of 500 × 375, features of `{LAYER}` ({BATCH} at a time, 224 × 224, random weights), one after the other,
+what `fast` measures and compiles included. Peak: {peak / 1e9:.0f} GFLOP/s, of a float32 product of 2048 × 2048. Bare
+model: its images/s alone, without reading, right before each row: how steady the machine was.
 """
-    RESULTS.write_text(text)
-    print(text)
+    head = ["| | images/s | × plain loop | of the fp32 peak | bare model, images/s |", "|---|---|---|---|---|"]
+    after = ["", "Where the time goes, each part alone, for one image:", "", "| | |", "|---|---|"]
+    after += [f"| {name} | {taken * 1000:.3f} ms |" for name, taken in split.items()]
+    report("extraction", "A dataset through ResNet-50", about, [*head, *lines, *after], {**numbers, "parts": split})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,26 +20,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchvision import models
 
 from benchmarks._memory import peak_bytes
-from benchmarks._peers import CONTENDERS, DISTRIBUTIONS, Adapter, Values
+from benchmarks._peers import APART, CONTENDERS, DISTRIBUTIONS, STOPPING, Adapter, Values
+from benchmarks._report import report
 from benchmarks._timing import race
 
-RESULTS = Path(__file__).parent / "results" / "peers.md"
 MODELS = """
 alexnet vgg11 vgg11_bn resnet18 resnet50 resnext50_32x4d densenet121 googlenet inception_v3 squeezenet1_1
 mobilenet_v2 mobilenet_v3_small mnasnet0_5 shufflenet_v2_x0_5 efficientnet_b0 regnet_y_400mf convnext_tiny
 swin_t vit_b_16
 """.split()  # noqa: SIM905
 TIMED = ("resnet50", "vit_b_16")
-OLD = "torch-featurelayer 0.1.2"
+STOPPED = {"resnet50": "layer2", "vit_small_patch16_224": "blocks.5"}  # of timm, so that timm can take part
+STAGES = ["maxpool", "layer1", "layer2", "layer3", "layer4"]  # of a compiled ResNet-18
+TIMM = "timm forward_intermediates"
 Calls = dict[str, list[list[Tensor]]]
 
 
@@ -117,23 +118,58 @@ def cost(adapter: Adapter, name: str, runs: int) -> dict[str, float]:
     return {"time": ratio, "memory": peak_bytes(lambda: call(image)) / peak_bytes(lambda: bare(image))}
 
 
+def early(contender: str, name: str, runs: int) -> dict[str, Any]:
+    """Whether one layer is right, and the time to have it, over the whole bare model's."""
+    torch.manual_seed(0)
+    model, image = timm.create_model(name, pretrained=False).eval(), torch.randn(1, 3, 224, 224)
+    layer = STOPPED[name]
+    right = reference(model, image)[layer][-1][0]
+    try:
+        call = STOPPING[contender](model, layer)
+        found = leaves(call(image))[0]
+    except Exception as error:  # noqa: BLE001 (whatever it raises is a result)
+        return {"right": False, "time": None, "why": f"{type(error).__name__}: {error}".splitlines()[0][:100]}
+    timings = race({"bare": lambda: model(image), "contender": lambda: call(image)}, runs)
+    time = timings["contender"].median / timings["bare"].median
+    return {"right": torch.equal(found, getattr(call, "as_theirs", lambda feat: feat)(right)), "time": time}
+
+
+def compiled(adapter: Adapter) -> dict[str, int]:
+    """What becomes of the stages of a ResNet-18 that was compiled, and has run, before anybody asks for them."""
+    model, image = build("resnet18", size=64)
+    calls = reference(model, image)
+    torch.compiler.reset()
+    fast = torch.compile(model, backend="eager")
+    for _ in range(2):
+        fast(image)
+    values, crashed = ask(adapter, fast, STAGES, image)
+    given = {layer: value for layer, value in values.items() if leaves(value)}
+    right = sum(is_right(value, calls[layer]) for layer, value in given.items())
+    return {"right": right, "wrong": len(given) - right, "missing": len(STAGES) - len(given) - len(crashed),
+            "crashed": len(crashed)}  # fmt: skip
+
+
 def measure(contender: str, runs: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    adapter = CONTENDERS[contender]
     with torch.no_grad():
-        counts = {name: count(adapter, name) for name in MODELS}
-        return {"counts": counts, "costs": {name: cost(adapter, name, runs) for name in TIMED}}
+        result: dict[str, Any] = {"stop": {name: early(contender, name, runs) for name in STOPPED}}
+        if contender != TIMM:  # which gives stages of its own models only
+            adapter = CONTENDERS[contender]
+            result["counts"] = {name: count(adapter, name) for name in MODELS}
+            result["costs"] = {name: cost(adapter, name, runs) for name in TIMED}
+            result["compiled"] = compiled(adapter)
+    return result
 
 
 @contextmanager
 def environment(contender: str) -> Iterator[dict[str, str]]:
-    """Yields the environment of a contender's process; 0.1.2 has this package's name, so it is put before it."""
-    if contender != OLD:
+    """Yields the environment of a contender's process, with what must not be installed beside the others."""
+    if contender not in APART:
         yield dict(os.environ)
         return
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
-        subprocess.run([*pip, "torch-featurelayer==0.1.2"], check=True)
+        subprocess.run([*pip, APART[contender]], check=True)
         yield {**os.environ, "PYTHONPATH": folder}
 
 
@@ -144,12 +180,35 @@ def in_own_process(contender: str, runs: int) -> dict[str, Any]:
     return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def row(contender: str, result: dict[str, Any]) -> str:
-    sums = [sum(one[part] for one in result["counts"].values()) for part in ("layers", "wrong", "missing", "crashed")]
-    right = sums[0] - sum(sums[1:])
-    costs = [f"{result['costs'][name][part]:.2f}" for part in ("time", "memory") for name in TIMED]
-    version = f" {metadata.version(DISTRIBUTIONS[contender])}" if contender in DISTRIBUTIONS else ""
-    return f"| {contender}{version} | {right} | {' | '.join(map(str, sums[1:]))} | {' | '.join(costs)} |"
+def title(contender: str) -> str:
+    return f"{contender} {metadata.version(DISTRIBUTIONS[contender])}" if contender in DISTRIBUTIONS else (
+        APART[contender].replace("==", " ") if contender in APART else contender
+    )  # fmt: skip
+
+
+def totals(result: dict[str, Any]) -> dict[str, int]:
+    parts = ("layers", "wrong", "missing", "crashed")
+    sums = {part: sum(one[part] for one in result["counts"].values()) for part in parts}
+    return {"right": 2 * sums["layers"] - sum(sums.values()), **sums}
+
+
+def layer_row(contender: str, result: dict[str, Any]) -> str:
+    cells = [str(totals(result)[part]) for part in ("right", "wrong", "missing", "crashed")]
+    cells += [f"{result['costs'][name][part]:.2f}" for part in ("time", "memory") for name in TIMED]
+    return f"| {title(contender)} | {' | '.join(cells)} |"
+
+
+def stopped(one: dict[str, Any]) -> str:
+    if one["time"] is None:
+        return f"raises ({one['why']})"
+    return f"{one['time']:.2f}{'' if one['right'] else ' (wrong)'}"
+
+
+def other_row(contender: str, result: dict[str, Any]) -> str:
+    cells = [stopped(one) for one in result["stop"].values()]
+    found = result.get("compiled")
+    said = "" if found is None else ", ".join(f"{number} {part}" for part, number in found.items() if number)
+    return f"| {title(contender)} | {' | '.join(cells)} | {said} |"
 
 
 def reasons(contender: str, result: dict[str, Any]) -> list[str]:
@@ -157,50 +216,52 @@ def reasons(contender: str, result: dict[str, Any]) -> list[str]:
     return [f"- {contender}: {why}" for why in sorted(found)[:3]]
 
 
-HEADER = """# Every layer of {count} torchvision models, by every library
-
-`python -m benchmarks.peers --runs {runs}`: torch {torch}, {threads} threads on {machine}, no gradients, eval mode,
-random weights, {layers} layers. Time and peak memory are those of one call for all layers that a contender can take,
-at 1×3×224×224, over the bare model's, in turns in one process; medians. What a contender does once in advance
-(torchvision's tracing, for one) is left out. A layer is *missing* where the contender says nothing and gives
-nothing, and *crashed* where asking for it alone raises.
+ABOUT = f"""
+No gradients, eval mode, random weights, torchvision's {", ".join(MODELS)}. Time and peak memory are those of one call
+for all layers that a contender can take, at 1×3×224×224, over the bare model's, in turns in one process, medians. What
+a contender does once in advance (torchvision's tracing, for one) is left out. A layer is *missing* where the contender
+says nothing and gives nothing, and *crashed* where asking for it alone raises. Each contender has a process of its own.
 
 Where they win, and why they lose: hooks, nnsight, surgeon and torchextractor hold the model's own tensors, which needs
 the least memory and is wrong wherever a later in-place operation overwrites them (cloning by hand mends it).
 pytorch-grad-cam pairs values with layers by position, so a layer that runs twice shifts those after it. torchlens is as
 right as we are and sees every operation at once, for that price. torchvision's graph is the fastest where it works.
-
-{models}.
-
-| contender | right | wrong | missing | crashed | {columns} |
-|---|---|---|---|---|{rules}
 """
+
+STOP_ABOUT = """The time to have one layer, over that of the whole bare model (timm's): what ends right after the layer
+costs the share of the model before it. And a ResNet-18 that `torch.compile` has compiled (backend `eager`) and that has
+run twice in the same grad mode before a contender is given it: compiled code ignores hooks that come later
+(pytorch#117758)."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--only", choices=CONTENDERS)
+    parser.add_argument("--only", choices=STOPPING)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         print(json.dumps(measure(given.only, given.runs)))
         return
-    lines, notes, layers = [], [], 0
-    for contender in [given.only] if given.only else CONTENDERS:
-        result = in_own_process(contender, given.runs)
-        layers = sum(one["layers"] for one in result["counts"].values())
-        lines.append(row(contender, result))
-        notes += reasons(contender, result)
-        print(lines[-1], *reasons(contender, result), sep="\n", flush=True)
+    results = {name: in_own_process(name, given.runs) for name in ([given.only] if given.only else STOPPING)}
+    every = {name: result for name, result in results.items() if name != TIMM}
     columns = [f"{part} {name}" for part in ("time", "memory") for name in TIMED]
-    setting = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.machine()}
-    header = HEADER.format(
-        count=len(MODELS), runs=given.runs, layers=layers, models=", ".join(MODELS), columns=" | ".join(columns),
-        rules="---|" * len(columns), **setting,
-    )  # fmt: skip
-    if not given.only:
-        RESULTS.write_text(header + "\n".join([*lines, "", "Some of what they raise:", "", *notes]) + "\n")
+    lines = [f"| contender | right | wrong | missing | crashed | {' | '.join(columns)} |", "|---" * 9 + "|"]
+    lines += [layer_row(name, result) for name, result in every.items()]
+    lines += ["", "Some of what they raise:", "", *(why for name in every for why in reasons(name, every[name]))]
+    lines += ["", "## Stopping early, and a model that is compiled", "", STOP_ABOUT, ""]
+    stops = " | ".join(f"`{layer}` of {name}" for name, layer in STOPPED.items())
+    lines += [f"| contender | {stops} | {len(STAGES)} stages of a compiled ResNet-18 |", "|---" * 4 + "|"]
+    lines += [other_row(name, result) for name, result in results.items()]
+    numbers = {
+        name: {"title": title(name), "stop": result["stop"], "compiled": result.get("compiled"),
+               **({} if name == TIMM else {**totals(result), "costs": result["costs"]})}
+        for name, result in results.items()
+    }  # fmt: skip
+    if given.only:
+        print(*lines, sep="\n")
+        return
+    report("peers", f"Every layer of {len(MODELS)} torchvision models, by every library", ABOUT, lines, numbers)
 
 
 if __name__ == "__main__":

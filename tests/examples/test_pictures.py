@@ -9,7 +9,15 @@ import torch
 from torchvision.transforms import functional as transforms
 
 import torch_featurelayer as tl
-from examples import compare_models, detection, image_similarity, near_duplicates, sparse_autoencoder, style_transfer
+from examples import (
+    compare_models,
+    detection,
+    image_similarity,
+    near_duplicates,
+    sparse_autoencoder,
+    style_transfer,
+    super_resolution,
+)
 from examples._photos import square
 
 
@@ -48,6 +56,20 @@ def test_style_moves_and_content_stays() -> None:
     assert painted.shape == content.shape
     assert painted.min() >= 0
     assert painted.max() <= 1
+
+
+def test_a_feature_loss_goes_further_than_pixels_alone() -> None:
+    """On parts of photos that were not learnt from, in layers no loss looked at, at the same difference of pixels."""
+    networks, judge = super_resolution.trained(steps=100), super_resolution.Eye(super_resolution.JUDGED_IN)
+    features, pixels = {}, {}
+    for name in ("china", "coffee"):
+        right = super_resolution.right_part(name)
+        for kind, image in super_resolution.enlarged(networks, right).items():
+            features[name, kind] = judge.distance(image, right)
+            pixels[name, kind] = (image - right).abs().mean().item()
+        assert features[name, "pixel and feature loss"] < 0.97 * features[name, "pixel loss"]
+        assert features[name, "pixel loss"] < features[name, "bicubic"]
+        assert pixels[name, "pixel and feature loss"] == pytest.approx(pixels[name, "pixel loss"], rel=0.05)
 
 
 def test_the_detector_finds_the_boxes() -> None:

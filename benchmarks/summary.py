@@ -1,0 +1,262 @@
+"""The summary page with its plot, and every measured number in README and docs, from the results of the other scripts.
+
+Where a page says `<!-- measured: NAME -->` ... `<!-- end -->`, what stands between is written here, by the function of
+that name. A test fails where a page says anything else than the results do.
+
+    python -m benchmarks.summary
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks._report import NUMBERS, PAGES, ROOT, stamp
+
+PLOT = ROOT / "docs" / "images" / "benchmarks.png"
+BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+OURS = "torch_featurelayer"
+Numbers = dict[str, Any]
+
+
+def results() -> dict[str, Numbers]:
+    """The numbers of every benchmark that has run, by its name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(NUMBERS.glob("*.json"))}
+
+
+def numbers(name: str) -> Numbers:
+    found: Numbers = json.loads((NUMBERS / f"{name}.json").read_text())["numbers"]
+    return found
+
+
+def why() -> str:
+    """README: why not a plain hook."""
+    plain, peers = numbers("correctness"), numbers("peers")
+    torchvision, timm, transformers = (numbers(f"coverage_{name}") for name in ("torchvision", "timm", "transformers"))
+    return f"""
+A hook that keeps `output` keeps a reference, and a later `ReLU(inplace=True)` or `+=` overwrites it: over all
+{plain["models"]} classification models of torchvision that is {plain["plain_wrong"]:,} of
+{plain["plain_outputs"]:,} outputs **wrong without a word**. This library gets {_wrong(plain)} of {plain["features"]:,} outputs and inputs wrong
+([table](docs/benchmarks/correctness.md)); with detectors, video and flow networks too, {_wrong(torchvision)} of
+{torchvision["features"]:,} ([{torchvision["models"]} torchvision models](docs/benchmarks/coverage_torchvision.md)); and
+{_wrong(transformers)} and {_wrong(timm)} in
+[{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md) and
+[{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md).
+Beside {len(peers) - 1} other libraries and versions: [the summary](docs/benchmarks/index.md).
+"""
+
+
+def _wrong(found: Numbers) -> int:
+    return int(found["wrong"] + found["missing"])
+
+
+def newcomer() -> str:
+    """README: how long the first time takes."""
+    found = numbers("newcomer")
+    return f"""
+Both make their own environment in `.venv` first. From `git clone` to a feature map of your own took
+{found["all"] / 60:.1f} minutes on a machine of two cores ([each step](docs/benchmarks/newcomer.md)).
+"""
+
+
+def compiling() -> str:
+    found = numbers("graph_breaks")
+    return f"""
+It compiles with `fullgraph=True` on {found["compile_bare"] - found["broke"]} of the {found["compile_bare"]}
+classification models of torchvision that compile alone ([table]({{to}}graph_breaks.md)).
+"""
+
+
+def costs() -> str:
+    """How it works: what capture costs."""
+    found = numbers("overhead")
+    one = [part["FeatureLayer"] for name, part in found.items() if name.startswith("one_layer")]
+    noise = [part["bare, once more (the noise)"] for name, part in found.items() if name.startswith("one_layer")]
+    lazy = [
+        part["FeatureLayers"] / part["FeatureLayers, clone=True"]
+        for name, part in found.items() if name.startswith("all_modules")
+    ]  # fmt: skip
+    added = {name.split()[1]: part for name, part in found.items() if name.startswith("operations")}
+    every = ", ".join(
+        f"{value:.2f} × ({label}, {name})"
+        for name, part in added.items() for label, value in part.items() if label.startswith("all")
+    )  # fmt: skip
+    return f"""
+One layer costs {min(one):.2f} to {max(one):.2f} × the model alone, where the model alone, measured once more, came out
+at {min(noise):.2f} to {max(noise):.2f}. All layers at once cost the memory they hold, as any way to keep them does;
+copy-on-write took {min(lazy):.2f} to {max(lazy):.2f} × the time of `clone=True`: it is slower where nearly every layer
+is followed by an in-place operation (VGG-11), since PyTorch makes the late copy in one thread. Operations between
+layers: {every} ([all of it](benchmarks/overhead.md)).
+"""
+
+
+def plan() -> str:
+    """Datasets: eight nodes, on paper, from what each part took here."""
+    parts = numbers("extraction")["parts"]
+    reading, model = parts["reading and decoding a JPEG, one process"], parts["the model, compiled, 2 threads"]
+    images, cores = 1_281_167, 8 * 16
+    return f"""
+| | |
+|---|---|
+| a row | (1,024 + 2,048) × 2 bytes = 6 kB |
+| a shard of 1,024 rows | 6.3 MB, 1,252 shards; with `shard_rows=8192` 50 MB, 157 shards: take this |
+| the store | 7.9 GB, in 157 objects |
+| reading | 1.28 M × 110 kB = 141 GB; at 1 GB/s from object storage 141 s in all, never the limit |
+| decoding | {reading * 1000:.1f} ms an image and core (measured): {images * reading / 3600:.1f} core-hours |
+| the model | {model * 1000:.0f} ms an image with 2 threads, compiled (measured): {2 * images * model / 3600:.0f} core-hours; \
+with 8 × 16 cores {2 * images * model / cores / 60:.0f} minutes |
+| what a lost node costs | the shards it had begun: 8,192 images each, {8192 * 2 * model / 16:.0f} s of a node |
+| how | `ray.init(address="auto")`, then \
+`tl.extract(..., "s3://...", "s3://...", engine="ray", workers=3, shard_rows=8192)` |
+
+What is measured here is [the table](benchmarks/extraction.md)'s.
+"""
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "why": why, "newcomer": newcomer, "compiling": compiling, "costs": costs, "plan": plan,
+}  # fmt: skip
+
+
+def filled(path: Path) -> str:
+    """Returns a page with its measured blocks as the results say."""
+    to = "docs/benchmarks/" if path.parent == ROOT else "benchmarks/"
+    return BLOCK.sub(
+        lambda found: found[1] + BLOCKS[found[2]]().strip().replace("{to}", to) + "\n" + found[4], path.read_text()
+    )
+
+
+def pages() -> list[Path]:
+    """The pages with measured blocks."""
+    texts = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    return [path for path in texts if BLOCK.search(path.read_text())]
+
+
+INDEX = """# Measured, beside everyone
+
+`make bench` makes every page of this part, and the numbers quoted elsewhere.
+
+![Which share of the layers each library gives right, wrong, not at all, or raises for, and the time](../images/benchmarks.png)
+
+Layers of torchvision models, in numbers; time and memory of all layers of a ResNet-50 and the time of `layer2` alone, over
+the bare model's; stages of a ResNet-18 that was compiled and has run. timm gives the stages of its own models only.
+[The page](peers.md) says how.
+
+{contenders}
+
+## Ours alone
+
+| | | |
+|---|---|---|
+{ours}
+
+## When, and on what
+
+| | |
+|---|---|
+{made}
+"""
+
+
+def index() -> str:
+    """The summary page."""
+    made = [f"| [{name}]({name}.md) | {stamp(one['setting'])} |" for name, one in results().items()]
+    return INDEX.format(contenders="\n".join(_contenders()), ours="\n".join(_ours()), made="\n".join(made))
+
+
+def _contenders() -> list[str]:
+    columns = "| | right | wrong | missing | crashed | all: time | all: memory | one: time | after torch.compile |"
+    return [columns, "|" + "---|" * 9, *(_contender(found) for found in numbers("peers").values())]
+
+
+def _contender(found: Numbers) -> str:
+    stop, compiled = found["stop"]["resnet50"], found["compiled"] or {}
+    cells = [found["title"], *(str(found.get(part, "")) for part in ("right", "wrong", "missing", "crashed"))]
+    cells += [f"{found['costs']['resnet50'][part]:.2f}" if "costs" in found else "" for part in ("time", "memory")]
+    cells += ["raises" if stop["time"] is None else f"{stop['time']:.2f}{'' if stop['right'] else ' (wrong)'}"]
+    cells += [", ".join(f"{count} {part}" for part, count in compiled.items() if count)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ours() -> list[str]:
+    """A row for what has no contender, or whose contenders are on its own page."""
+    plain = numbers("correctness")
+    rows = {
+        "plain hooks": (f"{plain['plain_wrong']:,} of {plain['plain_outputs']:,} outputs wrong", "correctness"),
+        "ours, the same models": (f"{_wrong(plain)} of {plain['features']:,} outputs and inputs wrong", "correctness"),
+        **_coverage(),
+        **_datasets(),
+        "the explorer, p95": (
+            ", ".join(f"{value:.0f} ms" for value in numbers("explorer")["p95"].values()), "explorer"
+        ),
+        "clone to the first feature map": (f"{numbers('newcomer')['all']:.0f} s", "newcomer"),
+    }  # fmt: skip
+    return [f"| {name} | {said} | [table]({page}.md) |" for name, (said, page) in rows.items()]
+
+
+def _coverage() -> dict[str, tuple[str, str]]:
+    rows = {}
+    for library in ("torchvision", "timm", "transformers"):
+        found = numbers(f"coverage_{library}")
+        counts = f"{_wrong(found)} wrong or missing, {found['crashed']} crashes"
+        said = f"{found['models']} models, {found['features']:,} features: {counts}"
+        rows[f"coverage of {library}"] = said, f"coverage_{library}"
+    kept, graphs = numbers("timm_intermediates"), numbers("graph_breaks")
+    nowhere = f"{kept['features']} tensors of {kept['families']} families, {kept['nowhere']} that no address gives"
+    rows["timm's `forward_intermediates`"] = nowhere, "timm_intermediates"
+    rows["graph breaks"] = f"{graphs['broke']} of {graphs['compile_bare']} models", "graph_breaks"
+    return rows
+
+
+def _datasets() -> dict[str, tuple[str, str]]:
+    loops = {name: found for name, found in numbers("extraction").items() if name != "parts"}
+    stores = numbers("stores")
+    kills = {name: found for name, found in numbers("robustness").items() if name.startswith("kills")}
+    survived = [
+        f"{found['times']} ({name.removeprefix('kills, ')}): {'the same' if found['same_bytes'] else 'OTHER'} bytes"
+        for name, found in kills.items()
+    ]
+    rates = ", ".join(f"{found['of_plain_loop']:.2f} {name}" for name, found in loops.items())
+    return {
+        "a dataset, × a plain loop": (rates, "extraction"),
+        "writing a store": (f"{stores['write_of_raw']:.2f} of a raw write and fsync", "stores"),
+        "a query, 100,000 rows, exact": (f"{stores['`Index.search`'] * 1000:.1f} ms", "stores"),
+        "kills": ("; ".join(survived), "robustness"),
+    }
+
+
+def plot() -> Figure:
+    """What each library gives of the layers, and what that costs."""
+    found = {name: one for name, one in reversed(numbers("peers").items()) if "layers" in one}
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    shares, time = figure.subplots(1, 2, width_ratios=(3, 2))
+    names = [one["title"] for one in found.values()]
+    begun = [0.0] * len(names)
+    for part, colour in (("right", "#2a7f62"), ("wrong", "#c0392b"), ("missing", "#f0b429"), ("crashed", "#7f8c8d")):
+        width = [one[part] / one["layers"] for one in found.values()]
+        shares.barh(names, width, left=begun, color=colour, label=part)
+        begun = [start + more for start, more in zip(begun, width, strict=True)]
+    shares.set(xlabel="share of the layers", xlim=(0, 1))
+    shares.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    ratios = [one["costs"]["resnet50"]["time"] for one in found.values()]
+    bars = time.barh(names, ratios, color="#34495e")
+    time.bar_label(bars, fmt="%.2f", padding=2, fontsize="small")
+    time.set(xlabel="time for all layers of a ResNet-50, × bare", xscale="log", xlim=(0.8, 40), yticks=[])
+    return figure
+
+
+def main() -> None:
+    (PAGES / "index.md").write_text(index())
+    plot().savefig(PLOT, dpi=90)
+    for path in pages():
+        path.write_text(filled(path))
+    print(f"{PAGES / 'index.md'}, {PLOT}, {', '.join(str(path) for path in pages())}")
+
+
+if __name__ == "__main__":
+    main()
