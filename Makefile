@@ -1,5 +1,6 @@
-# make demo   see inside a pretrained network      make test   the tests, as CI runs them
-# make bench  the benchmarks                       make clean  remove the environment
+# make demo      see inside a pretrained network    make test   the tests, as CI runs them
+# make examples  all examples, with their pictures  make docs   the site, into site/
+# make bench     the benchmarks: two hours or three make clean  remove the environment
 
 PYTHON ?= python3
 VENV   := .venv
@@ -8,12 +9,17 @@ READY  := $(VENV)/.ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint browser bench clean
+EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)))
+# without `summary`, which reads the others' results; what measures time comes last, and alone
+BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness newcomer \
+  peers overhead compiled extraction engines stores command explorer
+
+.PHONY: demo test lint docs browser examples bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
 
-test: lint browser
+test: lint docs browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 lint: $(READY)
@@ -22,25 +28,24 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# strict: a link or a reference that leads nowhere is an error
+docs: $(READY)
+	$(BIN)/zensical build --clean --strict
+
+examples: $(READY)
+	for name in $(EXAMPLES); do \
+	  $(BIN)/python -m examples.$$name --out $$(ls docs/images/examples/$$name.*) || exit 1; \
+	done
+
 # the tests of the explorer's page drive a real Chromium, Debian's
 browser:
 	@command -v chromium > /dev/null || (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q chromium) > /dev/null || \
 	  (echo "The tests of the page need chromium on the PATH." && false)
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.correctness
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.command
-	$(BIN)/python -m benchmarks.compiled
-	$(BIN)/python -m benchmarks.coverage
-	$(BIN)/python -m benchmarks.timm_intermediates
-	$(BIN)/python -m benchmarks.graph_breaks
-	$(BIN)/python -m benchmarks.stores --million
-	$(BIN)/python -m benchmarks.robustness
-	$(BIN)/python -m benchmarks.engines
-	$(BIN)/python -m benchmarks.explorer
 	$(BIN)/python -m pip install --quiet --group peers
-	$(BIN)/python -m benchmarks.peers
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.summary
 
 $(READY): pyproject.toml
 	@echo "Making an environment in $(VENV) (PyTorch, the extras and the test tools: a few minutes the first time) ..."

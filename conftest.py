@@ -40,7 +40,7 @@ def _run(example: Example) -> None:
 
 _pages = Sybil(
     [PythonCodeBlockParser(), CodeBlockParser("sh", _run)],
-    patterns=["README.md", "docs/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     setup=_seed,
     fixtures=["_elsewhere"],
 )

@@ -41,7 +41,8 @@ def why() -> str:
     return f"""
 A hook that keeps `output` keeps a reference, and a later `ReLU(inplace=True)` or `+=` overwrites it: over all
 {plain["models"]} classification models of torchvision that is {plain["plain_wrong"]:,} of
-{plain["plain_outputs"]:,} outputs **wrong without a word**. This library gets {_wrong(plain)} of {plain["features"]:,} outputs and inputs wrong
+{plain["plain_outputs"]:,} outputs **wrong without a word**. This library gets {_wrong(plain)} of
+{plain["features"]:,} outputs and inputs wrong
 ([table](docs/benchmarks/correctness.md)); with detectors, video and flow networks too, {_wrong(torchvision)} of
 {torchvision["features"]:,} ([{torchvision["models"]} torchvision models](docs/benchmarks/coverage_torchvision.md)); and
 {_wrong(transformers)} and {_wrong(timm)} in
@@ -108,7 +109,8 @@ def plan() -> str:
 | the store | 7.9 GB, in 157 objects |
 | reading | 1.28 M × 110 kB = 141 GB; at 1 GB/s from object storage 141 s in all, never the limit |
 | decoding | {reading * 1000:.1f} ms an image and core (measured): {images * reading / 3600:.1f} core-hours |
-| the model | {model * 1000:.0f} ms an image with 2 threads, compiled (measured): {2 * images * model / 3600:.0f} core-hours; \
+| the model | {model * 1000:.0f} ms an image with 2 threads, compiled (measured): \
+{2 * images * model / 3600:.0f} core-hours; \
 with 8 × 16 cores {2 * images * model / cores / 60:.0f} minutes |
 | what a lost node costs | the shards it had begun: 8,192 images each, {8192 * 2 * model / 16:.0f} s of a node |
 | how | `ray.init(address="auto")`, then \
@@ -141,11 +143,11 @@ INDEX = """# Measured, beside everyone
 
 `make bench` makes every page of this part, and the numbers quoted elsewhere.
 
-![Which share of the layers each library gives right, wrong, not at all, or raises for, and the time](../images/benchmarks.png)
+![What each library gives right, wrong, not at all, or raises for, and the time it takes](../images/benchmarks.png)
 
-Layers of torchvision models, in numbers; time and memory of all layers of a ResNet-50 and the time of `layer2` alone, over
-the bare model's; stages of a ResNet-18 that was compiled and has run. timm gives the stages of its own models only.
-[The page](peers.md) says how.
+Layers of torchvision models, in numbers; time and memory of all layers of a ResNet-50 and the time of `layer2` alone,
+over the bare model's; stages of a ResNet-18 that was compiled and has run. timm gives the stages of its own models
+only. [The page](peers.md) says how.
 
 {contenders}
 

@@ -70,5 +70,5 @@ assert new <= {'torch_featurelayer'}, new
 assert not any(name.startswith('torch.') for name in set(sys.modules) - before)
 assert 'torch_featurelayer.figures' not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

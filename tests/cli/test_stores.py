@@ -73,7 +73,7 @@ def test_ctrl_c_keeps_what_is_finished(photos: Path) -> None:
         Image.open(photos / "cat.jpg").save(photos / f"{number:02}.jpg")
     command = [sys.executable, "-m", "torch_featurelayer", "extract", "efficientnet-lite0", "photos", "-o", "features",
                "--shard-rows", "4", "-b", "4", "-j", "1"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     shards = Path("features/shards")
     while process.poll() is None and (not shards.exists() or len(list(shards.glob("*.safetensors"))) < 2):
         pass

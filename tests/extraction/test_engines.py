@@ -49,7 +49,7 @@ def one_process(folder: Path) -> dict[str, str]:
 
 def started(*command: str) -> subprocess.Popen[str]:
     """A process that finds the tests."""
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": ROOT}, start_new_session=True,
     )  # fmt: skip

@@ -261,10 +261,10 @@ def test_interrupted_at_any_moment_it_resumes_to_the_same_bytes(how: signal.Sign
     """Killed, or stopped by Ctrl-C, again and again: what was finished is kept, and the end is the same."""
     make_images(tmp_path / "images", 32)
     command = [sys.executable, "-c", RUN, str(tmp_path / "images")]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)  # noqa: S603
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     out, interrupted, finished = tmp_path / "out", 0, 0
     for attempt in range(30):
-        process = subprocess.Popen([*command, str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
+        process = subprocess.Popen([*command, str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None
         first = process.stdout.readline()
         if first != "end\n":
@@ -280,5 +280,5 @@ def test_interrupted_at_any_moment_it_resumes_to_the_same_bytes(how: signal.Sign
             break
         interrupted += 1
     assert interrupted >= 1
-    subprocess.run([*command, str(out)], check=True, capture_output=True)  # noqa: S603
+    subprocess.run([*command, str(out)], check=True, capture_output=True)
     assert digests(out) == digests(tmp_path / "whole")

@@ -153,10 +153,10 @@ print("done", flush=True)
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     """Each kill -9 leaves a store that opens and verifies; writing on gives what no kill would have."""
     command = [sys.executable, "-c", WRITE]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)  # noqa: S603
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     killed, folder = 0, tmp_path / "killed"
     for attempt in range(40):
-        process = subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True)  # noqa: S603
+        process = subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.002 * (attempt % 5))
@@ -169,14 +169,14 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path) -> No
         if finished:
             break
     assert killed >= 1
-    subprocess.run([*command, str(folder)], check=True, capture_output=True)  # noqa: S603
+    subprocess.run([*command, str(folder)], check=True, capture_output=True)
     assert digests(folder) == digests(tmp_path / "whole")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount the small file system that this fills")
 def test_a_full_disk_leaves_a_whole_store(tmp_path: Path) -> None:
     """The error is the system's own; what was written is there; with room the rest follows."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)  # noqa: S603, S607
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)  # noqa: S607
     try:
         with StoreWriter.open(tmp_path, SETTINGS) as writer:
             writer.write(0, {"a": torch.randn(100, 1000)}, [str(row) for row in range(100)])
@@ -187,4 +187,4 @@ def test_a_full_disk_leaves_a_whole_store(tmp_path: Path) -> None:
             writer.write(1, {"a": torch.randn(50, 1000)}, [str(row) for row in range(50)])
         assert tl.open_store(tmp_path).verify() == 150
     finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)  # noqa: S603, S607
+        subprocess.run(["umount", str(tmp_path)], check=True)  # noqa: S607

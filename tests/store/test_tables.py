@@ -60,7 +60,7 @@ assert table["fc"].to_pylist() == store["fc"][:].tolist()
 def test_lance(store: Store, tmp_path: Path) -> None:
     """In a process of its own: once imported, lance warns at every fork, and data loaders fork."""
     command = [sys.executable, "-c", LANCE, store.path, str(tmp_path / "all.lance")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
