@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)))
 # without `summary`, which reads the others' results; what measures time comes last, and alone
-BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness newcomer \
+BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness mutation newcomer \
   peers overhead compiled extraction engines stores command explorer
 
 .PHONY: demo test lint docs browser examples bench clean
@@ -43,7 +43,7 @@ browser:
 	  (echo "The tests of the page need chromium on the PATH." && false)
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --group peers
+	$(BIN)/python -m pip install --quiet --group peers --group mutation
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.summary
 

@@ -1,0 +1,135 @@
+"""Mutation testing of the address grammar and the engine: of changes to the code, which do the tests notice?
+
+cosmic-ray makes every small change it knows (another operator, number, comparison, a `not`, no decorator, ...) to every
+file; of those of the engine a random sample, since each takes a run of tests in a process of its own, stopped at the
+first failure. A change the tests do not notice has *survived*. Changes to type annotations change nothing and are left
+out.
+
+    python -m benchmarks.mutation [--engine 60] [--workers 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shlex
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from typing import Any
+
+from benchmarks._report import ROOT, report
+
+PACKAGE = Path("src/torch_featurelayer")
+SLOW = "not inductor and not vit_b_16 and not convnext_tiny and not mobilenet_v2"
+TESTS = {
+    "grammar": "tests/address/test_grammar.py tests/address/test_resolve.py",
+    "engine": "tests/test_features.py tests/test_capturing.py tests/test_editing.py tests/engine tests/test_wrapper.py "
+    "tests/test_table.py tests/test_pytree.py",
+}
+TIMEOUT = 400
+
+
+def command(part: str) -> str:
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", SLOW]
+    return f"{shlex.join(pytest)} {TESTS[part]}"
+
+
+def annotation_lines(path: Path) -> set[int]:
+    """The lines that only say types: imports under TYPE_CHECKING, aliases, and annotated fields without a value."""
+    found: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        checking = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        alias = isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
+        if checking or alias or (isinstance(node, ast.AnnAssign) and node.value is None):
+            found.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return found
+
+
+def mutations(files: list[Path]) -> list[Any]:
+    """Every change to some files, without those of annotations."""
+    from cosmic_ray.commands.init import _all_work_items
+
+    found = []
+    for path in files:
+        source, types = path.read_text().splitlines(), annotation_lines(path)
+        for item in _all_work_items([path], {}):
+            (mutation,) = item.mutations
+            row = mutation.start_pos[0]
+            line = source[row - 1]
+            union = "BitOr" in mutation.operator_name and (
+                line.lstrip().startswith("def ") or "->" in line or ": " in line
+            )
+            if row not in types and not union:
+                found.append(mutation)
+    return found
+
+
+def tried(job: tuple[str, Any]) -> tuple[str, str, str]:
+    """Returns the file, what became of a change in this worker's copy of the project, and the change."""
+    from cosmic_ray.mutating import mutate_and_test
+
+    part, mutation = job
+    result = mutate_and_test([mutation], command(part), TIMEOUT)
+    outcome = str(result.test_outcome.value if result.test_outcome else "no change")
+    return str(mutation.module_path), outcome, result.diff or ""
+
+
+def copied() -> None:
+    """Gives a worker a copy of the project of its own, and goes there."""
+    folder = Path(tempfile.mkdtemp(prefix="mutation-")) / "project"
+    copytree(ROOT, folder, ignore=ignore_patterns(".venv", ".git", ".cache", "site", "*.png", "*.jpg"))
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = f"{folder / 'src'}:{folder}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", type=int, default=60, help="how many changes to the engine are tried")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    os.chdir(ROOT)
+    grammar = mutations([PACKAGE / "address" / "grammar.py"])
+    engine = mutations(sorted((PACKAGE / "engine").glob("[a-z]*.py")))
+    sample = random.Random(0).sample(engine, min(given.engine, len(engine)))
+    jobs = [*(("grammar", one) for one in grammar), *(("engine", one) for one in sample)]
+    counts: dict[str, Counter[str]] = {}
+    survivors: list[str] = []
+    with ProcessPoolExecutor(given.workers, initializer=copied) as pool:
+        for path, outcome, diff in pool.map(tried, jobs):
+            counts.setdefault(path.removeprefix(f"{PACKAGE}/"), Counter())[outcome] += 1
+            print(path, outcome, flush=True)
+            if outcome == "survived":
+                changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+                survivors.append(
+                    f"- `{Path(path).name}`: " + " → ".join(f"`{line[1:].strip()}`" for line in changed[:2])
+                )
+    write(counts, survivors, len(engine))
+
+
+def write(counts: dict[str, Counter[str]], survivors: list[str], all_of_engine: int) -> None:
+    lines = ["| file | changes tried | noticed | survived | score |", "|---|---|---|---|---|"]
+    numbers: dict[str, Any] = {"engine_changes": all_of_engine}
+    parts = {"grammar": [name for name in counts if name.startswith("address")], "engine": []}
+    parts["engine"] = [name for name in counts if name not in parts["grammar"]]
+    for part, names in parts.items():
+        for name in [*names, part]:
+            some = [counts[name]] if name in counts else [counts[one] for one in names]
+            survived = sum(one["survived"] for one in some)
+            total = sum(sum(one.values()) for one in some)
+            score = (total - survived) / max(total, 1)
+            shown = f"**all of the {name}**" if name == part else f"`{name}`"
+            lines.append(f"| {shown} | {total} | {total - survived} | {survived} | {score:.0%} |")
+        numbers[part] = {"tried": total, "survived": survived, "score": score}
+    about = (__doc__ or "").split("\n\n")[1]
+    lines += ["", f"The engine has {all_of_engine} such changes in all.", "", "## What survived", "", *survivors]
+    report("mutation", "Mutation testing", about, lines, numbers)
+
+
+if __name__ == "__main__":
+    main()
