@@ -1,16 +1,14 @@
 // The page: what is looked at is in `state`; every change asks for what it needs and draws it.
 
 import { Stale, ask, cancel, remember, remembered, send } from "./api.js";
-import { css, diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
+import { compose, diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
+import { at, fill, fillTable, matrix, number } from "./elements.js";
 import { Tree } from "./tree.js";
 
-const at = (id) => document.getElementById(id);
 const state = { model: 0, picture: 0, layer: "", x: null, y: null, shown: "mean", by: "index", page: 0, channel: 0, target: "" };
 const seen = {}; // what was last received, to draw again
 let models = [];
 const tree = new Tree(at("tree"), (path) => change({ layer: path, page: 0 }));
-
-const number = (value) => (Number.isFinite(value) ? Number(value.toPrecision(3)).toString() : String(value));
 
 /** Runs what a change asks for; after 300 ms says that it is at work; a mistake is said, an outdated answer dropped. */
 async function working(what, call) {
@@ -134,7 +132,8 @@ async function showPhoto() {
   }
   at("target-label").hidden = state.shown !== "cam";
   showValues();
-  compose(over, over.width === 300 && over.height === 150); // nothing was drawn: the size canvases are born with
+  const alone = over.width === 300 && over.height === 150; // nothing was drawn: the size canvases are born with
+  compose(at("photo"), seen.photo, alone ? null : over, Number(at("opacity").value), state);
   at("photo-caption").textContent = told;
   at("photo").setAttribute("aria-label", `${layer}: ${told}. ${at("shape").textContent}.`);
 }
@@ -159,35 +158,6 @@ function scaled(canvas, map, what) {
   drawMap(canvas, map, [low, high], viridis);
   seen.values = map;
   return `${what}: ${number(low)} (dark) to ${number(high)} (bright), ${(100 * outside).toFixed(0)} % beyond`;
-}
-
-function compose(over, alone) {
-  const photo = document.createElement("canvas");
-  drawColours(photo, seen.photo);
-  const canvas = at("photo");
-  const context = canvas.getContext("2d");
-  canvas.height = Math.round((canvas.width * photo.height) / photo.width);
-  context.drawImage(photo, 0, 0, canvas.width, canvas.height);
-  if (!alone) {
-    context.globalAlpha = Number(at("opacity").value);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(over, 0, 0, canvas.width, canvas.height);
-    context.globalAlpha = 1;
-  }
-  if (state.x !== null) cross(context, state.x * canvas.width, state.y * canvas.height);
-}
-
-function cross(context, x, y) {
-  for (const [width, colour] of [[4, "#000"], [2, "#fff"]]) {
-    context.lineWidth = width;
-    context.strokeStyle = colour;
-    context.beginPath();
-    context.moveTo(x - 9, y);
-    context.lineTo(x + 9, y);
-    context.moveTo(x, y - 9);
-    context.lineTo(x, y + 9);
-    context.stroke();
-  }
 }
 
 async function showProbe() {
@@ -299,34 +269,9 @@ async function showCode() {
 }
 
 async function align() {
-  const { arrays: { cka: { values, shape } } } = await ask("alignment", { picture: state.picture });
-  const table = document.createElement("table");
-  const [first, last] = [models[0], models.at(-1)];
-  const head = table.createTHead().insertRow();
-  for (const name of ["", ...last.stages]) head.append(Object.assign(document.createElement("th"), { textContent: name, scope: "col" }));
-  first.stages.forEach((name, row) => {
-    const line = table.insertRow();
-    line.append(Object.assign(document.createElement("th"), { textContent: name, scope: "row" }));
-    for (let column = 0; column < shape[1]; column++) {
-      const value = values[row * shape[1] + column];
-      const cell = line.insertCell();
-      const step = Math.round(value * 255);
-      cell.textContent = value.toFixed(2);
-      cell.style.background = css(viridis, step);
-      cell.style.color = value > 0.6 ? "#000" : "#fff";
-    }
-  });
-  at("alignment").replaceChildren(table);
-}
-
-function fillTable(id, rows) {
-  const body = at(id).tBodies[0];
-  body.replaceChildren();
-  at(id).caption.textContent = id === "classes" ? "Most probable classes" : "Most active channels";
-  for (const cells of rows) {
-    const row = body.insertRow();
-    for (const cell of cells) row.insertCell().textContent = cell;
-  }
+  const { arrays: { cka: { values } } } = await ask("alignment", { picture: state.picture });
+  const columns = models.at(-1).stages;
+  at("alignment").replaceChildren(matrix(models[0].stages, columns, values));
 }
 
 function moved(event) {
@@ -353,10 +298,6 @@ function hovered(event) {
   const column = Math.min(Math.floor(((event.clientX - box.left) / box.width) * width), width - 1);
   const row = Math.min(Math.floor(((event.clientY - box.top) / box.height) * height), height - 1);
   at("pointed").textContent = `Row ${row}, column ${column}: ${seen.values.values[row * width + column]}`;
-}
-
-function fill(id, names) {
-  at(id).replaceChildren(...names.map((name, value) => new Option(name, value)));
 }
 
 async function uploaded() {

@@ -49,3 +49,32 @@ function draw(canvas, width, height, colour) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 }
+
+/** Draws the photo, something over it (or null), and a cross where the probe is. */
+export function compose(canvas, pixels, over, opacity, { x, y }) {
+  const photo = document.createElement("canvas");
+  drawColours(photo, pixels);
+  const context = canvas.getContext("2d");
+  canvas.height = Math.round((canvas.width * photo.height) / photo.width);
+  context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+  if (over) {
+    context.globalAlpha = opacity;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(over, 0, 0, canvas.width, canvas.height);
+    context.globalAlpha = 1;
+  }
+  if (x !== null) cross(context, x * canvas.width, y * canvas.height);
+}
+
+function cross(context, x, y) {
+  for (const [width, colour] of [[4, "#000"], [2, "#fff"]]) {
+    context.lineWidth = width;
+    context.strokeStyle = colour;
+    context.beginPath();
+    context.moveTo(x - 9, y);
+    context.lineTo(x + 9, y);
+    context.moveTo(x, y - 9);
+    context.lineTo(x, y + 9);
+    context.stroke();
+  }
+}
