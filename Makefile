@@ -11,16 +11,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)))
 # without `summary`, which reads the others' results; what measures time comes last, and alone
-BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness mutation newcomer \
+BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness versions mutation newcomer \
   peers overhead compiled extraction engines stores command explorer
 
-.PHONY: demo test lint docs browser examples bench clean
+.PHONY: demo test coverage lint docs browser examples bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
 
 test: lint docs browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q tests src --cov --cov-report=term-missing:skip-covered
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,74 @@
+"""The core's tests on other versions of PyTorch: the oldest that is supported, the newest there is, and older ones.
+
+Each version gets an environment of its own, with the torchvision that belongs to it. The tests are those of addresses, the
+engine, features, capture, edits and the table, with real torchvision networks, compiled ones among them.
+
+    python -m benchmarks.versions [2.13.0=0.28.0 ...] [--folder FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks._report import ROOT, report
+
+VERSIONS = ["2.13.0=0.28.0", "2.15.0=0.29.2"]  # torch and its torchvision
+TESTS = """
+tests/engine tests/address tests/test_features.py tests/test_capturing.py tests/test_editing.py tests/test_wrapper.py
+tests/test_table.py tests/test_pytree.py
+""".split()  # noqa: SIM905
+SLOW = "not vit_b_16 and not convnext_tiny and not mobilenet_v2"
+NEEDED = ["pytest", "hypothesis", "sybil", "scikit-image", "transformers", "timm", "typer", "rich", "matplotlib"]
+
+
+def python_of(folder: Path, torch: str, torchvision: str) -> Path:
+    """Returns the Python of an environment with a version, made where it is not there."""
+    python = folder / f"v{torch}" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        versions = [f"torch=={torch}", f"torchvision=={torchvision}"]
+        plain = {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}  # no cap on torch's version
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *versions, *NEEDED], check=True, env=plain)
+    return python
+
+
+def tested(python: Path) -> tuple[str, str, list[str]]:
+    """Returns what torch calls itself, pytest's last line, and the tests that failed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [str(python), "-m", "pytest", "-q", "-k", SLOW, "-p", "no:cacheprovider", *TESTS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    version = subprocess.check_output([str(python), "-c", "import torch; print(torch.__version__)"], text=True)
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr.strip()[-200:]
+    return (
+        version.strip(),
+        re.sub(r" in .*", "", last),
+        re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("versions", nargs="*", default=VERSIONS)
+    parser.add_argument("--folder", type=Path, help="where the environments are kept")
+    given = parser.parse_args()
+    lines, numbers = ["| torch | tests |", "|---|---|"], {}
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for pair in given.versions:
+            version, said, names = tested(python_of(given.folder or Path(temporary), *pair.split("=")))
+            lines.append(f"| {version} | {said} |")
+            failed += [f"- {version}: `{name}`" for name in names]
+            numbers[version] = said
+            print(lines[-1], flush=True)
+    lines += ["", *failed]
+    report("versions", "Versions of PyTorch", "\n".join((__doc__ or "").splitlines()[:4]), lines, numbers)
+
+
+if __name__ == "__main__":
+    main()
