@@ -1,7 +1,7 @@
 """The core's tests on other versions of PyTorch: the oldest that is supported, the newest there is, and older ones.
 
-Each version gets an environment of its own, with the torchvision that belongs to it. The tests are those of addresses, the
-engine, features, capture, edits and the table, with real torchvision networks, compiled ones among them.
+Each version gets an environment of its own, with the torchvision that belongs to it. The tests are those of addresses,
+the engine, features, capture, edits and the table, with real torchvision networks, compiled ones among them.
 
     python -m benchmarks.versions [2.13.0=0.28.0 ...] [--folder FOLDER]
 """
