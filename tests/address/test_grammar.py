@@ -101,3 +101,16 @@ def test_refuses(text: str, position: int, says: str) -> None:
     assert says in str(error)
     assert str(error).splitlines()[1:3] == [f"  {text}", "  " + " " * position + "^"]
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+
+
+def test_a_step_may_begin_with_an_underscore() -> None:
+    assert parse("layer[_hidden][x_][-1]").index == ("_hidden", "x_", -1)
+
+
+def test_an_address_is_frozen() -> None:
+    """It is a key of dicts, and small: nothing can be put into it."""
+    address = parse("layer1.0:add")
+    with pytest.raises(AttributeError):
+        address.path = "other"  # type: ignore[misc]
+    assert not hasattr(address, "__dict__")
+    assert hash(address) == hash(parse("layer1.0:add"))
