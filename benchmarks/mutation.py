@@ -28,7 +28,7 @@ from benchmarks._report import ROOT, report
 PACKAGE = Path("src/torch_featurelayer")
 SLOW = "not inductor and not vit_b_16 and not convnext_tiny and not mobilenet_v2"
 TESTS = {
-    "grammar": "tests/address/test_grammar.py tests/address/test_resolve.py",
+    "grammar": "tests/address/test_grammar.py",
     "engine": "tests/test_features.py tests/test_capturing.py tests/test_editing.py tests/engine tests/test_wrapper.py "
     "tests/test_table.py tests/test_pytree.py",
 }

@@ -26,11 +26,18 @@ Numbers = dict[str, Any]
 
 def results() -> dict[str, Numbers]:
     """The numbers of every benchmark that has run, by its name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(NUMBERS.glob("*.json"))}
+    return {path.stem: result_of(path.stem) for path in sorted(NUMBERS.glob("*.json"))}
+
+
+def result_of(name: str) -> Numbers:
+    """The numbers of a benchmark and its setting."""
+    found: Numbers = json.loads((NUMBERS / f"{name}.json").read_text())
+    return found
 
 
 def numbers(name: str) -> Numbers:
-    found: Numbers = json.loads((NUMBERS / f"{name}.json").read_text())["numbers"]
+    """The numbers of a benchmark."""
+    found: Numbers = result_of(name)["numbers"]
     return found
 
 
@@ -65,7 +72,24 @@ Both make their own environment in `.venv` first. From `git clone` to a feature 
 """
 
 
+def versions() -> str:
+    """README: which PyTorch."""
+    passed = [version for version, said in numbers("versions").items() if "failed" not in said and "error" not in said]
+    return f"""
+Python 3.11 or newer, PyTorch 2.13 or newer: the core's tests pass on {", ".join(passed)}
+([table](docs/benchmarks/versions.md)), the whole suite on {_version(result_of("versions"))}.
+"""
+
+
+def _version(result: Numbers) -> str:
+    """The version of PyTorch that a benchmark was run with."""
+    found = re.search(r"torch ([\d.]+)", result["setting"]["versions"])
+    assert found is not None
+    return found[1]
+
+
 def compiling() -> str:
+    """README and how it works: what compiles."""
     found = numbers("graph_breaks")
     return f"""
 It compiles with `fullgraph=True` on {found["compile_bare"] - found["broke"]} of the {found["compile_bare"]}
@@ -121,7 +145,7 @@ What is measured here is [the table](benchmarks/extraction.md)'s.
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "why": why, "newcomer": newcomer, "compiling": compiling, "costs": costs, "plan": plan,
+    "why": why, "newcomer": newcomer, "versions": versions, "compiling": compiling, "costs": costs, "plan": plan,
 }  # fmt: skip
 
 
@@ -197,8 +221,15 @@ def _ours() -> list[str]:
             ", ".join(f"{value:.0f} ms" for value in numbers("explorer")["p95"].values()), "explorer"
         ),
         "clone to the first feature map": (f"{numbers('newcomer')['all']:.0f} s", "newcomer"),
+        "versions of PyTorch": ("; ".join(f"{name}: {said}" for name, said in numbers("versions").items()), "versions"),
+        "changes to the code that the tests notice": (_mutation(numbers("mutation")), "mutation"),
     }  # fmt: skip
     return [f"| {name} | {said} | [table]({page}.md) |" for name, (said, page) in rows.items()]
+
+
+def _mutation(found: Numbers) -> str:
+    parts = {"the grammar": found["grammar"], "a sample of the engine": found["engine"]}
+    return ", ".join(f"{one['score']:.0%} of {one['tried']} in {name}" for name, one in parts.items())
 
 
 def _coverage() -> dict[str, tuple[str, str]]:
