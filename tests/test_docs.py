@@ -48,6 +48,14 @@ def test_every_picture_is_there_and_used() -> None:
     assert all(path.stat().st_size < 200_000 for path in pictures)
 
 
+def test_every_example_has_its_picture_its_section_and_its_test() -> None:
+    names = {path.stem for path in (ROOT / "examples").glob("[a-z]*.py")}
+    page = (DOCS / "examples.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "examples").glob("*.py"))
+    assert names == {path.stem for path in (DOCS / "images" / "examples").iterdir()}
+    assert all(f"examples/{name}.py" in page and f"{name}." in tests for name in names)
+
+
 @pytest.mark.parametrize("page", summary.pages(), ids=lambda page: page.name)
 def test_measured_numbers_are_those_of_the_results(page: Path) -> None:
     assert page.read_text() == summary.filled(page), "run python -m benchmarks.summary"
