@@ -114,3 +114,13 @@ def test_an_address_is_frozen() -> None:
         address.path = "other"  # type: ignore[misc]
     assert not hasattr(address, "__dict__")
     assert hash(address) == hash(parse("layer1.0:add"))
+
+
+def test_what_goes_without_saying_is_not_written() -> None:
+    assert str(Address("fc")) == "fc"
+    assert str(Address("fc", None, "input")) == "fc:input"
+
+
+def test_an_address_knows_globs_and_gradients() -> None:
+    assert [parse(text).is_glob for text in ("layer*.0", "layer?", "layer1")] == [True, True, False]
+    assert [parse(text).is_gradient for text in ("fc:grad_input", "fc:grad_output", "fc:input")] == [True, True, False]
