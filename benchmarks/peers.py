@@ -226,6 +226,11 @@ Where they win, and why they lose: hooks, nnsight, surgeon and torchextractor ho
 the least memory and is wrong wherever a later in-place operation overwrites them (cloning by hand mends it).
 pytorch-grad-cam pairs values with layers by position, so a layer that runs twice shifts those after it. torchlens is as
 right as we are and sees every operation at once, for that price. torchvision's graph is the fastest where it works.
+thingsvision clones each tensor, and is right with it; it runs the model to its end and keeps the first part of a tuple.
+
+How long it takes to hold every layer depends on how a process came by its memory, and the processes here are apart: the
+times of all layers differ by some ten percent from run to run. In one process, [overhead](overhead.md) races cloning,
+captum and this library.
 """
 
 STOP_ABOUT = """The time to have one layer, over that of the whole bare model (timm's): what ends right after the layer

@@ -114,8 +114,8 @@ def costs() -> str:
     return f"""
 One layer costs {min(one):.2f} to {max(one):.2f} × the model alone, where the model alone, measured once more, came out
 at {min(noise):.2f} to {max(noise):.2f}. All layers at once cost the memory they hold, as any way to keep them does;
-copy-on-write took {min(lazy):.2f} to {max(lazy):.2f} × the time of `clone=True`: it is slower where nearly every layer
-is followed by an in-place operation (VGG-11), since PyTorch makes the late copy in one thread. Operations between
+copy-on-write took {min(lazy):.2f} to {max(lazy):.2f} × the time of `clone=True`. It saves least where nearly every
+layer is followed by an in-place operation (VGG-11): PyTorch makes the late copy in one thread. Operations between
 layers: {every} ([all of it](benchmarks/overhead.md)).
 """
 
