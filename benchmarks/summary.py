@@ -228,7 +228,7 @@ def _ours() -> list[str]:
 
 
 def _mutation(found: Numbers) -> str:
-    parts = {"the grammar": found["grammar"], "a sample of the engine": found["engine"]}
+    parts = {"a sample of the grammar": found["grammar"], "a sample of the engine": found["engine"]}
     return ", ".join(f"{one['score']:.0%} of {one['tried']} in {name}" for name, one in parts.items())
 
 
