@@ -222,8 +222,9 @@ def _ours() -> list[str]:
         ),
         "clone to the first feature map": (f"{numbers('newcomer')['all']:.0f} s", "newcomer"),
         "versions of PyTorch": ("; ".join(f"{name}: {said}" for name, said in numbers("versions").items()), "versions"),
-        "changes to the code that the tests notice": (_mutation(numbers("mutation")), "mutation"),
     }  # fmt: skip
+    if (NUMBERS / "mutation.json").exists():  # an hour on two cores: not part of every run
+        rows["changes to the code that the tests notice"] = _mutation(numbers("mutation")), "mutation"
     return [f"| {name} | {said} | [table]({page}.md) |" for name, (said, page) in rows.items()]
 
 
