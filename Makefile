@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)))
 # without `summary`, which reads the others' results; what measures time comes last, and alone
 BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness versions mutation newcomer \
-  peers overhead compiled extraction engines stores command explorer
+  peers overhead compiled extraction engines command explorer
 
 .PHONY: demo test coverage lint docs browser examples bench clean
 
@@ -48,6 +48,7 @@ browser:
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --group peers --group mutation
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.stores --million
 	$(BIN)/python -m benchmarks.summary
 
 $(READY): pyproject.toml

@@ -20,7 +20,6 @@ from benchmarks._report import NUMBERS, PAGES, ROOT, stamp
 
 PLOT = ROOT / "docs" / "images" / "benchmarks.png"
 BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-OURS = "torch_featurelayer"
 Numbers = dict[str, Any]
 
 

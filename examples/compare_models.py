@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import torch_featurelayer as tl
 from examples._photos import NAMES, crops
+from examples._untrained import forget
 
 Measure = Callable[[Tensor, Tensor], float]
 
@@ -42,10 +43,7 @@ def measure(each: int) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     loaded = tl.models.load("efficientnet-lite0")
     images = torch.cat([loaded.preprocess(crop) for name in NAMES for crop in crops(name, each, 224)])
     trained = stages_of(loaded.model, loaded.stages, images)
-    torch.manual_seed(0)
-    for module in loaded.model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+    forget(loaded.model)
     untrained = stages_of(loaded.model, loaded.stages, images)
     similarity = tl.similarity
     return loaded.stages, {

@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import torch_featurelayer as tl
+from examples._untrained import forget
 
 SIDE = 64
 CUT = tl.models.Preprocess(resize=SIDE, crop=SIDE)
@@ -62,10 +63,7 @@ def measure(count: int) -> dict[str, dict[str, float]]:
     layers = ("_conv_stem", *loaded.stages)
     pixels = torch.stack([CUT(image)[0, 0, ::8, ::8].flatten() for image in images])
     found = {"trained on photos": by_depth(loaded.model, layers, images, labels)}
-    torch.manual_seed(0)
-    for module in loaded.model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+    forget(loaded.model)
     found["random weights"] = by_depth(loaded.model, layers, images, labels)
     found["pixels"] = dict.fromkeys(layers, accuracy(pixels, labels))
     return found
