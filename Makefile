@@ -47,6 +47,7 @@ browser:
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --group peers --group mutation
+	$(BIN)/python -m pip uninstall --quiet --yes data-science-types  # stubs from a peer that break `make lint`
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.stores --million
 	$(BIN)/python -m benchmarks.summary

@@ -62,6 +62,16 @@ def stamp(made: dict[str, str]) -> str:
     return f"`{made['command']}`, {made['date']}: {made['machine']}; {made['versions']}."
 
 
+def stop_cell(one: dict[str, Any]) -> str:
+    """The time of a layer alone, with what is not right about it, in a few words."""
+    return "raises" if one["time"] is None else f"{one['time']:.2f}{'' if one['right'] else ' (wrong)'}"
+
+
+def counts_cell(counts: dict[str, int] | None) -> str:
+    """What there is some of: `4 right, 1 missing`."""
+    return ", ".join(f"{count} {part}" for part, count in (counts or {}).items() if count)
+
+
 def _processor() -> str:
     """The processor as Linux names it, elsewhere its architecture."""
     try:

@@ -23,21 +23,17 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
 
+from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
 
 PACKAGE = Path("src/torch_featurelayer")
-SLOW = "not inductor and not vit_b_16 and not convnext_tiny and not mobilenet_v2"
-TESTS = {
-    "grammar": "tests/address/test_grammar.py",
-    "engine": "tests/test_features.py tests/test_capturing.py tests/test_editing.py tests/engine tests/test_wrapper.py "
-    "tests/test_table.py tests/test_pytree.py",
-}
+TESTS = {"grammar": ["tests/address/test_grammar.py"], "engine": CORE}
 TIMEOUT = 400
 
 
 def command(part: str) -> str:
-    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", SLOW]
-    return f"{shlex.join(pytest)} {TESTS[part]}"
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    return shlex.join([*pytest, "-k", f"{SLOW} and not inductor", *TESTS[part]])
 
 
 def annotation_lines(path: Path) -> set[int]:

@@ -30,7 +30,7 @@ from torchvision import models
 
 from benchmarks._memory import peak_bytes
 from benchmarks._peers import APART, CONTENDERS, DISTRIBUTIONS, STOPPING, Adapter, Values
-from benchmarks._report import report
+from benchmarks._report import counts_cell, report, stop_cell
 from benchmarks._timing import race
 
 MODELS = """
@@ -92,18 +92,19 @@ def is_right(value: Any, calls: list[list[Tensor]]) -> bool:
     )
 
 
+def tally(values: Values, crashed: dict[str, str], calls: Calls) -> dict[str, int]:
+    """How many of the layers asked for are right, wrong, missing and crashed."""
+    given = {layer: value for layer, value in values.items() if layer in calls and leaves(value)}
+    right = sum(is_right(value, calls[layer]) for layer, value in given.items())
+    missing = len(calls) - len(given) - len(crashed)
+    return {"right": right, "wrong": len(given) - right, "missing": missing, "crashed": len(crashed)}
+
+
 def count(adapter: Adapter, name: str) -> dict[str, Any]:
     model, image = build(name)
     calls = reference(model, image)
     values, crashed = ask(adapter, model, list(calls), image)
-    given = {layer: value for layer, value in values.items() if layer in calls and leaves(value)}
-    return {
-        "layers": len(calls),
-        "wrong": sum(not is_right(value, calls[layer]) for layer, value in given.items()),
-        "missing": len(calls) - len(given) - len(crashed),
-        "crashed": len(crashed),
-        "why": sorted(set(crashed.values()))[:1],
-    }
+    return {"layers": len(calls), **tally(values, crashed, calls), "why": sorted(set(crashed.values()))[:1]}
 
 
 def cost(adapter: Adapter, name: str, runs: int) -> dict[str, float]:
@@ -143,10 +144,7 @@ def compiled(adapter: Adapter) -> dict[str, int]:
     for _ in range(2):
         fast(image)
     values, crashed = ask(adapter, fast, STAGES, image)
-    given = {layer: value for layer, value in values.items() if leaves(value)}
-    right = sum(is_right(value, calls[layer]) for layer, value in given.items())
-    return {"right": right, "wrong": len(given) - right, "missing": len(STAGES) - len(given) - len(crashed),
-            "crashed": len(crashed)}  # fmt: skip
+    return tally(values, crashed, {layer: calls[layer] for layer in STAGES})
 
 
 def measure(contender: str, runs: int) -> dict[str, Any]:
@@ -187,9 +185,8 @@ def title(contender: str) -> str:
 
 
 def totals(result: dict[str, Any]) -> dict[str, int]:
-    parts = ("layers", "wrong", "missing", "crashed")
-    sums = {part: sum(one[part] for one in result["counts"].values()) for part in parts}
-    return {"right": 2 * sums["layers"] - sum(sums.values()), **sums}
+    parts = ("layers", "right", "wrong", "missing", "crashed")
+    return {part: sum(one[part] for one in result["counts"].values()) for part in parts}
 
 
 def layer_row(contender: str, result: dict[str, Any]) -> str:
@@ -198,17 +195,9 @@ def layer_row(contender: str, result: dict[str, Any]) -> str:
     return f"| {title(contender)} | {' | '.join(cells)} |"
 
 
-def stopped(one: dict[str, Any]) -> str:
-    if one["time"] is None:
-        return f"raises ({one['why']})"
-    return f"{one['time']:.2f}{'' if one['right'] else ' (wrong)'}"
-
-
 def other_row(contender: str, result: dict[str, Any]) -> str:
-    cells = [stopped(one) for one in result["stop"].values()]
-    found = result.get("compiled")
-    said = "" if found is None else ", ".join(f"{number} {part}" for part, number in found.items() if number)
-    return f"| {title(contender)} | {' | '.join(cells)} | {said} |"
+    cells = [stop_cell(one) + (f" ({one['why']})" if "why" in one else "") for one in result["stop"].values()]
+    return f"| {title(contender)} | {' | '.join(cells)} | {counts_cell(result.get('compiled'))} |"
 
 
 def reasons(contender: str, result: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks._report import NUMBERS, PAGES, ROOT, stamp
+from benchmarks._report import NUMBERS, PAGES, ROOT, counts_cell, stamp, stop_cell
 
 PLOT = ROOT / "docs" / "images" / "benchmarks.png"
 BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -200,11 +200,9 @@ def _contenders() -> list[str]:
 
 
 def _contender(found: Numbers) -> str:
-    stop, compiled = found["stop"]["resnet50"], found["compiled"] or {}
     cells = [found["title"], *(str(found.get(part, "")) for part in ("right", "wrong", "missing", "crashed"))]
     cells += [f"{found['costs']['resnet50'][part]:.2f}" if "costs" in found else "" for part in ("time", "memory")]
-    cells += ["raises" if stop["time"] is None else f"{stop['time']:.2f}{'' if stop['right'] else ' (wrong)'}"]
-    cells += [", ".join(f"{count} {part}" for part, count in compiled.items() if count)]
+    cells += [stop_cell(found["stop"]["resnet50"]), counts_cell(found["compiled"])]
     return f"| {' | '.join(cells)} |"
 
 

@@ -16,14 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
 
 VERSIONS = ["2.13.0=0.28.0", "2.15.0=0.29.2"]  # torch and its torchvision
-TESTS = """
-tests/engine tests/address tests/test_features.py tests/test_capturing.py tests/test_editing.py tests/test_wrapper.py
-tests/test_table.py tests/test_pytree.py
-""".split()  # noqa: SIM905
-SLOW = "not vit_b_16 and not convnext_tiny and not mobilenet_v2"
 NEEDED = ["pytest", "hypothesis", "sybil", "scikit-image", "transformers", "timm", "typer", "rich", "matplotlib"]
 
 
@@ -41,7 +37,7 @@ def python_of(folder: Path, torch: str, torchvision: str) -> Path:
 def tested(python: Path) -> tuple[str, str, list[str]]:
     """Returns what torch calls itself, pytest's last line, and the tests that failed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [str(python), "-m", "pytest", "-q", "-k", SLOW, "-p", "no:cacheprovider", *TESTS]
+    command = [str(python), "-m", "pytest", "-q", "-k", SLOW, "-p", "no:cacheprovider", *CORE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     version = subprocess.check_output([str(python), "-c", "import torch; print(torch.__version__)"], text=True)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr.strip()[-200:]

@@ -1,6 +1,6 @@
 """What does a pitch tracker forget on its way to the pitch?
 
-CREPE hears tones of thirteen pitches in six timbres (made here: harmonics of different strength, vibrato, noise).
+CREPE hears tones of thirteen pitches in six timbres (made here: harmonics of different strength, and noise).
 Layer by layer, RSA asks which tones it finds alike: those of one pitch, or those of one timbre? The pitch takes over
 with depth. Source: Kim et al., "CREPE: A Convolutional Representation for Pitch Estimation", 2018.
 

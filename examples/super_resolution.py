@@ -134,12 +134,12 @@ def enlarged(networks: dict[str, Enlarger], right: Tensor) -> dict[str, Tensor]:
 def main(out: Path = Path("enlarged.jpg"), steps: int = 300) -> None:
     """Draws what each makes of a part it has not seen, and prints the distances for all photos."""
     networks, judge = trained(steps), Eye(JUDGED_IN)
-    for name in PHOTOS:
-        right = right_part(name)
-        made = {kind: judge.distance(image, right) for kind, image in enlarged(networks, right).items()}
-        print(name, {kind: round(distance, 3) for kind, distance in made.items()})
-    right = right_part(SHOWN)
-    shown = enlarged(networks, right)
+    rights = {name: right_part(name) for name in PHOTOS}
+    made = {name: enlarged(networks, right) for name, right in rights.items()}
+    for name, images in made.items():
+        distances = {kind: judge.distance(image, rights[name]) for kind, image in images.items()}
+        print(name, {kind: round(distance, 3) for kind, distance in distances.items()})
+    right, shown = rights[SHOWN], made[SHOWN]
     titles = [
         f"{kind}\npixels {(image - right).abs().mean():.4f}, features {judge.distance(image, right):.2f}"
         for kind, image in shown.items()
