@@ -5,7 +5,7 @@ file; of those a random sample is tried, since each takes a run of tests in a pr
 first failure. A change the tests do not notice has *survived*. Changes to type annotations change nothing and are left
 out.
 
-    python -m benchmarks.mutation [--grammar 200] [--engine 60] [--workers 1]
+    python -m benchmarks.mutation [--grammar 200] [--engine 120] [--workers 1]
 """
 
 from __future__ import annotations
@@ -76,18 +76,25 @@ def tried(job: tuple[str, Any]) -> tuple[str, str, str]:
     return str(mutation.module_path), outcome, result.diff or ""
 
 
+def changed_line(diff: str) -> str:
+    """A line as it was, and as it became."""
+    changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return " → ".join(f"`{line[1:].strip()}`" for line in changed[:2])
+
+
 def copied() -> None:
     """Gives a worker a copy of the project of its own, and goes there."""
     folder = Path(tempfile.mkdtemp(prefix="mutation-")) / "project"
     copytree(ROOT, folder, ignore=ignore_patterns(".venv", ".git", ".cache", "site", "*.png", "*.jpg"))
     os.chdir(folder)
     os.environ["PYTHONPATH"] = f"{folder / 'src'}:{folder}"
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers have a core each
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grammar", type=int, default=200, help="how many changes to the grammar: more than there are")
-    parser.add_argument("--engine", type=int, default=60, help="how many changes to the engine are tried")
+    parser.add_argument("--engine", type=int, default=120, help="how many changes to the engine are tried")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     os.chdir(ROOT)
@@ -103,12 +110,10 @@ def main() -> None:
     with ProcessPoolExecutor(given.workers, initializer=copied) as pool:
         for path, outcome, diff in pool.map(tried, jobs):
             counts.setdefault(path.removeprefix(f"{PACKAGE}/"), Counter())[outcome] += 1
-            print(path, outcome, flush=True)
+            said = f"- `{Path(path).name}`: {changed_line(diff)}"
+            print(outcome, said, flush=True)
             if outcome == "survived":
-                changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-                survivors.append(
-                    f"- `{Path(path).name}`: " + " → ".join(f"`{line[1:].strip()}`" for line in changed[:2])
-                )
+                survivors.append(said)
     write(counts, survivors, len(grammar), len(engine))
 
 

@@ -61,6 +61,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return sdist, wheel
 
 
+def test_the_sdist_is_the_whole_repository(built: tuple[Path, Path]) -> None:
+    """Who packages it can run the tests from it."""
+    with tarfile.open(built[0]) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    assert set(run("git", "ls-files", folder=ROOT).splitlines()) <= names
+
+
 def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as archive:
         names = set(archive.namelist())
