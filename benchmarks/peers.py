@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ swin_t vit_b_16
 """.split()  # noqa: SIM905
 TIMED = ("resnet50", "vit_b_16")
 STOPPED = {"resnet50": "layer2", "vit_small_patch16_224": "blocks.5"}  # of timm, so that timm can take part
+PROCESSES = 3  # of which the cost is the median
 STAGES = ["maxpool", "layer1", "layer2", "layer3", "layer4"]  # of a compiled ResNet-18
 TIMM = "timm forward_intermediates"
 Calls = dict[str, list[list[Tensor]]]
@@ -147,16 +149,15 @@ def compiled(adapter: Adapter) -> dict[str, int]:
     return tally(values, crashed, {layer: calls[layer] for layer in STAGES})
 
 
-def measure(contender: str, runs: int) -> dict[str, Any]:
+def measure(contender: str, part: str, runs: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     with torch.no_grad():
-        result: dict[str, Any] = {"stop": {name: early(contender, name, runs) for name in STOPPED}}
-        if contender != TIMM:  # which gives stages of its own models only
-            adapter = CONTENDERS[contender]
-            result["counts"] = {name: count(adapter, name) for name in MODELS}
-            result["costs"] = {name: cost(adapter, name, runs) for name in TIMED}
-            result["compiled"] = compiled(adapter)
-    return result
+        if part == "stop":
+            return {name: early(contender, name, runs) for name in STOPPED}
+        adapter = CONTENDERS[contender]
+        if part == "counts":
+            return {name: count(adapter, name) for name in MODELS}
+        return {name: cost(adapter, name, runs) for name in TIMED} if part == "costs" else compiled(adapter)
 
 
 @contextmanager
@@ -171,11 +172,30 @@ def environment(contender: str) -> Iterator[dict[str, str]]:
         yield {**os.environ, "PYTHONPATH": folder}
 
 
-def in_own_process(contender: str, runs: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.peers", "--child", "--only", contender, "--runs", str(runs)]
+def in_own_process(contender: str, part: str, runs: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.peers", "--child", part, "--only", contender, "--runs", str(runs)]
     with environment(contender) as variables:
         output = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def costs(contender: str, runs: int) -> dict[str, dict[str, float]]:
+    """The cost of all layers: medians of several processes, which come by their memory in different ways."""
+    several = [in_own_process(contender, "costs", runs) for _ in range(PROCESSES)]
+    return {
+        name: {part: statistics.median(one[name][part] for one in several) for part in ("time", "memory")}
+        for name in TIMED
+    }
+
+
+def measured(contender: str, runs: int) -> dict[str, Any]:
+    """All that a contender takes part in."""
+    print(contender, flush=True)
+    stop = in_own_process(contender, "stop", runs)
+    if contender == TIMM:  # which gives stages of its own models only
+        return {"stop": stop}
+    counts, after = (in_own_process(contender, part, runs) for part in ("counts", "compiled"))
+    return {"stop": stop, "counts": counts, "compiled": after, "costs": costs(contender, runs)}
 
 
 def title(contender: str) -> str:
@@ -207,9 +227,10 @@ def reasons(contender: str, result: dict[str, Any]) -> list[str]:
 
 ABOUT = f"""
 No gradients, eval mode, random weights, torchvision's {", ".join(MODELS)}. Time and peak memory are those of one call
-for all layers that a contender can take, at 1×3×224×224, over the bare model's, in turns in one process, medians. What
-a contender does once in advance (torchvision's tracing, for one) is left out. A layer is *missing* where the contender
-says nothing and gives nothing, and *crashed* where asking for it alone raises. Each contender has a process of its own.
+for all layers that a contender can take, at 1×3×224×224, over the bare model's, in turns in one process; medians of
+{PROCESSES} processes. What a contender does once in advance (torchvision's tracing, for one) is left out. A layer is
+*missing* where the contender says nothing and gives nothing, and *crashed* where asking for it alone raises. Each
+contender, and each part, has processes of its own.
 
 Where they win, and why they lose: hooks, nnsight, surgeon and torchextractor hold the model's own tensors, which needs
 the least memory and is wrong wherever a later in-place operation overwrites them (cloning by hand mends it).
@@ -232,12 +253,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--only", choices=STOPPING)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        print(json.dumps(measure(given.only, given.runs)))
+        print(json.dumps(measure(given.only, given.child, given.runs)))
         return
-    results = {name: in_own_process(name, given.runs) for name in ([given.only] if given.only else STOPPING)}
+    results = {name: measured(name, given.runs) for name in ([given.only] if given.only else STOPPING)}
     every = {name: result for name, result in results.items() if name != TIMM}
     columns = [f"{part} {name}" for part in ("time", "memory") for name in TIMED]
     lines = [f"| contender | right | wrong | missing | crashed | {' | '.join(columns)} |", "|---" * 9 + "|"]

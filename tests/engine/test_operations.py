@@ -166,10 +166,10 @@ def test_hooks_of_others_are_not_the_modules_operations(resnet18: nn.Module, ima
     assert feat.device.type == "cpu"
 
 
-@pytest.mark.parametrize("masked", ["none", "bool", "float", "causal", "nothing allowed", "gqa"])
+@pytest.mark.parametrize("masked", ["none", "bool", "float", "causal", "nothing allowed", "nothing allowed once", "gqa"])
 def test_weights_times_values_are_the_fused_attention(masked: str) -> None:
     """The weights of `scaled_dot_product_attention`, whatever its mask, give back its output."""
-    query, key, value = (torch.randn(2, 4, 5, 8) for _ in range(3))
+    query, key, value = (torch.randn(2, 6, 5, 8) for _ in range(3))
     options: dict[str, Any] = {"scale": 0.3}
     if masked == "bool":
         options["attn_mask"] = torch.rand(5, 5) > 0.3
@@ -180,6 +180,9 @@ def test_weights_times_values_are_the_fused_attention(masked: str) -> None:
         options["is_causal"] = True
     elif masked == "nothing allowed":
         options["attn_mask"] = torch.zeros(5, 5, dtype=torch.bool)
+    elif masked == "nothing allowed once":
+        options["attn_mask"] = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+        options["attn_mask"][0, :, 3] = False
     elif masked == "gqa":
         key, value, options["enable_gqa"] = key[:, :2], value[:, :2], True
 
@@ -188,7 +191,7 @@ def test_weights_times_values_are_the_fused_attention(masked: str) -> None:
             return functional.scaled_dot_product_attention(query, key, value, **options)
 
     weights, output = tl.FeatureLayer(Attends(), ":attention_weights")(query)
-    values = value.repeat_interleave(2, 1) if masked == "gqa" else value
+    values = value.repeat_interleave(3, 1) if masked == "gqa" else value
     torch.testing.assert_close(weights @ values, output)
 
 
