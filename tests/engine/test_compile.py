@@ -81,6 +81,18 @@ def test_in_place_operations_after_the_layer(small: nn.Module) -> None:
     close(output, small(x))
 
 
+@pytest.mark.parametrize("clone", ["lazy", True, False])
+def test_clone(clone: Any, small: nn.Module) -> None:
+    """As in an eager run: a copy, or the model's own tensor, which the ReLU after it overwrites."""
+    x = torch.randn(8, 4)
+    layer = tl.FeatureLayer(small, "0", clone=clone)
+    right, _ = layer(x)
+    layer.compile(fullgraph=True, backend="aot_eager")
+    feat, _ = layer(x)
+    close(feat, right)
+    assert torch.equal(feat, small[0](x)) == (clone is not False)
+
+
 def test_inductor(small: nn.Module) -> None:
     """With PyTorch's own backend, as users call it."""
     x = torch.randn(8, 4)

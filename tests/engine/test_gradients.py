@@ -184,6 +184,27 @@ def test_module_that_discards_the_result_of_an_in_place_layer() -> None:
     assert torch.equal(grad.value, (model.first(x) > 0) * model.last.weight.sum(0))
 
 
+def test_output_of_an_in_place_layer_is_still_its_input() -> None:
+    """What the model does to the input later, it does to the output: they are one tensor with and without us."""
+
+    class ChangesLater(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.act = nn.Linear(4, 4), nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.first(x)
+            output = self.act(hidden)
+            hidden += 1
+            return output
+
+    model, x = ChangesLater(), torch.randn(5, 4)
+    grad, output = tl.FeatureLayer(model, "act:grad_input")(x)
+    assert torch.equal(output, model(x))
+    output.sum().backward()
+    assert torch.equal(grad.value, (model.first(x) > 0).float())
+
+
 def test_one_input_used_twice() -> None:
     """`grad_input` is the gradient through this module alone."""
 
