@@ -166,12 +166,14 @@ def test_hooks_of_others_are_not_the_modules_operations(resnet18: nn.Module, ima
     assert feat.device.type == "cpu"
 
 
-@pytest.mark.parametrize("masked", ["none", "bool", "float", "causal", "nothing allowed", "nothing allowed once", "gqa"])
+@pytest.mark.parametrize("masked", ["none", "scale", "bool", "float", "causal", "nothing allowed", "nothing allowed once", "gqa"])
 def test_weights_times_values_are_the_fused_attention(masked: str) -> None:
     """The weights of `scaled_dot_product_attention`, whatever its mask, give back its output."""
     query, key, value = (torch.randn(2, 6, 5, 8) for _ in range(3))
-    options: dict[str, Any] = {"scale": 0.3}
-    if masked == "bool":
+    options: dict[str, Any] = {}
+    if masked == "scale":
+        options["scale"] = 0.3
+    elif masked == "bool":
         options["attn_mask"] = torch.rand(5, 5) > 0.3
         options["attn_mask"][:, 0] = True
     elif masked == "float":
