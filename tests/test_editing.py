@@ -48,6 +48,8 @@ def test_replaces_an_input_by_itself_position_and_name() -> None:
         assert torch.equal(model.scale(X, by=2.0), torch.full_like(X, 6))
     with tl.edit(model, {"scale:input[by]": lambda by: by * 10}):
         assert torch.equal(model.scale(X, by=2.0), X * 20)
+    with tl.edit(model, {"scale:input": lambda both: {**both, "by": both["by"] * 10}}):
+        assert torch.equal(model.scale(X, by=2.0), X * 20)
     bilinear = nn.Bilinear(4, 4, 2)
     with tl.edit(bilinear, {":input[input2]": 1}):
         assert torch.equal(bilinear(X, X), bilinear(X, torch.ones_like(X)))

@@ -114,6 +114,21 @@ def test_gradients_of_an_in_place_addition(resnet18: nn.Module, image: Tensor) -
     assert torch.equal(second, right)
 
 
+def test_a_module_that_calls_itself() -> None:
+    """Operations are numbered in each call alone, also where one call runs inside another."""
+
+    class Nests(nn.Module):
+        def forward(self, x: Tensor, depth: int = 1) -> Tensor:
+            x = x + 1
+            if depth:
+                x = self(x, depth - 1)
+            return x + 10
+
+    feats, output = tl.FeatureLayers(nn.Sequential(Nests()), ["0@*:add.0", "0@*:add.1"])(torch.zeros(()))
+    assert [list(map(float, values)) for values in feats] == [[1, 2], [12, 22]]
+    assert output == 22
+
+
 def test_early_stop_and_calls(resnet18: nn.Module, image: Tensor) -> None:
     """The model stops at the operation, and no mode is left active."""
     reached = []
@@ -166,7 +181,9 @@ def test_hooks_of_others_are_not_the_modules_operations(resnet18: nn.Module, ima
     assert feat.device.type == "cpu"
 
 
-@pytest.mark.parametrize("masked", ["none", "scale", "bool", "float", "causal", "nothing allowed", "nothing allowed once", "gqa"])
+@pytest.mark.parametrize(
+    "masked", ["none", "scale", "bool", "float", "causal", "nothing allowed", "nothing allowed once", "gqa"]
+)
 def test_weights_times_values_are_the_fused_attention(masked: str) -> None:
     """The weights of `scaled_dot_product_attention`, whatever its mask, give back its output."""
     query, key, value = (torch.randn(2, 6, 5, 8) for _ in range(3))
