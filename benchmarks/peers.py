@@ -238,9 +238,11 @@ pytorch-grad-cam pairs values with layers by position, so a layer that runs twic
 right as we are and sees every operation at once, for that price. torchvision's graph is the fastest where it works.
 thingsvision clones each tensor, and is right with it; it runs the model to its end and keeps the first part of a tuple.
 
-How long it takes to hold every layer depends on how a process came by its memory, and the processes here are apart: the
-times of all layers differ by some ten percent from run to run. In one process, [overhead](overhead.md) races cloning,
-captum and this library.
+Most of the time of all layers of ResNet-50 is memory: what is let go of after a call goes back to the system, which
+fills it with zeros, page by page, at the next call. surgeon-pytorch, thingsvision and 0.1.2 hold the features of the
+last call until the next one has its own, and are spared that. Glibc can be told to keep it
+([how](../fast.md#all-layers-again-and-again)). In one process, [overhead](overhead.md) races cloning, captum and this
+library.
 """
 
 STOP_ABOUT = """The time to have one layer, over that of the whole bare model (timm's): what ends right after the layer
