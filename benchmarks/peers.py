@@ -162,7 +162,7 @@ def measure(contender: str, part: str, runs: int) -> dict[str, Any]:
 
 @contextmanager
 def environment(contender: str) -> Iterator[dict[str, str]]:
-    """Yields the environment of a contender's process, with what must not be installed beside the others."""
+    """Yields the environment of a contender's processes, with what must not be installed beside the others."""
     if contender not in APART:
         yield dict(os.environ)
         return
@@ -172,16 +172,14 @@ def environment(contender: str) -> Iterator[dict[str, str]]:
         yield {**os.environ, "PYTHONPATH": folder}
 
 
-def in_own_process(contender: str, part: str, runs: int) -> dict[str, Any]:
+def in_own_process(contender: str, part: str, runs: int, variables: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.peers", "--child", part, "--only", contender, "--runs", str(runs)]
-    with environment(contender) as variables:
-        output = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def costs(contender: str, runs: int) -> dict[str, dict[str, float]]:
-    """The cost of all layers: medians of several processes, which come by their memory in different ways."""
-    several = [in_own_process(contender, "costs", runs) for _ in range(PROCESSES)]
+def medians(several: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The costs of several processes, which come by their memory in different ways, as one."""
     return {
         name: {part: statistics.median(one[name][part] for one in several) for part in ("time", "memory")}
         for name in TIMED
@@ -191,11 +189,14 @@ def costs(contender: str, runs: int) -> dict[str, dict[str, float]]:
 def measured(contender: str, runs: int) -> dict[str, Any]:
     """All that a contender takes part in."""
     print(contender, flush=True)
-    stop = in_own_process(contender, "stop", runs)
-    if contender == TIMM:  # which gives stages of its own models only
-        return {"stop": stop}
-    counts, after = (in_own_process(contender, part, runs) for part in ("counts", "compiled"))
-    return {"stop": stop, "counts": counts, "compiled": after, "costs": costs(contender, runs)}
+    with environment(contender) as variables:
+        stop = in_own_process(contender, "stop", runs, variables)
+        if contender == TIMM:  # which gives stages of its own models only
+            return {"stop": stop}
+        counts, after, *several = (
+            in_own_process(contender, part, runs, variables) for part in ("counts", "compiled", *["costs"] * PROCESSES)
+        )
+    return {"stop": stop, "counts": counts, "compiled": after, "costs": medians(several)}
 
 
 def title(contender: str) -> str:

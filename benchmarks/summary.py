@@ -226,9 +226,10 @@ def _ours() -> list[str]:
 
 
 def _mutation(found: Numbers) -> str:
-    return ", ".join(
-        f"{found[part]['score']:.0%} of {found[part]['tried']} in the {part}, which has {found[f'{part}_changes']}"
-        for part in ("grammar", "engine")
+    grammar, engine = found["grammar"], found["engine"]
+    return (
+        f"{grammar['score']:.0%} of all {grammar['tried']} to the grammar, "
+        f"{engine['score']:.0%} of {engine['tried']} of the {found['engine_changes']} to the engine"
     )
 
 

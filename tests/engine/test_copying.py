@@ -70,7 +70,9 @@ def test_a_copy_is_private(kind: str) -> None:
 def test_quantized_tensors_are_cloned() -> None:
     """`torch._lazy_clone` of a quantized tensor crashes the interpreter when it is read."""
     tensor = quantized()
-    assert torch.equal(copying.lazy_copy(tensor).dequantize(), tensor.dequantize())
+    copy = copying.lazy_copy(tensor)
+    assert torch.equal(copy.int_repr(), tensor.int_repr())
+    assert torch.equal(copy.dequantize(), tensor.dequantize())
 
 
 @pytest.mark.parametrize("kind", ["nested", "jagged"])
