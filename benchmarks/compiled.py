@@ -77,7 +77,7 @@ def measure(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
         f"Graph breaks: {sum(breaks.values())}. Largest difference: {worst:.1e}. Compiling both: {took:.0f} s.",
         "",
     ]
-    layer.remove_hooks()
+    layer.uncompile()
     ratios = {who: timing.median / base for who, timing in timings.items()}
     return lines, {"breaks": sum(breaks.values()), "difference": worst, **ratios}
 

@@ -110,7 +110,7 @@ def parts(model: nn.Module, folder: Path) -> dict[str, float]:
                 lambda: writer.write(0, {LAYER: rows}, [str(row) for row in range(1024)])
             ) / 1024,
         }  # fmt: skip
-        faster.remove_hooks()
+        faster.uncompile()
     return told
 
 

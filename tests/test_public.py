@@ -15,10 +15,11 @@ EmptyDatasetError EmptyRequestError FeatureLayer
 FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError ImageError ItemError
 LabelNotFoundError
 LayerNotFoundError
-LayerNotRunError LayerRow LayerTable MissingExtraError ModelNotFoundError NotAModuleError OperationNotFoundError Record
+LayerNotRunError LayerRow LayerTable LayoutError MissingExtraError ModelNotFoundError NotAModuleError
+OperationNotFoundError Record ReductionError
 ScriptedModuleError StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
-StructureError WeightsMismatchError WeightsNotFoundError
-capture edit extract figures get_layer_candidates images layers models open_store similarity
+StructureError TransformError UncopyableValueError UnsupportedTorchError WeightsMismatchError WeightsNotFoundError
+capture edit extract figures find_layouts get_layer_candidates images layers models open_store similarity
 """.split()  # noqa: SIM905
 
 
@@ -33,19 +34,13 @@ def test_no_other_public_names() -> None:
         "address",
         "annotations",
         "Any",
-        "capturing",
         "cli",
-        "editing",
         "engine",
         "explorer",
         "extraction",
-        "features",
         "import_module",
-        "reduce",
         "store",
-        "table",
         "TYPE_CHECKING",
-        "wrapper",
     }
     names = {name for name in vars(tl) if not name.startswith("_")}
     assert names - modules - {"demo"} <= set(PUBLIC)

@@ -57,7 +57,7 @@ def test_an_object_that_is_filled_later() -> None:
     assert feat.keys is None
 
 
-def test_what_cannot_be_copied_is_kept(tmp_path: Path) -> None:
+def test_what_holds_no_tensor_is_kept(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         feat, _ = tl.FeatureLayer(toys.Returns(lambda x: (x, file)), "")(torch.ones(1))
     assert feat[1] is file

@@ -66,6 +66,18 @@ class Repeats(nn.Module):
         return self.after(x)
 
 
+class RepeatsByValue(Repeats):
+    """Calls its layer as often as the first value of its input says."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x[0, 0])):
+            x = self.layer(x).relu_()
+        return self.after(x)
+
+
 class Keywords(nn.Module):
     """Can be called by keywords only."""
 

@@ -18,30 +18,33 @@ from ._errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from . import figures, images, models, similarity
+    from ._capture import Record, capture
+    from ._edit import edit
+    from ._feature_layer import FeatureLayer, FeatureLayers
+    from ._features import Features
+    from ._layers import LayerRow, LayerTable, layers
+    from ._layouts import find_layouts
     from .address import get_layer_candidates
-    from .capturing import Record, capture
-    from .editing import edit
     from .extraction import extract
-    from .features import FeatureLayer, FeatureLayers, Features
     from .store import open_store
-    from .table import LayerRow, LayerTable, layers
 
 __version__ = "0.2.0"
 
 # Imported on first use: neither torch nor an extra is needed to ask the command for help.
 _MODULES = ("figures", "images", "models", "similarity")
 _HOMES = {
-    "FeatureLayer": "features",
-    "FeatureLayers": "features",
-    "Features": "features",
-    "LayerRow": "table",
-    "LayerTable": "table",
-    "Record": "capturing",
-    "capture": "capturing",
-    "edit": "editing",
+    "FeatureLayer": "_feature_layer",
+    "FeatureLayers": "_feature_layer",
+    "Features": "_features",
+    "LayerRow": "_layers",
+    "LayerTable": "_layers",
+    "Record": "_capture",
+    "capture": "_capture",
+    "edit": "_edit",
     "extract": "extraction",
+    "find_layouts": "_layouts",
     "get_layer_candidates": "address",
-    "layers": "table",
+    "layers": "_layers",
     "open_store": "store",
 }
 
@@ -57,6 +60,7 @@ __all__ = [
     "edit",
     "extract",
     "figures",
+    "find_layouts",
     "get_layer_candidates",
     "images",
     "layers",

@@ -1,62 +1,82 @@
-"""Walking what modules take and return, keeping its structure.
+"""Walks the values that modules take and return, keeping their structure.
 
-Known containers are tuples, named tuples (packed sequences among them), lists,
-mappings (a Hugging Face `ModelOutput` among them) and dataclasses. PyTorch's own
-pytree treats unregistered dataclasses and packed sequences as leaves, and a leaf
-would be kept by reference: the silent error this package exists to prevent.
+PyTorch's own pytree treats unregistered dataclasses, packed sequences and plain
+objects as leaves. A leaf would be kept by reference, so a later in-place change
+would reach the feature: the silent error this package exists to prevent. Here a
+value is rebuilt through the same protocol that `copy.deepcopy` uses, and a value
+that cannot be rebuilt is an error if a tensor can be reached from it.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, TypeAlias
+import gc
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-Map: TypeAlias = Callable[[Any], Any]
+TensorMap: TypeAlias = Callable[[Tensor], Any]
 
-_ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, type, nn.Module)
+_IMMUTABLE: Final = (
+    *(type(None), bool, int, float, complex, str, bytes, range, slice, Enum, type, ModuleType),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, torch.Generator),
+)
+_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType)
+_LARGEST_SEARCH: Final = 10_000  # objects
 
 
-def snapshot(value: Any, fn: Callable[[Tensor], Any]) -> Any:
+class UncopyableError(TypeError):
+    """A value holds tensors and cannot be rebuilt.
+
+    Attributes:
+        kind: The name of its type.
+        problem: Why it cannot be rebuilt.
+    """
+
+    def __init__(self, kind: str, problem: str) -> None:
+        self.kind, self.problem = kind, problem
+        super().__init__(f"a {kind} {problem}")
+
+
+def snapshot(value: Any, fn: TensorMap) -> Any:
     """Rebuilds a value with `fn` applied to its tensors; every container is new.
 
-    Plain objects that hold tensors (a key/value cache, an image list) are
-    rebuilt too, so that nothing in the result changes when the model goes on.
+    Args:
+        value: Tensors in containers and objects of any kind. Modules, classes and functions without tensors are
+            kept as they are.
+        fn: Called with each tensor.
+
+    Raises:
+        UncopyableError: If a part that holds tensors cannot be rebuilt, such as a generator.
     """
-    if isinstance(value, Tensor):
-        return fn(value)
-    seen: dict[int, Any] = {}
-
-    def visit(part: Any) -> Any:
-        if isinstance(part, Tensor):
-            return fn(part)
-        if isinstance(part, _ATOMS) or callable(part):
-            return part
-        if id(part) not in seen:
-            seen[id(part)] = part  # a part that holds itself stays as it is
-            seen[id(part)] = _rebuild(part, visit, objects=True)
-        return seen[id(part)]
-
-    return visit(value)
+    return fn(value) if isinstance(value, Tensor) else _Snapshot(fn).rebuild(value)
 
 
 def substitute(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
-    """Applies `fn` to the tensors in known containers; what does not change stays the same object."""
+    """Applies `fn` to the tensors in known containers; what does not change stays the same object.
 
-    def visit(part: Any) -> Any:
-        return fn(part) if isinstance(part, Tensor) else _rebuild(part, visit, objects=False)
-
-    return visit(value)
+    Known are tuples, lists, dicts, other mutable mappings, dataclasses and deques. Objects of other types are not
+    entered: the model may hold a reference to them.
+    """
+    return fn(value) if isinstance(value, Tensor) else _substituted(value, fn)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Yields the tensors in a value, in the order of its structure."""
+    """Yields the tensors in a value, in the order of its structure; a value that cannot be rebuilt has none."""
+    if isinstance(value, Tensor):
+        yield value
+        return
     found: list[Tensor] = []
-    snapshot(value, lambda tensor: found.append(tensor))
+    try:
+        snapshot(value, found.append)
+    except UncopyableError:
+        return
     yield from found
 
 
@@ -64,7 +84,7 @@ def select(value: Any, step: int | str) -> Any:
     """Goes one step into a structure: a position, a key, or an attribute.
 
     Raises:
-        LookupError: There is no such part; the text says what there is.
+        LookupError: If there is no such part; the message lists the parts that exist.
     """
     if isinstance(value, Tensor):
         raise LookupError(  # noqa: TRY004 (an index that does not fit, whatever the value is)
@@ -78,29 +98,24 @@ def select(value: Any, step: int | str) -> Any:
         raise LookupError(f"{describe(value)} has no part {step!r}") from None
 
 
-def replace_part(value: Any, steps: Sequence[int | str], fn: Map) -> Any:
+def replace_part(value: Any, steps: Sequence[int | str], fn: Callable[[Any], Any]) -> Any:
     """Returns a value with one part replaced; containers on the way there are new, the rest is shared.
 
+    Where `fn` returns the part itself, the value is returned itself.
+
     Raises:
-        LookupError: There is no such part.
+        LookupError: If there is no such part.
+        UncopyableError: If a container on the way cannot be rebuilt.
     """
     if not steps:
         return fn(value)
-    part = replace_part(select(value, steps[0]), steps[1:], fn)
-    if isinstance(value, tuple):
-        at = value._fields.index(steps[0]) if isinstance(steps[0], str) else steps[0] % len(value)  # type: ignore[attr-defined]
-        parts = (*value[:at], part, *value[at + 1 :])
-        return value._make(parts) if hasattr(value, "_make") else parts
-    new = copy.copy(value)
-    if isinstance(new, (list, MutableMapping)) and not (isinstance(new, list) and isinstance(steps[0], str)):
-        new[steps[0]] = part  # type: ignore[index]
-    else:
-        object.__setattr__(new, str(steps[0]), part)
-    return new
+    old = select(value, steps[0])
+    new = replace_part(old, steps[1:], fn)
+    return value if new is old else _with_part(value, steps[0], new)
 
 
 def describe(value: Any) -> str:
-    """Says in a few words what a value is.
+    """Describes a value in a few words.
 
     Examples:
         >>> describe((torch.ones(2, 3), None))
@@ -129,56 +144,172 @@ def outline(value: Any) -> str:
         return left + ", ".join(map(outline, value)) + right
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {outline(part)}" for key, part in value.items()) + "}"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_dataclass(value):
         parts = (f"{field.name}={outline(getattr(value, field.name))}" for field in dataclasses.fields(value))
         return f"{type(value).__name__}({', '.join(parts)})"
     return "None" if value is None else type(value).__name__
 
 
-def _rebuild(value: Any, visit: Map, objects: bool) -> Any:
-    if isinstance(value, tuple):
-        return _rebuild_tuple(value, visit)
-    if isinstance(value, list):
-        return _filled(value, dict(enumerate(map(visit, value))), list.__setitem__, objects)
-    if isinstance(value, MutableMapping):
-        return _filled(value, {key: visit(part) for key, part in value.items()}, _set_item, objects)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
-        return _filled(value, {name: visit(getattr(value, name)) for name in names}, object.__setattr__, objects)
-    if objects and hasattr(value, "__dict__"):
-        return _filled(value, {name: visit(part) for name, part in vars(value).items()}, object.__setattr__, True)
-    return value
+class _Snapshot:
+    """One rebuilding of a value.
 
+    A class, not nested functions: a function that refers to itself is a reference cycle, and would hold the
+    rebuilt tensors until the garbage collector runs.
+    """
 
-def _rebuild_tuple(value: tuple[Any, ...], visit: Map) -> tuple[Any, ...]:
-    parts = [visit(part) for part in value]
-    if all(new is old for new, old in zip(parts, value, strict=True)):
+    def __init__(self, fn: TensorMap) -> None:
+        self._fn = fn
+        self._rebuilt: dict[int, Any] = {}
+
+    def rebuild(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._fn(value)
+        if isinstance(value, _IMMUTABLE):
+            return value
+        if id(value) not in self._rebuilt:
+            self._rebuilt[id(value)] = value  # a value that holds itself
+            self._rebuilt[id(value)] = self._rebuild(value)
+        return self._rebuilt[id(value)]
+
+    def _rebuild(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is tuple or (isinstance(value, tuple) and hasattr(value, "_make")):
+            parts = [self.rebuild(part) for part in value]
+            return tuple(parts) if kind is tuple else value._make(parts)
+        if kind is list:
+            return [self.rebuild(part) for part in value]
+        if kind is dict:
+            return {key: self.rebuild(part) for key, part in value.items()}
+        if kind is MappingProxyType:
+            return MappingProxyType({key: self.rebuild(part) for key, part in value.items()})
+        if isinstance(value, nn.Module) and not isinstance(value, (nn.ParameterList, nn.ParameterDict)):
+            return value
+        if isinstance(value, _FUNCTIONS):
+            return self._kept(value, "refers to tensors in its closure or object")
+        if isinstance(value, Generator):
+            raise UncopyableError(kind.__name__, "can be read only once")
+        if kind.__module__ == "numpy":
+            return copy.deepcopy(value)
+        return self._from_reduction(value)
+
+    def _from_reduction(self, value: Any) -> Any:
+        """Rebuilds an object through the protocol of `copy.deepcopy` and pickle."""
+        try:
+            reduced: Any = value.__reduce_ex__(4)
+            if isinstance(reduced, str):  # the name of a global, such as Ellipsis
+                return value
+            make, args, *rest = tuple(reduced)
+            state, items, pairs = [*rest, None, None, None][:3]
+            new = make(*(self.rebuild(part) for part in args))
+        except UncopyableError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the object's own code)
+            return self._kept(value, f"cannot be rebuilt ({error})")
+        self._rebuilt[id(value)] = new
+        for part in items or ():
+            new.append(self.rebuild(part))
+        for key, part in pairs or ():
+            new[key] = self.rebuild(part)
+        if state is not None:
+            _set_state(new, self.rebuild(state))
+        return new
+
+    @staticmethod
+    def _kept(value: Any, problem: str) -> Any:
+        """Returns a value that is not rebuilt, if no tensor can be reached from it."""
+        if _reaches_tensor(value):
+            raise UncopyableError(type(value).__name__, problem)
         return value
+
+
+def _set_state(new: Any, state: Any) -> None:
+    """Sets the state of a rebuilt object, as `copy.deepcopy` does."""
+    if hasattr(new, "__setstate__"):
+        new.__setstate__(state)
+        return
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    if attributes:
+        new.__dict__.update(attributes)
+    for name, part in (slots or {}).items():
+        object.__setattr__(new, name, part)
+
+
+def _reaches_tensor(value: Any) -> bool:
+    """Whether a tensor can be reached from an object; classes, modules and the globals of functions are not entered."""
+    queue, seen = deque([value]), {id(value)}
+    while queue and len(seen) < _LARGEST_SEARCH:
+        part = queue.popleft()
+        if isinstance(part, Tensor):
+            return True
+        for inner in _referents(part):
+            if id(inner) not in seen and not isinstance(inner, (type, ModuleType, nn.Module, str, int)):
+                seen.add(id(inner))
+                queue.append(inner)
+    return False
+
+
+def _referents(value: Any) -> list[Any]:
+    if isinstance(value, FunctionType):
+        return [value.__closure__, value.__defaults__, value.__kwdefaults__, *vars(value).values()]
+    return gc.get_referents(value)
+
+
+def _substituted(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return fn(value)
+    if isinstance(value, tuple):
+        parts = [_substituted(part, fn) for part in value]
+        return value if _are_same(parts, value) else _tuple(value, parts)
+    changed = {key: new for key, part in _parts(value) if (new := _substituted(part, fn)) is not part}
+    return _with_parts(value, changed) if changed else value
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]]:
+    """Returns the keys and parts of a known container that is no tuple; none of anything else."""
+    if isinstance(value, (list, deque)):
+        return list(enumerate(value))
+    if isinstance(value, MutableMapping):
+        return list(value.items())
+    if _is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+    return []
+
+
+def _with_part(value: Any, step: int | str, part: Any) -> Any:
+    if isinstance(value, tuple):
+        place = value._fields.index(step) if isinstance(step, str) else step % len(value)  # type: ignore[attr-defined]
+        return _tuple(value, [*value[:place], part, *value[place + 1 :]])
+    if isinstance(value, MappingProxyType):
+        return MappingProxyType({**value, step: part})
+    if isinstance(step, int) and isinstance(value, MutableMapping) and step not in value:
+        step = list(value)[step]  # a ModelOutput also answers by position
+    return _with_parts(value, {step: part})
+
+
+def _with_parts(value: Any, parts: Mapping[Any, Any]) -> Any:
+    """Returns a shallow copy of a value with some of its parts replaced."""
+    try:
+        new = copy.copy(value)
+        for key, part in parts.items():
+            if (isinstance(new, MutableMapping) and (key in new or not hasattr(new, str(key)))) or isinstance(key, int):
+                new[key] = part
+            else:
+                object.__setattr__(new, key, part)
+    except (TypeError, AttributeError, LookupError) as error:
+        raise UncopyableError(type(value).__name__, f"cannot be rebuilt with another part ({error})") from error
+    return new
+
+
+def _tuple(value: tuple[Any, ...], parts: list[Any]) -> tuple[Any, ...]:
     if hasattr(value, "_make"):
         return value._make(parts)  # type: ignore[no-any-return]
     return type(value)(parts)
 
 
-def _filled(value: Any, parts: dict[Any, Any], put: Callable[[Any, Any, Any], None], fresh: bool = False) -> Any:
-    """Returns a shallow copy with these parts, or the value itself where nothing changed."""
-    old = _parts(value, parts)
-    changed = {key: part for key, part in parts.items() if part is not old[key]}
-    if not changed and not fresh:
-        return value
-    try:
-        new = copy.copy(value)
-    except TypeError:  # what cannot be copied, such as an open file, holds no tensors that a model would change
-        return value
-    for key, part in changed.items():
-        put(new, key, part)
-    return new
+def _are_same(parts: Sequence[Any], others: Sequence[Any]) -> bool:
+    return all(part is other for part, other in zip(parts, others, strict=True))
 
 
-def _parts(value: Any, keys: dict[Any, Any]) -> Any:
-    if isinstance(value, (list, MutableMapping)):
-        return value
-    return {key: getattr(value, key) for key in keys}
-
-
-def _set_item(mapping: Any, key: Any, part: Any) -> None:
-    mapping[key] = part
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from . import figures, models
+from ._feature_layer import FeatureLayer, FeatureLayers
+from ._features import Features
 from ._optional import need
-from .features import FeatureLayer, FeatureLayers, Features
 
 LAYERS = ("_conv_stem", "_blocks.0", "_blocks.2", "_blocks.4", "_blocks.7", "_blocks.10", "_conv_head")
 

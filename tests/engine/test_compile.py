@@ -139,8 +139,8 @@ def test_hooks_of_a_compiled_layer_are_inert_and_removable(small: nn.Module) -> 
     close(copy.deepcopy(layer)(x)[0], small[0](x))
     layer.compile(backend="eager")
     assert holds_hooks(small) == 1
-    layer.remove_hooks()
-    layer.remove_hooks()
+    layer.uncompile()
+    layer.uncompile()
     assert holds_hooks(small) == 0
     close(layer(x)[0], small[0](x))
 

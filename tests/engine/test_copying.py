@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import torch_featurelayer as tl
-from torch_featurelayer.engine import HAS_COPY_ON_WRITE, copying
+from torch_featurelayer.engine import HAS_COPY_ON_WRITE, copy_on_write
 
 
 def quantized() -> torch.Tensor:
@@ -49,7 +49,7 @@ def dense(tensor: torch.Tensor) -> torch.Tensor:
 def test_a_copy_is_equal(kind: str) -> None:
     """Every kind of tensor comes out with its values, type and shape."""
     tensor = TENSORS[kind]()
-    copy = copying.lazy_copy(tensor)
+    copy = copy_on_write.lazy_copy(tensor)
     assert torch.equal(dense(copy), dense(tensor))
     assert (copy.dtype, copy.shape, copy.layout) == (tensor.dtype, tensor.shape, tensor.layout)
 
@@ -59,7 +59,7 @@ def test_a_copy_is_private(kind: str) -> None:
     """Writing to either side never shows on the other."""
     tensor = TENSORS[kind]()
     right = tensor.clone()
-    first, second = copying.lazy_copy(tensor), copying.lazy_copy(tensor)
+    first, second = copy_on_write.lazy_copy(tensor), copy_on_write.lazy_copy(tensor)
     second.zero_()
     assert torch.equal(tensor, right)
     tensor.add_(1)
@@ -70,7 +70,7 @@ def test_a_copy_is_private(kind: str) -> None:
 def test_quantized_tensors_are_cloned() -> None:
     """`torch._lazy_clone` of a quantized tensor crashes the interpreter when it is read."""
     tensor = quantized()
-    copy = copying.lazy_copy(tensor)
+    copy = copy_on_write.lazy_copy(tensor)
     assert torch.equal(copy.int_repr(), tensor.int_repr())
     assert torch.equal(copy.dequantize(), tensor.dequantize())
 
@@ -80,7 +80,7 @@ def test_quantized_tensors_are_cloned() -> None:
 def test_nested_tensors_are_cloned(kind: str) -> None:
     layout = torch.jagged if kind == "jagged" else torch.strided
     tensor = torch.nested.nested_tensor([torch.ones(2, 2), torch.zeros(3, 2)], layout=layout)
-    copy = copying.lazy_copy(tensor)
+    copy = copy_on_write.lazy_copy(tensor)
     assert all(map(torch.equal, copy.unbind(), tensor.unbind()))
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_copied_until_written() -> None:
 
 def test_fallback_without_copy_on_write(monkeypatch: pytest.MonkeyPatch, small: nn.Module) -> None:
     """Where the private function is gone, features are cloned and as right."""
-    monkeypatch.setattr(copying, "HAS_COPY_ON_WRITE", False)
+    monkeypatch.setattr(copy_on_write, "HAS_COPY_ON_WRITE", False)
     x = torch.ones(1, 4)
     feat, _ = tl.FeatureLayer(small, "0", detach=True)(x)
     assert not torch._C._is_cow_tensor(feat)

@@ -17,6 +17,11 @@ FeatureLayerError
 ├── GradientError           RuntimeError    no gradient, or none yet
 ├── NotAModuleError         TypeError       the model is not an `nn.Module`
 ├── ScriptedModuleError     TypeError       the layer is inside a TorchScript module
+├── LayoutError             ValueError      which dimension holds the channels is not known
+├── ReductionError          TypeError       a reduction does not fit the feature
+├── UncopyableValueError    TypeError       a layer returned something that cannot be copied
+├── TransformError          RuntimeError    the value ends with a `torch.func` transform
+├── UnsupportedTorchError   NotImplementedError  this PyTorch lacks what a capture needs
 ├── CompileError            RuntimeError    `torch.compile` was used in a way that loses hooks
 ├── ImageError              ValueError      an image cannot be read
 ├── ModelNotFoundError      ValueError      no model has that name
@@ -50,10 +55,15 @@ from .capture import (
     GradientError,
     LayerNotFoundError,
     LayerNotRunError,
+    LayoutError,
     NotAModuleError,
     OperationNotFoundError,
+    ReductionError,
     ScriptedModuleError,
     StructureError,
+    TransformError,
+    UncopyableValueError,
+    UnsupportedTorchError,
 )
 from .inputs import (
     ImageError,
@@ -92,16 +102,21 @@ __all__ = [
     "LabelNotFoundError",
     "LayerNotFoundError",
     "LayerNotRunError",
+    "LayoutError",
     "MissingExtraError",
     "ModelNotFoundError",
     "NotAModuleError",
     "OperationNotFoundError",
+    "ReductionError",
     "ScriptedModuleError",
     "StoreCorruptError",
     "StoreLockedError",
     "StoreMismatchError",
     "StoreNotFoundError",
     "StructureError",
+    "TransformError",
+    "UncopyableValueError",
+    "UnsupportedTorchError",
     "WeightsMismatchError",
     "WeightsNotFoundError",
 ]

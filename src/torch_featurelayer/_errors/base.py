@@ -23,4 +23,14 @@ def did_you_mean(names: Sequence[str]) -> str:
 
 
 class FeatureLayerError(Exception):
-    """The base of every error of this package."""
+    """The base of every error of this package; pickled and copied, an error keeps its message and its fields."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[FeatureLayerError], args: tuple[object, ...], fields: dict[str, object]) -> FeatureLayerError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(fields)
+    return error

@@ -24,9 +24,6 @@ class AddressError(FeatureLayerError, ValueError):
             "such as 'layer1.0.relu@1:input' or 'layer1.0:add'."
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.text, self.position, self.problem)
-
 
 class EmptyRequestError(FeatureLayerError, ValueError):
     """No layer was asked for."""
@@ -35,9 +32,6 @@ class EmptyRequestError(FeatureLayerError, ValueError):
         super().__init__(
             "no layer was asked for: name at least one. get_layer_candidates(model, max_depth=None) lists them all."
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), ()
 
 
 class DuplicateRequestError(FeatureLayerError, ValueError):
@@ -50,9 +44,6 @@ class DuplicateRequestError(FeatureLayerError, ValueError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"{name!r} is asked for twice: features are also found by name, so name each once.")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name,)
 
 
 class LayerNotFoundError(FeatureLayerError, AttributeError):
@@ -71,9 +62,6 @@ class LayerNotFoundError(FeatureLayerError, AttributeError):
             "get_layer_candidates(model, max_depth=None) lists them all."
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path, self.model, self.nearest, self.hint)
-
 
 class LayerNotRunError(FeatureLayerError, RuntimeError):
     """A layer exists, but this forward did not call it.
@@ -88,9 +76,6 @@ class LayerNotRunError(FeatureLayerError, RuntimeError):
         self.names, self.ran, self.hint = list(names), list(ran), hint
         did = f" Ran: {quoted(self.ran)}." if self.ran else " Nothing of what was asked for ran."
         super().__init__(f"the forward did not call {quoted(self.names)}.{did} {hint}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.names, self.ran, self.hint)
 
 
 class CallNotMadeError(FeatureLayerError, IndexError):
@@ -107,9 +92,6 @@ class CallNotMadeError(FeatureLayerError, IndexError):
             f"{name!r}: the layer ran {calls} time{'s' * (calls != 1)}, "
             f"so its calls are @0 to @{calls - 1}, or @-1 to @-{calls} from the end."
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.calls)
 
 
 class AmbiguousCallError(FeatureLayerError, RuntimeError):
@@ -131,9 +113,6 @@ class AmbiguousCallError(FeatureLayerError, RuntimeError):
             "stop. For a model whose calls depend on its data, pass stop=False."
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.calls, self.counted)
-
 
 class OperationNotFoundError(FeatureLayerError, LookupError):
     """A layer ran, but no such operation ran directly inside it, or not that often.
@@ -149,9 +128,6 @@ class OperationNotFoundError(FeatureLayerError, LookupError):
         there = f"Directly inside it ran {ran}." if ran else "It runs none itself, only the layers inside it."
         near = nearest(operation, self.operations)
         super().__init__(f"{name!r}: the layer ran, but no such operation in it.{did_you_mean(near)} {there}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.operation, self.operations)
 
 
 class AmbiguousOperationError(FeatureLayerError, LookupError):
@@ -170,9 +146,6 @@ class AmbiguousOperationError(FeatureLayerError, LookupError):
             f"say which, as in ':{operation}.0' (the first) to ':{operation}.{count - 1}' (the last)."
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.operation, self.count)
-
 
 class EditError(FeatureLayerError, ValueError):
     """An edit does not fit the value it is to change.
@@ -186,9 +159,6 @@ class EditError(FeatureLayerError, ValueError):
         self.name, self.problem = name, problem
         super().__init__(f"cannot edit {name!r}: {problem}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.problem)
-
 
 class StructureError(FeatureLayerError, LookupError):
     """`[index]` does not fit what the layer returned or was given.
@@ -201,9 +171,6 @@ class StructureError(FeatureLayerError, LookupError):
     def __init__(self, name: str, found: str) -> None:
         self.name, self.found = name, found
         super().__init__(f"{name!r}: {found}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.found)
 
 
 class FeatureNotFoundError(FeatureLayerError, KeyError):
@@ -235,9 +202,6 @@ class GradientError(FeatureLayerError, RuntimeError):
         self.name, self.problem = name, problem
         super().__init__(f"{name!r}: {problem}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.problem)
-
 
 class NotAModuleError(FeatureLayerError, TypeError):
     """The model is not an `nn.Module`.
@@ -250,9 +214,6 @@ class NotAModuleError(FeatureLayerError, TypeError):
         self.found = found
         hint = f" Make one first: {found.__name__}(...) is the model." if found is type else ""
         super().__init__(f"the model must be a torch.nn.Module, not {found.__qualname__}.{hint}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.found,)
 
 
 class ScriptedModuleError(FeatureLayerError, TypeError):
@@ -271,8 +232,82 @@ class ScriptedModuleError(FeatureLayerError, TypeError):
             "Capture from the model it was made of, before torch.jit.script or trace."
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path, self.scripted)
+
+class LayoutError(FeatureLayerError, ValueError):
+    """Which dimension of a feature holds the channels, or the items, is not known or not as required.
+
+    Attributes:
+        problem: Why it is not known.
+        name: The address of the feature; empty for a tensor that was passed in.
+        shape: The shape of the feature; empty if it is not about one.
+        readings: The layouts that are possible.
+        hint: How to fix it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        name: str = "",
+        *,
+        shape: Sequence[int] = (),
+        readings: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        self.problem, self.name, self.shape, self.readings = problem, name, tuple(shape), tuple(readings)
+        self.hint = hint or _layout_hint(self.readings, len(self.shape))
+        super().__init__(f"{name and repr(name) + ': '}{problem}. {self.hint}")
+
+    def of(self, name: str) -> LayoutError:
+        """Returns this error for the feature of an address."""
+        return LayoutError(self.problem, name, shape=self.shape, readings=self.readings, hint=self.hint)
+
+
+def _layout_hint(readings: Sequence[str], ndim: int) -> str:
+    examples = readings or {3: ("NTC", "NCT"), 4: ("NCHW", "NHWC"), 5: ("NCTHW", "NTHWC")}.get(ndim, ("NCHW", "NTC"))
+    return (
+        f"Say which: {' or '.join(f'layout={example!r}' for example in examples)} "
+        "(N items, C channels, other letters positions)."
+    )
+
+
+class ReductionError(FeatureLayerError, TypeError):
+    """A reduction cannot be applied to a feature, or does not return a tensor."""
+
+
+class UncopyableValueError(FeatureLayerError, TypeError):
+    """A layer returned a value that holds tensors and cannot be copied.
+
+    Attributes:
+        name: The address of the request.
+        kind: The type of the part that cannot be copied, by name.
+        problem: Why it cannot be copied.
+    """
+
+    def __init__(self, name: str, kind: str, problem: str) -> None:
+        self.name, self.kind, self.problem = name, kind, problem
+        super().__init__(
+            f"{name!r}: the value holds a {kind}, which {problem}. Kept by reference, it would change as the model "
+            "goes on. Name a part of the value with [index]."
+        )
+
+
+class TransformError(FeatureLayerError, RuntimeError):
+    """A value belongs to a `torch.func` transform that ends before it could be read.
+
+    Attributes:
+        name: The address of the request.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"{name!r} was computed inside torch.func.vmap, grad or another transform, and its value ends with it. "
+            "Capture inside the transformed function, and return the feature from it."
+        )
+
+
+class UnsupportedTorchError(FeatureLayerError, NotImplementedError):
+    """This release of PyTorch lacks something that a capture needs."""
 
 
 class CompileError(FeatureLayerError, RuntimeError):

@@ -19,9 +19,6 @@ class ImageError(FeatureLayerError, ValueError):
         self.source, self.problem = source, problem
         super().__init__(f"cannot read {source}: {problem}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.source, self.problem)
-
 
 class MissingExtraError(FeatureLayerError, ImportError):
     """An optional dependency is not installed.
@@ -34,9 +31,6 @@ class MissingExtraError(FeatureLayerError, ImportError):
     def __init__(self, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(f'{package} is not installed: pip install "torch-featurelayer[{extra}]"')
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.package, self.extra)
 
 
 class ModelNotFoundError(FeatureLayerError, ValueError):
@@ -56,9 +50,6 @@ class ModelNotFoundError(FeatureLayerError, ValueError):
             "'hf:FOLDER-OR-ID', 'package.module:callable' or 'efficientnet-lite0'."
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.spec, self.problem, self.nearest)
-
 
 class WeightsNotFoundError(FeatureLayerError, FileNotFoundError):
     """The weights of a model are not on this machine and could not be fetched.
@@ -76,9 +67,6 @@ class WeightsNotFoundError(FeatureLayerError, FileNotFoundError):
             f"no weights for {spec!r}: {problem}.{place} a state dict of your own (weights='FILE.safetensors' "
             "or a .pt), or ask for weights='random': random weights are never taken in silence."
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.spec, self.problem, self.file)
 
 
 class WeightsMismatchError(FeatureLayerError, ValueError):
@@ -99,9 +87,6 @@ class WeightsMismatchError(FeatureLayerError, ValueError):
         said = "; ".join(f"{len(names)} {what}: {quoted(names, limit=3)}" for what, names in parts.items() if names)
         super().__init__(f"{file} does not hold the weights of this model: {said}.")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.file, self.missing, self.unexpected, self.shapes)
-
 
 class LabelNotFoundError(FeatureLayerError, LookupError):
     """The model knows no class of that name.
@@ -116,6 +101,3 @@ class LabelNotFoundError(FeatureLayerError, LookupError):
         self.nearest = nearest(label.lower(), known)
         there = "" if known else " The names of this model's classes are not known: give a number."
         super().__init__(f"no class {label!r}.{did_you_mean(self.nearest)}{there}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.label, self.nearest)

@@ -18,9 +18,6 @@ class StoreNotFoundError(FeatureLayerError, FileNotFoundError):
         self.path = path
         super().__init__(f"no store in {path!r}: a store is a folder that `extract` wrote.")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path,)
-
 
 class StoreMismatchError(FeatureLayerError, ValueError):
     """A store holds other features than those to be added.
@@ -35,9 +32,6 @@ class StoreMismatchError(FeatureLayerError, ValueError):
         said = "; ".join(f"{name} is {there!r} there, {new!r} here" for name, (there, new) in self.differences.items())
         super().__init__(f"the store {path!r} holds other features: {said}. Give another folder.")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path, self.differences)
-
 
 class StoreLockedError(FeatureLayerError, BlockingIOError):
     """Another writer is at work on a store.
@@ -49,9 +43,6 @@ class StoreLockedError(FeatureLayerError, BlockingIOError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(f"another process is writing to the store {path!r}.")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path,)
 
 
 class StoreCorruptError(FeatureLayerError, ValueError):
@@ -66,18 +57,12 @@ class StoreCorruptError(FeatureLayerError, ValueError):
         self.path, self.problem = path, problem
         super().__init__(f"{path} is damaged: {problem}. Delete it and run again: only its rows are computed anew.")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path, self.problem)
-
 
 class EmptyDatasetError(FeatureLayerError, ValueError):
     """A dataset holds no item."""
 
     def __init__(self) -> None:
         super().__init__("the dataset is empty: no image, or no item, was found.")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), ()
 
 
 class ItemError(FeatureLayerError, ValueError):
@@ -92,9 +77,6 @@ class ItemError(FeatureLayerError, ValueError):
         self.id, self.reason = id, reason
         super().__init__(f"{id}: {reason}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.id, self.reason)
-
 
 class FeatureOverflowError(FeatureLayerError, OverflowError):
     """A feature is infinite, most often since it does not fit the dtype it is stored in.
@@ -107,6 +89,3 @@ class FeatureOverflowError(FeatureLayerError, OverflowError):
     def __init__(self, layer: str, dtype: str) -> None:
         self.layer, self.dtype = layer, dtype
         super().__init__(f"{layer!r} has infinite values in {dtype}: store it in a wider dtype, such as torch.float32.")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.layer, self.dtype)

@@ -25,7 +25,9 @@ _PATH = re.compile(r"[^@:\[\]]*")
 _CALL = re.compile(r"\*|-?\d+")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _NUMBER = re.compile(r"\d+")
-_STEP = re.compile(r"-?\d+|[A-Za-z_]\w*|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_QUOTED = re.compile(r"'(?:[^'\\\n]|\\[^\n])*'|\"(?:[^\"\\\n]|\\[^\n])*\"")
+_STEP = re.compile(rf"-?\d+|[A-Za-z_]\w*|{_QUOTED.pattern}")
+_NEEDS_QUOTES = re.compile(r"[@:\[\]'\"\\\s]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Address:
     """One place in a model: which module, which of its calls, which port, which part.
 
     Attributes:
-        path: A module path or glob; `""` is the model itself.
+        path: A module path or glob; `""` is the model itself. In text, a path with blanks, quotes or any of
+            `@:[]` is in quotes.
         call: Which call: from 0, from the end if negative, `"*"` for all, None for the last.
         port: One of `PORTS`.
         index: Steps into a structured value, tuple positions and keys or attributes.
@@ -63,7 +66,8 @@ class Address:
         number = "" if self.number is None else f".{self.number}"
         operation = "" if self.operation is None else f":{self.operation}{number}"
         port = "" if self.port == "output" else f":{self.port}"
-        return f"{self.path}{call}{operation}{port}" + "".join(f"[{step!r}]" for step in self.index)
+        path = repr(self.path) if _NEEDS_QUOTES.search(self.path) else self.path
+        return f"{path}{call}{operation}{port}" + "".join(f"[{step!r}]" for step in self.index)
 
 
 def parse(text: str) -> Address:
@@ -101,9 +105,11 @@ class _Reader:
         return Address(path, call, port, tuple(index), operation, number)
 
     def path(self) -> str:
+        if self.text[:1] in ("'", '"'):
+            return self.unquoted(self.take(_QUOTED, "the closing quote of the path is missing"))
         path = self.take(_PATH, "a module path")
         for blank in re.finditer(r"\s", path):
-            raise AddressError(self.text, blank.start(), "a module path has no blanks")
+            raise AddressError(self.text, blank.start(), "a path with blanks must be in quotes: \"'my layer':input\"")
         for empty in re.finditer(r"^\.|\.(?=\.)|\.$", path):
             raise AddressError(self.text, empty.start(), "a name is missing beside this dot")
         return path
@@ -142,8 +148,14 @@ class _Reader:
         if not self.skip("]"):
             raise self.error("']' is missing")
         if token[0] in "'\"":
-            return str(ast.literal_eval(token))
+            return self.unquoted(token)
         return token if token[0].isalpha() or token[0] == "_" else int(token)
+
+    def unquoted(self, token: str) -> str:
+        try:
+            return str(ast.literal_eval(token))
+        except (SyntaxError, ValueError):  # such as a backslash that escapes nothing
+            raise self.error(f"{token} is not a string of Python") from None
 
     def skip(self, mark: str) -> bool:
         found = self.text.startswith(mark, self.at)

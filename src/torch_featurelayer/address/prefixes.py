@@ -27,6 +27,8 @@ def aliases(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     for path, module in modules.items():
         if path:
             parent, _, name = path.rpartition(".")
+            if parent not in plain:  # a name with a dot in it
+                parent, name = "", path
             above = plain[parent]
             plain[path] = above if _is_wrapped(modules[parent], name) else f"{above}.{name}".removeprefix(".")
         if plain[path] != path and plain[path] and not _is_wrapper(module):

@@ -26,10 +26,17 @@ Selector: TypeAlias = str | nn.Module | type[nn.Module] | re.Pattern[str]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An address, and the name its feature goes by."""
+    """An address, and the name of its feature.
+
+    Attributes:
+        name: The name of the feature.
+        address: The address.
+        pattern: The glob, type or regex that matched it; empty for a layer that was named itself.
+    """
 
     name: str
     address: Address
+    pattern: str = ""
 
 
 def checked(model: object) -> nn.Module:
@@ -50,20 +57,26 @@ def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple
     that was named before it keeps its first place.
 
     Raises:
-        AddressError, LayerNotFoundError, EmptyRequestError,
-        DuplicateRequestError, NotAModuleError, ScriptedModuleError:
-            What they say.
+        AddressError: If the text of an address cannot be read.
+        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
+        EmptyRequestError: If no layer is named.
+        DuplicateRequestError: If a layer is named twice.
+        NotAModuleError: If the model is not an `nn.Module`.
+        ScriptedModuleError: If a layer is inside a TorchScript module.
     """
     modules = dict(checked(model).named_modules(remove_duplicate=False))
     found: dict[str, Request] = {}
     for selector in _listed(selectors):
         requests, is_pattern = _expand(model, modules, selector)
         for request in requests:
-            if request.name not in found:
+            known = found.get(request.name)
+            if known is None:
                 _check_scripted(modules, request.address.path)
                 found[request.name] = request
             elif not is_pattern:
-                raise DuplicateRequestError(request.name)
+                if not known.pattern:
+                    raise DuplicateRequestError(request.name)
+                found[request.name] = request  # named after a pattern matched it: now it must run
     if not found:
         raise EmptyRequestError
     return tuple(found.values())
@@ -113,16 +126,16 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
     plain = {} if paths else {path: real for path, real in unwrapped.items() if glob.fullmatch(path)}
     found = _matches(model, modules, address.path, paths or [*plain.values()], hint)
     names = {real: path for path, real in plain.items()}
-    return [_renamed(address, request.address.path, names) for request in found], True
+    return [_renamed(address, request.address.path, names, text) for request in found], True
 
 
 def _named(path: str) -> Request:
     return Request(path, Address(path))
 
 
-def _renamed(address: Address, path: str, names: dict[str, str]) -> Request:
+def _renamed(address: Address, path: str, names: dict[str, str], pattern: str) -> Request:
     shown = replace(address, path=names.get(path, path))
-    return Request(str(shown), replace(address, path=path))
+    return Request(str(shown), replace(address, path=path), pattern)
 
 
 def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module) -> str:
@@ -139,7 +152,7 @@ def _matches(model: nn.Module, modules: dict[str, nn.Module], what: str, paths: 
     runnable = [path for path in paths if has_forward(modules[path])]
     if not runnable:
         raise LayerNotFoundError(what, type(model).__name__, nearest(what, modules), hint)
-    return [_named(path) for path in runnable]
+    return [Request(path, Address(path), what) for path in runnable]
 
 
 def has_forward(module: nn.Module) -> bool:
@@ -156,7 +169,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
     for outer in (*ancestors(path), path):
-        if isinstance(modules[outer], torch.jit.ScriptModule):
+        if isinstance(modules.get(outer), torch.jit.ScriptModule):
             raise ScriptedModuleError(path, outer)
 
 
@@ -164,7 +177,7 @@ def located(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Modul
     """Looks up modules as they are now, and those around them: outer before inner, the model first.
 
     Raises:
-        LayerNotFoundError: A layer was there when it was asked for, and is gone.
+        LayerNotFoundError: If a layer that was in the model before is gone.
     """
     found = {"": model}
     for request in requests:
@@ -172,11 +185,24 @@ def located(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Modul
         for outer in (*ancestors(path), path):
             if outer not in found:
                 parent, _, name = outer.rpartition(".")
-                child = found[parent]._modules.get(name)
-                if child is None:
-                    raise LayerNotFoundError(path, type(model).__name__, [], "It was there before.")
-                found[outer] = child
+                child = found[parent]._modules.get(name) if parent in found else None
+                if child is not None:
+                    found[outer] = child
+        if path not in found:
+            found[path] = _with_dots(model, path)
     return found
+
+
+def _with_dots(model: nn.Module, path: str) -> nn.Module:
+    """Returns a module some name in whose path has a dot in it.
+
+    Raises:
+        LayerNotFoundError: If a layer that was in the model before is gone.
+    """
+    found: nn.Module | None = dict(model.named_modules(remove_duplicate=False)).get(path)
+    if found is not None:
+        return found
+    raise LayerNotFoundError(path, type(model).__name__, [], "It was there before.")
 
 
 def ancestors(path: str) -> Iterator[str]:

@@ -31,7 +31,7 @@ def cam(
     found = loaded(model, weights, device, seed)
     with working("Looking back"):
         from .. import figures
-        from ..features import FeatureLayers
+        from .._feature_layer import FeatureLayers
 
         at = layer or found.stages[-1]
         args, kwargs = found.inputs(image)

@@ -37,7 +37,7 @@ def compare(
             import torch
 
             from .. import figures
-            from ..features import FeatureLayers
+            from .._feature_layer import FeatureLayers
 
             args, kwargs = found.inputs(image)
             with torch.no_grad():

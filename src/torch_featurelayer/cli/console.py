@@ -14,8 +14,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .._layers import LayerTable
     from ..models import LoadedModel
-    from ..table import LayerTable
 
 
 def print_json(value: Any) -> None:

@@ -30,8 +30,8 @@ def layers(
     with working("Running it"):
         import torch
 
-        from ..table import LayerTable
-        from ..table import layers as table_of
+        from .._layers import LayerTable
+        from .._layers import layers as table_of
 
         args, kwargs = found.example() if image is None else found.inputs(image)
         with torch.no_grad():

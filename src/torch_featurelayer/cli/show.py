@@ -58,7 +58,7 @@ def show(
     with working("Looking"):
         import torch
 
-        from ..features import FeatureLayers
+        from .._feature_layer import FeatureLayers
 
         args, kwargs = found.inputs(image)
         with torch.no_grad():

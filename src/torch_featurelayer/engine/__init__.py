@@ -1,28 +1,29 @@
-"""Capture: hooks that keep features right, for the length of one run."""
+"""Capture: hooks that keep features right, for the length of one forward pass."""
 
-from .copying import HAS_COPY_ON_WRITE, ClonePolicy
-from .edits import Edits
-from .edits import Value as EditValue
+from ._torch_private import HAS_COPY_ON_WRITE
+from .captured import CapturedValue, GradientHandle
+from .copy_on_write import ClonePolicy
+from .forward_pass import NOT_RUN, EarlyStop, ForwardPass, run_with_capture
+from .interventions import EditValue, InterventionSet
 from .options import Options
-from .places import Places
-from .recording import Recording
-from .run import Run, Stop
-from .session import run_once
-from .slots import Gradient, Slot
-from .survey import survey
+from .profile import profile_model
+from .recorder import ActivationRecorder, layout_finders
+from .signature import input_signature
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
+    "NOT_RUN",
+    "ActivationRecorder",
+    "CapturedValue",
     "ClonePolicy",
+    "EarlyStop",
     "EditValue",
-    "Edits",
-    "Gradient",
+    "ForwardPass",
+    "GradientHandle",
+    "InterventionSet",
     "Options",
-    "Places",
-    "Recording",
-    "Run",
-    "Slot",
-    "Stop",
-    "run_once",
-    "survey",
+    "input_signature",
+    "layout_finders",
+    "profile_model",
+    "run_with_capture",
 ]

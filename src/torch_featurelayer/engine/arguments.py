@@ -1,13 +1,18 @@
-"""What the `input` port shows of the arguments a module, or an operation, was called with."""
+"""The arguments of a call: as the `input` port shows them, and with parts of them replaced."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from .._pytree import describe, replace_part
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def as_value(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Returns the one argument itself, several positional ones as a tuple, otherwise a dict by parameter name."""
+    """Returns a single argument itself, several positional ones as a tuple, otherwise a dict by parameter name."""
     if len(args) + len(kwargs) == 1:
         return args[0] if args else next(iter(kwargs.values()))
     if not kwargs:
@@ -15,12 +20,61 @@ def as_value(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return {**_named(called, args), **kwargs}
 
 
-def as_parts(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
-    """Returns the arguments by position and by parameter name, for `[index]`."""
-    parts: dict[int | str, Any] = dict(enumerate(args))
-    parts.update(_named(called, args))
-    parts.update(kwargs)
-    return parts
+def replace_arguments(
+    called: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    index: Sequence[int | str],
+    fn: Callable[[Any], Any],
+) -> Arguments:
+    """Returns the arguments of a call with one of them, a part of it, or their whole value replaced.
+
+    Args:
+        called: The module, or the function of an operation.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        index: Steps to the part: first a position or the name of a parameter. Empty for the whole value.
+        fn: Returns what replaces the part.
+
+    Raises:
+        LookupError: If there is no such part, or the new value lacks an argument.
+        TypeError: If the new value is not a tuple or dict, where there are several arguments.
+    """
+    if index:
+        return _with_part(called, args, kwargs, index, fn)
+    value = as_value(called, args, kwargs)
+    new = fn(value)
+    if new is value:
+        return args, kwargs
+    if len(args) + len(kwargs) == 1:
+        return ((new,), {}) if args else ((), dict.fromkeys(kwargs, new))
+    if isinstance(value, tuple):
+        if not isinstance(new, (tuple, list)) or len(new) != len(value):
+            raise TypeError(f"the new value must be a tuple of {len(value)} arguments, not {describe(new)}")
+        return tuple(new), kwargs
+    if not isinstance(new, Mapping) or new.keys() != value.keys():
+        raise TypeError(
+            f"the new value must be a dict with the keys {', '.join(map(repr, value))}, not {describe(new)}"
+        )
+    return tuple(new[name] for name in list(value)[: len(args)]), {name: new[name] for name in kwargs}
+
+
+def _with_part(
+    called: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    index: Sequence[int | str],
+    fn: Callable[[Any], Any],
+) -> Arguments:
+    first, rest = index[0], index[1:]
+    if first in kwargs:
+        return args, {**kwargs, str(first): replace_part(kwargs[str(first)], rest, fn)}
+    place = first if isinstance(first, int) else _position(called, first)
+    if place is None or not -len(args) <= place < len(args):
+        names = [*range(len(args)), *_named(called, args), *kwargs]
+        raise LookupError(f"there is no argument {first!r}; the arguments are {', '.join(map(repr, names))}")
+    place %= len(args)
+    return (*args[:place], replace_part(args[place], rest, fn), *args[place + 1 :]), kwargs
 
 
 def positional_names(called: Any) -> list[str]:
@@ -28,9 +82,14 @@ def positional_names(called: Any) -> list[str]:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = list(inspect.signature(getattr(called, "forward", called)).parameters.values())
-    except ValueError:  # a function of C has no signature
+    except (ValueError, TypeError):  # a function of C has no signature
         parameters = []
     return [parameter.name for parameter in parameters if parameter.kind in positional]
+
+
+def _position(called: Any, name: str) -> int | None:
+    names = positional_names(called)
+    return names.index(name) if name in names else None
 
 
 def _named(called: Any, args: tuple[Any, ...]) -> dict[str, Any]:

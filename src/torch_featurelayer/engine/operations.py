@@ -2,35 +2,43 @@
 
 A `TorchFunctionMode` sees each operation of its thread. It listens while a
 watched module runs, and pauses while the layers inside that one run, so nothing
-else pays. Whose operation it is, the call stack says: the innermost `nn.Module`
-whose forward is running.
+else pays. Which module an operation belongs to, the call stack shows: the
+innermost `nn.Module` whose forward is running.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import CodeType, FrameType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from torch import Tensor, nn, overrides
-from torch.nn import functional
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from .._errors import UnsupportedTorchError
 from .._pytree import tensors
 from ..address import ATTENTION_WEIGHTS
+from ._torch_private import (
+    BOOLEAN_DISPATCH,
+    CALL_IMPL,
+    HANDLE_TORCH_FUNCTION,
+    HAS_FUNCTION_MODES,
+    function_modes,
+    push_function_mode,
+    remove_function_mode,
+)
+from .arguments import Arguments
 from .attention import FUSED, attention_weights
-from .forwards import CALL
-from .modes import ListeningMode
-from .sites import Arguments, Site
+from .hooks import HookPoint
+from .temporary import register_hook, register_pre_hook
 
-Hook: TypeAlias = Callable[..., None]
-
-# By id: to hash a code object is to hash all it holds, each time.
-_CALLING: Final = {id(CALL), *(id(part) for part in CALL.co_consts if isinstance(part, CodeType))}
-_HANDLE: Final = overrides.handle_torch_function.__code__
-_DISPATCH: Final = functional.max_pool2d.__code__  # shared by all functions that a flag sends to one of two
+# By id: hashing a code object hashes everything it holds, each time.
+_INSIDE_CALL: Final = [part for part in getattr(CALL_IMPL, "co_consts", ()) if isinstance(part, CodeType)]
+_CALLING: Final = {id(CALL_IMPL), *map(id, _INSIDE_CALL)}
 _FEW: Final = 4
 ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
 _SPELLINGS: Final = {"truediv": "div", "floordiv": "floor_divide", "pos": "positive", "invert": "bitwise_not"}
@@ -39,7 +47,7 @@ _REVERSIBLE: Final = {"add", "sub", "mul", "div", "truediv", "floordiv", "pow", 
 
 @lru_cache(maxsize=4096)
 def operation_name(function: Callable[..., Any]) -> str:
-    """Returns the name an operation goes by: `add` for `+`, `+=`, `torch.add` and `Tensor.add_`.
+    """Returns the name of an operation: `add` for `+`, `+=`, `torch.add` and `Tensor.add_`.
 
     Examples:
         >>> operation_name(torch.Tensor.__iadd__), operation_name(torch.nn.functional.relu)
@@ -53,7 +61,7 @@ def operation_name(function: Callable[..., Any]) -> str:
 
 
 def holds_tensor(output: Any) -> bool:
-    """Tells an operation from a question such as `x.size()`: only what gives a tensor counts."""
+    """Tells an operation from a query such as `x.size()`: only what gives a tensor counts."""
     return isinstance(output, Tensor) or any(True for _ in tensors(output))
 
 
@@ -64,10 +72,10 @@ def running_module(expected: CodeType | None = None) -> nn.Module | None:
         expected: Answer only where the forward has this code: others are then told apart more cheaply.
 
     Returns:
-        The innermost module; None outside any forward, and for what hooks run, ours included.
+        The innermost module; None outside any forward, and for operations that hooks run, ours included.
     """
     below = frame = sys._getframe(1)
-    while frame.f_code is not CALL:
+    while frame.f_code is not CALL_IMPL:
         if id(frame.f_code) in _SHOWING or frame.f_back is None:
             return None
         if id(frame.f_code) not in _CALLING:
@@ -86,157 +94,222 @@ def forward_code(module: nn.Module, default: CodeType | None = None) -> CodeType
 
 def _asking(frame: FrameType) -> FrameType:
     """Returns the frame that asked for an operation: the caller of a function of `torch.nn.functional`, not it."""
-    if frame.f_code is _HANDLE and frame.f_back is not None and frame.f_back.f_back is not None:
+    if frame.f_code is HANDLE_TORCH_FUNCTION and frame.f_back is not None and frame.f_back.f_back is not None:
         frame = frame.f_back.f_back
-        if frame.f_code is _DISPATCH and frame.f_back is not None:
+        if frame.f_code is BOOLEAN_DISPATCH and frame.f_back is not None:
             frame = frame.f_back
     return frame
 
 
-class Operations(ListeningMode):
-    """Shows the operations of watched modules to their watchers."""
+@dataclass(slots=True)
+class _Running:
+    """A module that is running.
+
+    Attributes:
+        module: The id of the module.
+        watcher: Its watcher; None for a module inside a watched one, whose operations are not looked at.
+        counts: How often each operation ran in this call.
+    """
+
+    module: int
+    watcher: Watcher | None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class OperationMode(TorchFunctionMode):
+    """Shows the operations of watched modules to their hook points.
+
+    Attributes:
+        watchers: By the id of their module.
+        foreign: By the code of a forward, the code that runs operations for other modules inside it.
+
+    Raises:
+        UnsupportedTorchError: If this PyTorch has no function modes that hooks can begin and end.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        if not HAS_FUNCTION_MODES:
+            raise UnsupportedTorchError("operations cannot be captured: this PyTorch has no stack of function modes")
         self.watchers: dict[int, Watcher] = {}
-        self.running: list[Watcher] = []
-        self.elsewhere: dict[int, set[int]] = {}
+        self.foreign: dict[int, set[int]] = {}
+        self._running: list[_Running] = []
+        self._listens = False
 
-    def watch(self, module: nn.Module, operation: str, number: int | None, site: Site) -> None:
-        """Shows an operation of a module to a site, once installed."""
+    def watch(self, module: nn.Module, operation: str, number: int | None, point: HookPoint) -> None:
+        """Shows an operation of a module to a hook point, once installed."""
         watcher = self.watchers.setdefault(id(module), Watcher(module, self))
-        watcher.sites.setdefault(operation, {}).setdefault(number or 0, []).append(site)
+        watcher.points.setdefault(operation, {}).setdefault(number or 0, []).append(point)
 
     def install(self, stack: ExitStack, first: bool = False) -> None:
         """Registers the hooks that begin, pause and end listening; the stack removes them.
 
         Args:
-            stack: What removes them.
+            stack: The stack.
             first: Listen before captures of these modules do: for edits.
         """
         for watcher in self.watchers.values():
             watcher.install(stack, first)
-            stack.callback(self.close)
+        stack.callback(self.close)
+
+    def restart(self) -> None:
+        """Counts calls and operations from 0 again."""
+        for watcher in self.watchers.values():
+            watcher.calls, watcher.counts = 0, {}
+
+    def begin(self, module: nn.Module, watcher: Watcher | None) -> None:
+        """Notes that a module begins to run."""
+        self._running.append(_Running(id(module), watcher))
+        self._follow()
+
+    def end(self, module: nn.Module) -> _Running | None:
+        """Notes that a module has run, and returns what ran in it; None if its beginning was not noted."""
+        if not self._running or self._running[-1].module != id(module):
+            return None
+        ended = self._running.pop()
+        self._follow()
+        return ended
+
+    def is_inside(self, watcher: Watcher) -> bool:
+        """Whether the module of a watcher is the innermost watched one that runs."""
+        running = next((running for running in reversed(self._running) if running.watcher is not None), None)
+        return running is not None and running.watcher is watcher
+
+    def close(self) -> None:
+        """Ends listening, as after an exception that skipped hooks."""
+        self._running.clear()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Listens exactly while the innermost module is watched."""
+        wanted = bool(self._running) and self._running[-1].watcher is not None
+        if wanted and not self._listens:
+            push_function_mode(self)
+        elif self._listens and not wanted:
+            remove_function_mode(self)
+        self._listens = wanted
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self.running:
+        if not self._running or (watcher := self._running[-1].watcher) is None:
             return func(*args, **kwargs)
-        watcher, name = self.running[-1], operation_name(func)
-        if name not in watcher.sites and name not in FUSED:
+        counts, name = self._running[-1].counts, operation_name(func)
+        if name not in watcher.points and name not in FUSED:
             output = func(*args, **kwargs)
-            watcher.note(func, name, output, sys._getframe(1))
+            watcher.note(counts, func, name, output, sys._getframe(1))
             return output
         if running_module(watcher.code) is not watcher.module:
             return func(*args, **kwargs)
-        return watcher.run(name, func, args, kwargs)
+        return watcher.run(counts, name, func, args, kwargs)
 
-    def close(self) -> None:
-        """Ends listening, as after an exception that skipped hooks."""
-        self.running.clear()
-        super().close()
+
+@contextmanager
+def unwound() -> Iterator[None]:
+    """Ends the listening that began inside, if an exception such as an early stop skipped its end."""
+    depth = len(function_modes())
+    try:
+        yield
+    finally:
+        for mode in function_modes()[depth:]:
+            if isinstance(mode, OperationMode):
+                mode.close()
 
 
 class Watcher:
     """The operations of one module that are asked for.
 
     Attributes:
-        sites: Where each asked for is shown, by name and number.
+        module: The module.
+        code: The code of its forward.
+        points: The hook points of each operation, by name and number.
         counts: How often each operation ran in one call of the module, at most; empty before it ran.
         calls: How often the module was called.
     """
 
-    def __init__(self, module: nn.Module, mode: Operations) -> None:
-        self.module, self.mode, self.code = module, mode, forward_code(module)
-        self.sites: dict[str, dict[int, list[Site]]] = {}
+    def __init__(self, module: nn.Module, mode: OperationMode) -> None:
+        self.module, self.code = module, forward_code(module)
+        self.points: dict[str, dict[int, list[HookPoint]]] = {}
         self.counts: dict[str, int] = {}
         self.calls = 0
-        self._seen: list[dict[str, int]] = []
-        self._elsewhere = mode.elsewhere.setdefault(id(self.code), set())
+        self._mode = mode
+        self._foreign = mode.foreign.setdefault(id(self.code), set())
 
     def install(self, stack: ExitStack, first: bool) -> None:
         """Registers the hooks of this module, and of those inside it that have no watcher of their own."""
-        self._hook(stack, self.module, self._begin, self._end, inner=not first)
+        _around(stack, self.module, self._begin, self._end, innermost=not first)
         for child in self.module.children():
-            if id(child) not in self.mode.watchers and _is_large(child):
-                self._hook(stack, child, self._pause, self._resume, inner=first)
-
-    @staticmethod
-    def _hook(stack: ExitStack, module: nn.Module, before: Hook, after: Hook, inner: bool) -> None:
-        """Registers a hook before and one after; inner ones are the last before a forward, the first after it."""
-        stack.callback(module.register_forward_pre_hook(before, prepend=not inner).remove)
-        stack.callback(module.register_forward_hook(after, prepend=inner, always_call=True).remove)
+            if id(child) not in self._mode.watchers and _is_large(child):
+                _around(stack, child, self._pause, self._resume, innermost=first)
 
     def _begin(self, *_: Any) -> None:
         if self._is_ours():
             self.calls += 1
-            self._seen.append({})
-            self.mode.running.append(self)
-            self.mode.begin(self.module, listening=True)
+            self._mode.begin(self.module, self)
 
     def _end(self, *_: Any) -> None:
-        if self._seen and self._is_ours():
-            for name, count in self._seen.pop().items():
-                self.counts[name] = max(count, self.counts.get(name, 0))
-            self.mode.running.pop()
-            self.mode.end(self.module)
+        ended = self._mode.end(self.module) if self._is_ours() else None
+        for name, count in ended.counts.items() if ended else ():
+            self.counts[name] = max(count, self.counts.get(name, 0))
 
     def _pause(self, child: nn.Module, *_: Any) -> None:
-        if self._seen and self._is_ours():
-            self.mode.begin(child, listening=False)
+        if self._is_ours() and self._mode.is_inside(self):
+            self._mode.begin(child, None)
 
     def _resume(self, child: nn.Module, *_: Any) -> None:
-        if self._seen and self._is_ours():
-            self.mode.end(child)
+        if self._is_ours():
+            self._mode.end(child)
 
     @cached_property
     def _is_ours(self) -> Callable[[], bool]:
-        (first, *_), *_ = next(iter(self.sites.values())).values()
+        (first, *_), *_ = next(iter(self.points.values())).values()
         return first.is_ours
 
-    def note(self, func: Callable[..., Any], name: str, output: Any, frame: FrameType) -> None:
-        """Counts an operation that is not asked for, to say in an error what ran.
+    def note(self, counts: dict[str, int], func: Callable[..., Any], name: str, output: Any, frame: FrameType) -> None:
+        """Counts an operation that is not asked for, to list in an error what ran.
 
         Args:
+            counts: How often each operation ran in this call.
             func: The operation.
-            name: Of the operation.
-            output: What it returned.
-            frame: That called it. Code that was once found to run for a layer inside is not looked at again.
+            name: The name of the operation.
+            output: The output of the operation.
+            frame: The frame that called it. Code that was once found to run for a layer inside is not looked at again.
         """
-        frame = _asking(frame)
-        place = id(frame.f_code)
-        if place in self._elsewhere or func.__name__ in ATTRIBUTES:
+        place = id(_asking(frame).f_code)
+        if place in self._foreign or func.__name__ in ATTRIBUTES:
             return
         if running_module(self.code) is not self.module:
-            self._elsewhere.add(place)
+            self._foreign.add(place)
         elif holds_tensor(output):
-            self._count(name)
+            counts[name] = counts.get(name, 0) + 1
 
-    def run(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(
+        self, counts: dict[str, int], name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Runs an operation, and shows its arguments and its output where they are asked for."""
-        wanted = self._wanted(name)
-        if wanted:
-            args, kwargs = _show_before(wanted, func, args, kwargs)
+        points = self.points.get(name, {}).get(counts.get(name, 0), [])
+        number = self.calls - 1
+        if points:
+            args, kwargs = _show_before(points, func, args, kwargs, number)
         output = func(*args, **kwargs)
         if holds_tensor(output):
-            self._count(name)
-        if wanted:
-            output = _show_after(wanted, func, args, kwargs, output)
+            counts[name] = counts.get(name, 0) + 1
+        if points:
+            output = _show_after(points, func, args, kwargs, output, number)
         if name in FUSED:
-            weighed = self._wanted(ATTENTION_WEIGHTS)
-            self._count(ATTENTION_WEIGHTS)
-            _show_weights(weighed, self.module, name, args, kwargs)
+            weighed = self.points.get(ATTENTION_WEIGHTS, {}).get(counts.get(ATTENTION_WEIGHTS, 0), [])
+            counts[ATTENTION_WEIGHTS] = counts.get(ATTENTION_WEIGHTS, 0) + 1
+            _show_weights(weighed, self.module, name, args, kwargs, number)
         return output
 
-    def _wanted(self, name: str) -> list[Site]:
-        """Returns the sites of the next operation of a name."""
-        return self.sites.get(name, {}).get(self._seen[-1].get(name, 0), [])
 
-    def _count(self, name: str) -> None:
-        seen = self._seen[-1]
-        seen[name] = seen.get(name, 0) + 1
+def _around(
+    stack: ExitStack, module: nn.Module, before: Callable[..., None], after: Callable[..., None], *, innermost: bool
+) -> None:
+    """Registers a hook before and one after; innermost ones run last before a forward, and first after it."""
+    register_pre_hook(module, before, stack, prepend=not innermost)
+    register_hook(module, after, stack, prepend=innermost, always_call=True)
 
 
 def _is_large(module: nn.Module) -> bool:
@@ -245,22 +318,28 @@ def _is_large(module: nn.Module) -> bool:
     return len(inside) + sum(len(child._modules) for child in inside) > _FEW
 
 
-def _show_before(sites: list[Site], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    for site in sites:
-        args, kwargs = site.before(func, args, kwargs) or (args, kwargs)
+def _show_before(
+    points: list[HookPoint], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], number: int
+) -> Arguments:
+    for point in points:
+        args, kwargs = point.before(func, args, kwargs, number) or (args, kwargs)
     return args, kwargs
 
 
-def _show_after(sites: list[Site], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    for site in sites:
-        output = _or(site.take_back(func, args, kwargs, output), output)
-        output = _or(site.after(func, args, output), output)
+def _show_after(
+    points: list[HookPoint], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, number: int
+) -> Any:
+    for point in points:
+        output = _or(point.write_back(func, args, kwargs, output), output)
+        output = _or(point.after(func, args, output, number), output)
     return output
 
 
-def _show_weights(sites: list[Site], module: nn.Module, name: str, args: Any, kwargs: dict[str, Any]) -> None:
-    for site in sites:
-        site.after(module, args, attention_weights(name, args, kwargs))
+def _show_weights(
+    points: list[HookPoint], module: nn.Module, name: str, args: Any, kwargs: dict[str, Any], number: int
+) -> None:
+    for point in points:
+        point.after(module, args, attention_weights(name, args, kwargs), number)
 
 
 def _or(new: Any, old: Any) -> Any:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from .. import figures
+from .._edit import edit
 from .._errors import FeatureNotFoundError
-from ..editing import edit
-from ..features import FeatureLayers
+from .._feature_layer import FeatureLayers
+from .._layers import LayerTable, layers
 from ..models import LoadedModel
 from ..similarity import cka
-from ..table import LayerTable, layers
 
 Options: TypeAlias = Mapping[str, str]
 

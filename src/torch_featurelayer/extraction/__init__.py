@@ -7,7 +7,7 @@ share the shards out.
 
 from __future__ import annotations
 
-from .extract import extract
+from ._extract import extract
 from .progress import Progress
 from .query import features_like
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..features import FeatureLayers
+from .._feature_layer import FeatureLayers
 from .batches import over, rows
 
 

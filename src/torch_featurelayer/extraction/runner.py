@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import FeatureOverflowError
-from ..features import FeatureLayers
-from ..reduce import Reduction
+from .._feature_layer import FeatureLayers
+from .._reduce import Reduction
 from .batches import over, rows, shapes
 from .modes import EAGER, Mode, compiled, images_last, parts
 

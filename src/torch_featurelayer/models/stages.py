@@ -9,10 +9,10 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .._capture import capture
 from .._errors import LayerNotRunError
 from .._pytree import tensors
 from ..address import get_layer_candidates
-from ..capturing import capture
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from .._errors import StoreMismatchError
+from .._feature_layer import FeatureLayers
+from .._reduce import Reduction
 from ..address import Selector
-from ..features import FeatureLayers
 from ..models import LoadedModel, Preprocess
-from ..reduce import Reduction
 from ..store import Store, StoreWriter, open_store, store_settings
 from .engines import Engine, engine_of
 from .fastest import with_mode

@@ -20,7 +20,6 @@ class ModelWrapper(nn.Module):
         super().__init__()
         self.model = model
         self.training = model.training
-        self.register_load_state_dict_pre_hook(_add_prefix)  # type: ignore[no-untyped-call]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the wrapped model's own state dict."""
@@ -30,9 +29,9 @@ class ModelWrapper(nn.Module):
         """Loads a state dict of the wrapped model into it."""
         return self.model.load_state_dict(*args, **kwargs)
 
-
-def _add_prefix(_module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Renames the keys of a wrapper inside a larger module, whose loading goes by attribute names."""
-    own = [key for key in state if key.startswith(prefix)]
-    for key in own:
-        state[f"{prefix}model.{key[len(prefix) :]}"] = state.pop(key)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Renames the keys of a wrapper inside a larger module, whose loading goes by attribute names."""
+        own = [key for key in state_dict if key.startswith(prefix)]
+        for key in own:
+            state_dict[f"{prefix}model.{key[len(prefix) :]}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)

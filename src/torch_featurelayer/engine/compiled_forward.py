@@ -17,14 +17,16 @@ from torch import nn
 
 from .._errors import CompileError
 from ..address import Request
+from .forward_pass import ForwardPass
+from .hook_set import HookSet
+from .layouts import LayoutFinder
 from .options import Options
-from .places import Places
-from .run import Run
+from .scope import Scope
 
-Outcome: TypeAlias = tuple[list[tuple[int, list[Any]]], Any, bool]
+Outcome: TypeAlias = tuple[list[tuple[int, list[tuple[int, Any]]]], Any, bool]
 
 
-class Traced:
+class CompiledForward:
     """Compiled forwards of one model that also return what was asked for.
 
     Args:
@@ -32,13 +34,19 @@ class Traced:
         requests: What to capture; gradients cannot be.
         options: How to keep it. `"lazy"` becomes a clone, which the compiler fuses.
         compile_options: Passed to `torch.compile`.
+        finders: The layouts that eager forward passes learned.
 
     Raises:
         CompileError: A gradient or an operation is asked for.
     """
 
     def __init__(
-        self, model: nn.Module, requests: Sequence[Request], options: Options, compile_options: dict[str, Any]
+        self,
+        model: nn.Module,
+        requests: Sequence[Request],
+        options: Options,
+        compile_options: dict[str, Any],
+        finders: Sequence[LayoutFinder | None],
     ) -> None:
         for request in requests:
             if request.address.is_gradient:
@@ -47,12 +55,13 @@ class Traced:
                 raise CompileError(f"{request.name!r}: operations are captured in eager runs: do not compile this one.")
         self.model, self.requests = model, requests
         self.options = replace(options, clone=options.clone is not False)
-        self._places = Places(model, requests)
+        self._hook_set = HookSet(model, requests)
+        self._scope, self._finders = Scope(any_thread=True), list(finders)
         self._forward: Callable[..., Outcome] = torch.compile(
-            MethodType(_own_code(Traced._trace), self), **compile_options
+            MethodType(_own_code(CompiledForward._trace), self), **compile_options
         )
         with ExitStack() as stack:
-            self._places.install(stack)
+            self._hook_set.install(stack)
             self._hooks = stack.pop_all()
 
     def remove(self) -> None:
@@ -61,29 +70,30 @@ class Traced:
 
     def __call__(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, stop: bool, calls: Sequence[int | None] | None
-    ) -> tuple[Run, Any]:
-        """Runs the compiled forward; returns what `run_once` does."""
+    ) -> tuple[ForwardPass, Any]:
+        """Runs the compiled forward; returns what `run_with_capture` does."""
         kept, output, stopped = self._forward(args, kwargs, stop, calls)
-        run = self._run(stop, calls)
-        run.stopped = stopped
-        for slot, (count, values) in zip(run.slots, kept, strict=True):
-            slot.calls = count
-            slot.kept.extend(values)
-        return run, output
+        forward = self._pass(stop, calls)
+        forward.stopped = stopped
+        for value, (count, values) in zip(forward.values, kept, strict=True):
+            value.load(count, values)
+        return forward, output
 
-    def _run(self, stop: bool, calls: Sequence[int | None] | None) -> Run:
-        return Run(self.requests, self.options, stop=stop, calls=calls)
+    def _pass(self, stop: bool, calls: Sequence[int | None] | None) -> ForwardPass:
+        return ForwardPass(
+            self.model, self.requests, self.options, self._scope, stop=stop, calls=calls, finders=self._finders
+        )
 
     def _trace(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], stop: bool, calls: Sequence[int | None] | None
     ) -> Outcome:
-        run = self._run(stop, calls)
-        self._places.connect(run)
+        forward = self._pass(stop, calls)
+        self._hook_set.connect(forward)
         try:
-            output = run.forward(self.model, args, kwargs)
+            output = forward.run(args, kwargs)
         finally:
-            self._places.disconnect()
-        return [(slot.calls, list(slot.kept)) for slot in run.slots], output, run.stopped
+            self._hook_set.disconnect()
+        return [(value.calls, value.kept) for value in forward.values], output, forward.stopped
 
 
 def _own_code(function: Callable[..., Outcome]) -> Callable[..., Outcome]:

@@ -14,12 +14,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .._pytree import outline, tensors
-from .compiled import force_eager, outside_compiler
+from .dynamo import force_eager, run_outside_dynamo
 from .operations import ATTRIBUTES, holds_tensor, operation_name, running_module
 
 
 @dataclass(slots=True)
-class Seen:
+class ModuleStats:
     """What one module did in a run.
 
     Attributes:
@@ -37,9 +37,9 @@ class Seen:
     operations: Counter[str] = field(default_factory=Counter)
 
 
-def survey(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Seen]:
+def profile_model(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, ModuleStats]:
     """Runs a model once, and returns what its modules did, by their `id`."""
-    seen = {id(module): Seen() for module in model.modules()}
+    seen = {id(module): ModuleStats() for module in model.modules()}
     modules = dict(model.named_modules())
 
     def run() -> None:
@@ -49,11 +49,11 @@ def survey(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
             stack.enter_context(_Counting(seen))
             model(*args, **kwargs)
 
-    outside_compiler(run)
+    run_outside_dynamo(run)
     return seen
 
 
-def _time(module: nn.Module, entry: Seen, stack: ExitStack) -> None:
+def _time(module: nn.Module, entry: ModuleStats, stack: ExitStack) -> None:
     starts: list[float] = []
     thread = get_ident()
 
@@ -75,7 +75,7 @@ def _time(module: nn.Module, entry: Seen, stack: ExitStack) -> None:
 class _Counting(TorchFunctionMode):
     """Counts the operations of each module."""
 
-    def __init__(self, seen: dict[int, Seen]) -> None:
+    def __init__(self, seen: dict[int, ModuleStats]) -> None:
         super().__init__()
         self._seen = seen
 

@@ -10,7 +10,7 @@ from .._errors import AmbiguousOperationError, OperationNotFoundError
 from ..address import Request, has_forward
 
 
-def why_not_run(model: nn.Module, missing: Sequence[Request]) -> str:
+def explain_missing_call(model: nn.Module, missing: Sequence[Request]) -> str:
     """Returns a sentence on the first request whose cause is known, else on all."""
     for request in missing:
         path = request.address.path

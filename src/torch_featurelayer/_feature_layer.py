@@ -1,0 +1,331 @@
+"""Features of named layers: `FeatureLayer` and `FeatureLayers`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ._features import Features
+from ._reduce import Reduction, reducer
+from ._wrapper import ModelWrapper
+from .address import Selector, checked, resolve
+from .engine import NOT_RUN, ClonePolicy, ForwardPass, Options, input_signature, layout_finders, run_with_capture
+from .engine.compiled_forward import CompiledForward
+
+__all__ = ["FeatureLayer", "FeatureLayers"]
+
+
+class _Layers(ModelWrapper):
+    """The requests of `FeatureLayer` and `FeatureLayers`, and the two ways to run them."""
+
+    def __init__(
+        self, model: nn.Module, selectors: Selector | Iterable[Selector], options: Options, stop: bool
+    ) -> None:
+        super().__init__(checked(model))
+        self.requests = resolve(model, selectors)
+        self.options = options
+        self.stop = stop
+        self._finders = layout_finders(self.requests, options)
+        self._call_counts: dict[Hashable, tuple[int, ...]] = {}
+        self._tracked: set[Hashable] = set()
+        self._compiled: CompiledForward | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the features, in the order they are returned in."""
+        return tuple(request.name for request in self.requests)
+
+    def compile(self, **options: Any) -> None:
+        """Compiles the forward, and `.features()` with its early stop, capture included.
+
+        Leaves hooks in the model that do nothing in other calls, until `uncompile()`.
+
+        Args:
+            **options: Passed to `torch.compile`, such as `fullgraph=True`.
+
+        Raises:
+            CompileError: If a gradient or an operation is requested, which only eager forward passes give, or if this
+                PyTorch cannot trace hooks.
+        """
+        self.uncompile()
+        self._compiled = CompiledForward(self.model, self.requests, self.options, options, self._finders)
+
+    def uncompile(self) -> None:
+        """Undoes `compile()`: removes its hooks from the model; calls are eager again."""
+        if self._compiled is not None:
+            self._compiled.remove()
+            self._compiled = None
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
+        forward, output = self._once(args, kwargs)
+        return forward.results(), output
+
+    def _run_to_layer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        if not self.stop:
+            return self._run(args, kwargs)[0]
+        signature = input_signature(self.model, args, kwargs)
+        calls = self._call_counts.get(signature)
+        forward, _ = self._once(args, kwargs, stop=True, calls=calls)
+        for value in forward.values:
+            value.check_unambiguous()
+        values = forward.results()
+        if not forward.stopped:
+            self._call_counts[signature] = tuple(value.calls for value in forward.values)
+        return values
+
+    def _once(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        stop: bool = False,
+        calls: tuple[int, ...] | None = None,
+    ) -> tuple[ForwardPass, Any]:
+        track = self._must_track(args, kwargs)
+        if self._compiled is not None and not track and (calls is not None or not stop):
+            return self._compiled(args, kwargs, stop=stop, calls=calls)
+        return run_with_capture(
+            self.model,
+            self.requests,
+            self.options,
+            args,
+            kwargs,
+            stop=stop,
+            calls=calls,
+            finders=self._finders,
+            track_layouts=track,
+        )
+
+    def _must_track(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether layouts must still be learned for inputs like these."""
+        if not self.options.needs_layout:
+            return False
+        signature = input_signature(self.model, args, kwargs)
+        is_new = signature not in self._tracked
+        self._tracked.add(signature)
+        return is_new
+
+    def extra_repr(self) -> str:
+        """Shows the names of the features."""
+        return ", ".join(map(repr, self.names))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **super().__getstate__(),  # type: ignore[no-untyped-call]
+            "_compiled": None,
+            "_call_counts": {},
+            "_tracked": set(),
+            "_finders": layout_finders(self.requests, self.options),
+        }
+
+
+class FeatureLayer(_Layers):
+    """Runs a model and returns the feature of one layer together with the output.
+
+    Hooks are in the model for the length of a call only. The wrapped model is
+    the same object; `state_dict` and `load_state_dict` are its own.
+
+    Note:
+        With `clone=False`, later in-place operations of the model overwrite the feature.
+
+    Args:
+        model: Any `nn.Module`.
+        layer: An address (`"layer4"`, `"layer1.0.relu@0"`, `"fc:input"`,
+            `"layer4:grad_output"`, `"encoder:output[0]"`), or the module itself.
+        clone: `"lazy"` (default) copies on write: right at next to no cost.
+            True copies at once. False keeps the model's own tensor.
+        detach: Return the feature cut from the graph. Default: False.
+        reduce: `"mean"`, `"max"` (over positions), `"cls"` (the first token), `"flatten"`, or a function from a
+            tensor to a tensor, applied as captured. Default: None, the whole feature.
+        layout: What the dimensions of the feature are, for `reduce`: one letter for each, N for items, C for channels,
+            others for positions, such as `"NCHW"`, `"NHWC"`, `"NTC"` or `"TNC"`. Default: None, found from the
+            operations of the model; if they do not show it, the call raises a `LayoutError`.
+        dtype: Convert floating-point features as captured. Default: None, as they are.
+        device: Move features as captured. Default: None, where they are.
+        stop: Let `.features()` end the model after the layer. Default: True. Use False for
+            models that call a layer a different number of times depending on the values of tensors.
+
+    Raises:
+        LayerNotFoundError: If the model has no such layer.
+        AddressError: If the text of the address cannot be read.
+        NotAModuleError: If the model is not an `nn.Module`.
+        ScriptedModuleError: If the layer is inside a TorchScript module.
+        ValueError: If the address matches several layers, or an option is not one of its values.
+
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
+        >>> feat, output = FeatureLayer(model, "0")(torch.ones(1, 4))
+        >>> feat.shape, output.shape
+        (torch.Size([1, 3]), torch.Size([1, 3]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Selector,
+        *,
+        clone: ClonePolicy = "lazy",
+        detach: bool = False,
+        reduce: Reduction | None = None,
+        layout: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        stop: bool = True,
+    ) -> None:
+        reducing = None if reduce is None else reducer(reduce)
+        super().__init__(model, [layer], Options(clone, detach, reducing, dtype, device, layout), stop)
+        if len(self.requests) > 1:
+            raise ValueError(
+                f"{layer!r} matches {len(self.requests)} layers of this model: FeatureLayers(...) captures several."
+            )
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor | Any, Any]:
+            """Runs the model to its end, as `forward`."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor | Any, Any]:
+        """Runs the model to its end.
+
+        Args:
+            *args: The positional arguments of the model.
+            **kwargs: The keyword arguments of the model.
+
+        Returns:
+            The feature and the model's output. The feature has the structure of
+            the layer's output, memory of its own and, unless detached, its
+            place in the graph: a loss on it trains the layers below, and
+            `torch.autograd.grad(output, feature)` works. For a gradient port the
+            feature is a `GradientHandle` whose `.value` is there after `backward()`; for
+            `@*` it is a list with one entry for each call.
+
+        Raises:
+            LayerNotRunError: If the layer was not called in this forward pass.
+            CallNotMadeError: If it was called less often than the address says.
+            StructureError: If `[index]` does not fit the value.
+            LayoutError: If `reduce` needs the layout of the feature and it cannot be found.
+            GradientError: If a gradient is requested and nothing requires grad.
+        """
+        (feature,), output = self._run(args, kwargs)
+        return feature, output
+
+    def features(self, *args: Any, **kwargs: Any) -> Tensor | Any:
+        """Runs the model no further than the layer, and returns its feature.
+
+        The first call for a kind of input runs to the end and counts how often the layer is called; later ones stop
+        right after the layer. `@n` stops from the first. A kind of input is given by the shapes of tensors, the values
+        of other arguments, the training flags and attributes of the modules, and the modes of PyTorch.
+
+        Args:
+            *args: The positional arguments of the model.
+            **kwargs: The keyword arguments of the model.
+
+        Raises:
+            AmbiguousCallError: If the layer runs several times, and the address does not say which call to take.
+        """
+        return self._run_to_layer(args, kwargs)[0]
+
+
+class FeatureLayers(_Layers):
+    """Runs a model and returns the features of many layers together with the output.
+
+    Note:
+        With `clone=False`, later in-place operations of the model overwrite the features.
+
+    Args:
+        model: Any `nn.Module`.
+        layers: Addresses, globs (`"layer*.0"`, `"**.conv1"`), modules, module
+            types (`nn.ReLU`) or compiled regexes, one or a list of them. A glob, type or regex gives every layer it
+            matches that runs; the others are listed in `Features.not_run`.
+        clone: `"lazy"` (default) copies on write: right at next to no cost.
+            True copies at once. False keeps the model's own tensors.
+        detach: Return features cut from the graph. Default: False.
+        reduce: `"mean"`, `"max"` (over positions), `"cls"` (the first token), `"flatten"`, or a function from a
+            tensor to a tensor, applied as captured. Default: None, whole features.
+        layout: What the dimensions of features are, for `reduce`: letters as in `"NCHW"` for all, or a dict from a
+            layer's name to letters. Default: None, found from the operations of the model.
+        dtype: Convert floating-point features as captured. Default: None, as they are.
+        device: Move features as captured. Default: None, where they are.
+        stop: Let `.features()` end the model after the last layer needed. Default: True.
+
+    Raises:
+        EmptyRequestError: If no layer is named.
+        DuplicateRequestError: If a layer is named twice.
+        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
+        AddressError: If the text of an address cannot be read.
+        NotAModuleError: If the model is not an `nn.Module`.
+        ScriptedModuleError: If a layer is inside a TorchScript module.
+
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
+        >>> feats, output = FeatureLayers(model, [nn.Linear, "1"])(torch.ones(1, 4))
+        >>> feats.names, feats["0"].shape
+        (('0', '2', '1'), torch.Size([1, 3]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Selector | Iterable[Selector],
+        *,
+        clone: ClonePolicy = "lazy",
+        detach: bool = False,
+        reduce: Reduction | None = None,
+        layout: str | Mapping[str, str] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        stop: bool = True,
+    ) -> None:
+        reducing = None if reduce is None else reducer(reduce)
+        super().__init__(model, layers, Options(clone, detach, reducing, dtype, device, layout), stop)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> tuple[Features, Any]:
+            """Runs the model to its end, as `forward`."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Features, Any]:
+        """Runs the model to its end.
+
+        Args:
+            *args: The positional arguments of the model.
+            **kwargs: The keyword arguments of the model.
+
+        Returns:
+            A new `Features` in the order of the request, and the model's output.
+            See `FeatureLayer.forward` for what each feature is.
+
+        Raises:
+            LayerNotRunError: If a named layer, or every layer of a pattern, was not called in this forward pass.
+            CallNotMadeError: If a layer was called less often than its address says.
+            StructureError: If `[index]` does not fit a value.
+            LayoutError: If `reduce` needs the layout of a feature and it cannot be found.
+            GradientError: If a gradient is requested and nothing requires grad.
+        """
+        values, output = self._run(args, kwargs)
+        return self._named(values), output
+
+    def features(self, *args: Any, **kwargs: Any) -> Features:
+        """Runs the model no further than the last layer needed, and returns the features.
+
+        See `FeatureLayer.features` for when it can stop.
+
+        Args:
+            *args: The positional arguments of the model.
+            **kwargs: The keyword arguments of the model.
+
+        Raises:
+            AmbiguousCallError: If a layer runs several times, and the address does not say which call to take.
+        """
+        return self._named(self._run_to_layer(args, kwargs))
+
+    def _named(self, values: list[Any]) -> Features:
+        pairs = list(zip(self.names, values, strict=True))
+        ran = [(name, value) for name, value in pairs if value is not NOT_RUN]
+        missing = (name for name, value in pairs if value is NOT_RUN)
+        return Features((name for name, _ in ran), (value for _, value in ran), missing)

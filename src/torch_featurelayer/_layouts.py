@@ -1,0 +1,61 @@
+"""The layouts of a model's features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ._layout import Layout
+from .address import Selector, checked, resolve
+from .engine import Options, layout_finders, run_with_capture
+
+__all__ = ["find_layouts"]
+
+
+def find_layouts(
+    model: nn.Module, layers: Selector | Iterable[Selector], *args: Any, **kwargs: Any
+) -> dict[str, str | None]:
+    """Runs a model once, and finds what the dimensions of the features of its layers are.
+
+    Args:
+        model: Any `nn.Module`; it runs in the mode it is in.
+        layers: As for `FeatureLayers`.
+        *args: The positional arguments of the model.
+        **kwargs: The keyword arguments of the model.
+
+    Returns:
+        A dict from the name of each layer that ran to letters such as `"NCHW"` or `"NTC"`: N for items, C for
+        channels, others for positions. None if the operations of the model do not show it, or the feature has fewer
+        than three dimensions. For a feature of several tensors it is the layout of the first.
+
+    Raises:
+        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
+        LayerNotRunError: If a named layer was not called.
+
+    Examples:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2), nn.Linear(64, 5))
+        >>> find_layouts(model, "*", torch.zeros(2, 3, 10, 10))
+        {'0': 'NCHW', '1': 'NCT', '2': None}
+    """
+    requests = resolve(checked(model), layers)
+    options = Options(detach=True, reduce=_Look())
+    finders = layout_finders(requests, options)
+    forward, _ = run_with_capture(model, requests, options, args, kwargs, finders=finders, track_layouts=True)
+    ran = [bool(value.calls) for value in forward.values]
+    found = {}
+    for request, finder, has_run in zip(requests, finders, ran, strict=True):
+        if has_run and finder is not None:
+            found[request.name] = str(finder.first) if isinstance(finder.first, Layout) else None
+    return found
+
+
+class _Look:
+    """A reduction that needs the layout, and keeps nothing."""
+
+    needs_layout = needs_channel = True
+
+    def __call__(self, feature: Tensor, layout: Layout | None) -> Tensor:  # noqa: ARG002
+        return feature.new_empty(0)

@@ -1,0 +1,119 @@
+"""Reductions from a feature to something smaller, tensor to tensor, items in front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from torch import Tensor
+
+from ._errors import LayoutError, ReductionError
+from ._errors.base import nearest
+from ._layout import Layout
+
+__all__ = ["Reducer", "Reduction", "reducer"]
+
+ReductionName: TypeAlias = Literal["mean", "max", "cls", "flatten"]
+Reduction: TypeAlias = ReductionName | Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Reducer:
+    """A reduction that was checked.
+
+    Attributes:
+        reduction: Its name, or the user's function.
+    """
+
+    reduction: Reduction
+
+    @property
+    def needs_layout(self) -> bool:
+        """Whether it must know what the dimensions are."""
+        return not callable(self.reduction)
+
+    @property
+    def needs_channel(self) -> bool:
+        """Whether it must know which dimension holds the channels, not only the items."""
+        return self.needs_layout and self.reduction != "flatten"
+
+    def __call__(self, feature: Tensor, layout: Layout | None) -> Tensor:
+        """Reduces one tensor.
+
+        Args:
+            feature: The tensor.
+            layout: Its layout; None for a function, and for tensors of fewer than three dimensions.
+
+        Raises:
+            ReductionError: If the values have no mean, or a function does not return a tensor.
+            LayoutError: If the feature has no tokens to take the first of.
+        """
+        if not callable(self.reduction):
+            return _NAMED[self.reduction](feature, layout)
+        reduced = self.reduction(feature)
+        if not isinstance(reduced, Tensor):
+            raise ReductionError(f"the reduction must return a tensor, not a {type(reduced).__name__}")
+        return reduced
+
+
+def reducer(reduce: Reduction) -> Reducer:
+    """Checks a reduction.
+
+    Raises:
+        ValueError: If no reduction has that name.
+    """
+    if callable(reduce) or reduce in _NAMED:
+        return Reducer(reduce)
+    near = nearest(str(reduce), _NAMED, limit=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    names = ", ".join(get_args(ReductionName))
+    raise ValueError(f"no reduction {reduce!r}; the reductions are {names}, or give a function.{hint}")
+
+
+def _mean(feature: Tensor, layout: Layout | None) -> Tensor:
+    """Averages over positions: `[N, C]`, in the feature's dtype; tensors of one or two dimensions are kept."""
+    if layout is None or not layout.positions:
+        return feature
+    if not (feature.is_floating_point() or feature.is_complex()):
+        dtype = str(feature.dtype).removeprefix("torch.")
+        raise ReductionError(f"'mean' is not defined for {dtype} values: give a function that converts them")
+    return layout.channels_first(feature).mean(_trailing(layout))
+
+
+def _max(feature: Tensor, layout: Layout | None) -> Tensor:
+    """Takes the largest value over positions: shapes as in `_mean`."""
+    return feature if layout is None or not layout.positions else layout.channels_first(feature).amax(_trailing(layout))
+
+
+def _cls(feature: Tensor, layout: Layout | None) -> Tensor:
+    """Takes the first token of `[N, T, C]`: `[N, C]`, with memory of its own."""
+    if layout is None or len(layout.positions) != 1 or layout.channel < layout.positions[0]:
+        raise LayoutError(
+            f"'cls' takes the first of the tokens [N, T, C], and this feature is {list(feature.shape)}"
+            + (f" ({layout})" if layout else ""),
+            shape=tuple(feature.shape),
+        )
+    return feature.select(layout.positions[0], 0).clone()
+
+
+def _flatten(feature: Tensor, layout: Layout | None) -> Tensor:
+    """Makes each item one vector: `[N, *]` to `[N, D]`."""
+    if feature.ndim == 0:
+        return feature
+    if layout is not None and layout.batch is not None:
+        feature = feature.movedim(layout.batch, 0)
+    return feature.reshape(feature.shape[0], -1)
+
+
+def _trailing(layout: Layout) -> tuple[int, ...]:
+    """Returns the dimensions of the positions once channels are first."""
+    return tuple(range(-len(layout.positions), 0))
+
+
+_NAMED: Final[dict[Any, Callable[[Tensor, Layout | None], Tensor]]] = {
+    "mean": _mean,
+    "max": _max,
+    "cls": _cls,
+    "flatten": _flatten,
+}

@@ -1,0 +1,172 @@
+"""Every private name of PyTorch and CPython that the engine uses, each probed at import.
+
+A name that a release of PyTorch renames or removes must not break the import, nor a plain capture: each has a
+fallback here, or the feature that needs it raises `UnsupportedTorchError`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn, overrides
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
+
+
+def _lookup(root: object, path: str) -> Any:
+    """Returns an attribute by its dotted path, None if any part of it does not exist."""
+    for name in path.split("."):
+        root = getattr(root, name, None)
+    return root
+
+
+def _code(root: object, path: str) -> CodeType | None:
+    """Returns the code of a Python function by its dotted path, None if there is none."""
+    return getattr(_lookup(root, path), "__code__", None)
+
+
+def _lazy_clone_works() -> bool:
+    """Whether copy-on-write exists and holds in both directions."""
+    try:
+        source = torch.zeros(2, device="cpu")
+        first, second = torch._lazy_clone(source), torch._lazy_clone(source)
+        source.add_(1)
+        second.add_(2)
+        return (source.tolist(), first.tolist(), second.tolist()) == ([1, 1], [0, 0], [2, 2])
+    except Exception:  # noqa: BLE001 (a private function may change in any way)
+        return False
+
+
+HAS_COPY_ON_WRITE: Final = _lazy_clone_works()
+"""Whether `lazy_clone` may be called; otherwise features are cloned at once."""
+
+
+def lazy_clone(tensor: Tensor) -> Tensor:
+    """Copies a tensor on write."""
+    return torch._lazy_clone(tensor)
+
+
+# Module calls, as they appear on the stack: how a forward pass and the owner of an operation are recognised.
+CALL_IMPL: Final = _code(nn.Module, "_call_impl") or _code(nn.Module, "__call__")
+
+# PyTorch's Python functions between an operation and the code that calls it.
+HANDLE_TORCH_FUNCTION: Final = _code(overrides, "handle_torch_function")
+BOOLEAN_DISPATCH: Final = _code(functional, "max_pool2d")
+
+_push_mode = _lookup(overrides, "_push_mode")
+_pop_mode = _lookup(overrides, "_pop_mode")
+_mode_stack = _lookup(overrides, "_get_current_function_mode_stack")
+
+HAS_FUNCTION_MODES: Final = None not in (CALL_IMPL, _push_mode, _pop_mode, _mode_stack)
+"""Whether operations can be captured: a function mode can be pushed and popped from hooks."""
+
+
+def push_function_mode(mode: TorchFunctionMode) -> None:
+    """Puts a function mode on top of the stack."""
+    _push_mode(mode)
+
+
+def remove_function_mode(mode: TorchFunctionMode) -> None:
+    """Takes a function mode from the stack, wherever it is."""
+    above = []
+    while (top := _pop_mode()) is not mode:
+        above.append(top)
+    for other in reversed(above):
+        _push_mode(other)
+
+
+def function_modes() -> list[TorchFunctionMode]:
+    """Returns the stack of function modes, the innermost last; empty where PyTorch does not tell."""
+    return list(_mode_stack()) if _mode_stack is not None else []
+
+
+_transforms_active = _lookup(torch, "_C._are_functorch_transforms_active")
+_level = _lookup(torch, "_C._functorch.maybe_get_level")
+_current_level = _lookup(torch, "_C._functorch.maybe_current_level")
+
+
+def in_function_transform() -> bool:
+    """Whether `torch.func` transforms the code that runs."""
+    return bool(_transforms_active()) if _transforms_active is not None else False
+
+
+def transform_level(tensor: Tensor | None = None) -> int:
+    """Returns the level of the `torch.func` transform that a tensor belongs to; without one, of the current transform.
+
+    0 is outside any transform.
+    """
+    if tensor is None:
+        return (_current_level() or 0) if _current_level is not None else 0
+    return max(_level(tensor), 0) if _level is not None else 0
+
+
+_tracing_state = _lookup(torch, "_C._get_tracing_state")
+
+
+def is_traced() -> bool:
+    """Whether `torch.jit.trace` or the older ONNX exporter records the operations."""
+    return _tracing_state is not None and _tracing_state() is not None
+
+
+_eval_frame_callback = _lookup(torch, "_C._dynamo.eval_frame.get_eval_frame_callback")
+
+
+def dynamo_watches() -> bool:
+    """Whether Dynamo looks at the frames of this thread; True where PyTorch does not tell."""
+    return _eval_frame_callback is None or _eval_frame_callback() is not None
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module runs compiled code: through `torch.compile(module)`, `module.compile()` or its forward."""
+    return (
+        "_orig_mod" in module._modules
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+    )
+
+
+_saved_tensor_hooks = _lookup(torch, "_C._autograd._top_saved_tensors_default_hooks")
+_CHECKPOINT_FILE: Final = checkpoint.__file__
+
+
+def may_be_checkpointed() -> bool:
+    """Whether the running code may be inside `torch.utils.checkpoint`: cheap, and never False if it is.
+
+    The reentrant kind runs without gradients, the other one under hooks on saved tensors.
+    """
+    if not torch.is_grad_enabled() or _saved_tensor_hooks is None:
+        return True
+    return _saved_tensor_hooks(False) is not None
+
+
+def checkpointed_functions(frame: FrameType | None) -> Iterator[tuple[Any, str]]:
+    """Yields where `torch.utils.checkpoint` keeps the functions to recompute, from the innermost region outwards.
+
+    Args:
+        frame: The frame to start from.
+
+    Yields:
+        Pairs of an object and the name of its attribute.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == _CHECKPOINT_FILE:
+            names = frame.f_locals
+            region = getattr(getattr(names.get("gen"), "gi_frame", None), "f_locals", {}).get("new_frame")
+            if hasattr(region, "recompute_fn"):
+                yield region, "recompute_fn"
+            elif hasattr(names.get("ctx"), "run_function"):
+                yield names["ctx"], "run_function"
+        frame = frame.f_back
+
+
+def calling_frame(frame: FrameType | None = None) -> FrameType | None:
+    """Returns the frame of the innermost module call; None outside any, and where PyTorch does not tell."""
+    frame = frame or sys._getframe(1)
+    while frame is not None and frame.f_code is not CALL_IMPL:
+        frame = frame.f_back
+    return frame

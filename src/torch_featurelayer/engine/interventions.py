@@ -1,0 +1,259 @@
+"""Interventions: values replaced on their way, at the places where captures read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import (
+    EditError,
+    LayerNotRunError,
+    StructureError,
+)
+from .._pytree import UncopyableError, describe, replace_part, snapshot, substitute
+from ..address import ATTENTION_WEIGHTS, Address, Request, located
+from .arguments import Arguments, replace_arguments
+from .checkpointing import Replay, wrap_checkpoints
+from .copy_on_write import copier
+from .diagnostics import check_operation, explain_missing_call
+from .dynamo import force_eager
+from .forward_pass import required_requests
+from .hooks import HookPoint, disable_nested_tensors
+from .operations import OperationMode, unwound
+from .recorder import ForwardTracker, modules_around
+from .scope import Scope
+from .temporary import register_hook, register_pre_hook
+
+EditValue: TypeAlias = Tensor | float | Callable[[Any], Any]
+
+
+class Intervention(HookPoint):
+    """One value that is replaced each time it passes.
+
+    Attributes:
+        name: The address, as it was asked for.
+        address: The address.
+        calls: How often the module was called in this forward pass.
+        done: How often the value was replaced.
+    """
+
+    def __init__(self, request: Request, value: EditValue, owner: InterventionSet) -> None:
+        super().__init__()
+        self.name, self.address = request.name, _editable(request)
+        self.calls = self.done = 0
+        self._value, self._owner = value, owner
+        self._is_computing = False
+
+    def is_ours(self) -> bool:
+        """Whether the running code is to be edited."""
+        return self._owner.scope.is_current()
+
+    def install(self, module: nn.Module, stack: ExitStack) -> None:
+        """Registers the hook of a module's port, before those of captures, so that they see the new value."""
+        if self.address.port == "input":
+            register_pre_hook(module, self.before, stack, prepend=True, with_kwargs=True)
+        else:
+            register_hook(module, self.after, stack, prepend=True)
+
+    def before(
+        self, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, number: int | None = None
+    ) -> Arguments | None:
+        """The forward pre-hook: replaces arguments."""
+        if kwargs is None or self.address.port != "input" or not self._is_wanted(number):
+            return None
+        try:
+            return replace_arguments(called, args, kwargs, self.address.index, self._new)
+        except LookupError as error:
+            raise StructureError(self.name, str(error)) from None
+        except TypeError as error:
+            raise EditError(self.name, f"{error}.") from error
+
+    def write_back(self, *_: Any) -> None:
+        """Nothing was substituted."""
+
+    def after(self, _: Any, __: Any, output: Any, number: int | None = None) -> Any:
+        """The forward hook: replaces the output."""
+        if self.address.port != "output" or not self._is_wanted(number):
+            return None
+        try:
+            return replace_part(output, self.address.index, self._new)
+        except LookupError as error:
+            raise StructureError(self.name, str(error)) from None
+        except UncopyableError as error:
+            raise EditError(self.name, f"{error}: edit the whole value with a function.") from None
+
+    def _is_wanted(self, number: int | None) -> bool:
+        # While its own function runs the model again, the model runs unedited there.
+        if self._is_computing or not self.is_ours():
+            return False
+        number = self.calls if number is None else number
+        self._owner.note_checkpoint()
+        self.calls = number + 1
+        wanted = self.address.call in (None, "*", number)
+        self.done += wanted
+        return wanted
+
+    def _new(self, old: Any) -> Any:
+        if callable(self._value):
+            return self._computed(self._value, old)
+        if not isinstance(old, Tensor):
+            raise EditError(self.name, f"it is {describe(old)}. Name the part with [index], or give a function.")
+        if not isinstance(self._value, Tensor):
+            return self._filled(self._value, old)
+        return self._expanded(self._value, old)
+
+    def _computed(self, function: Callable[[Any], Any], old: Any) -> Any:
+        self._is_computing = True
+        try:
+            new = function(snapshot(old, copier("lazy")))
+        finally:
+            self._is_computing = False
+        if new is None and old is not None:
+            raise EditError(self.name, "the function returned None: it must return the new value.")
+        return substitute(new, copier("lazy"))  # the function may keep what it returned, and the model write to it
+
+    def _filled(self, number: float, old: Tensor) -> Tensor:
+        new = torch.full_like(old, number)
+        is_exact = old.is_floating_point() or old.is_complex()
+        if not is_exact and old.numel() and new.flatten()[0].item() != number:
+            raise EditError(self.name, f"{number} is not a value of {_dtype(old)}.")
+        return new
+
+    def _expanded(self, given: Tensor, old: Tensor) -> Tensor:
+        try:
+            new = given.to(old.device, old.dtype).expand(old.shape)
+        except RuntimeError:
+            shapes = f"{list(given.shape)} does not fit {list(old.shape)}"
+            raise EditError(self.name, f"a tensor of shape {shapes}.") from None
+        if not torch.can_cast(given.dtype, old.dtype) and not torch.equal(given, given.to(old.dtype).to(given.dtype)):
+            raise EditError(self.name, f"values of {_dtype(given)} cannot be kept as {_dtype(old)}.")
+        return new.clone(memory_format=torch.contiguous_format)  # the model may write to it
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _editable(request: Request) -> Address:
+    address = request.address
+    if address.is_gradient:
+        raise EditError(request.name, "gradients are captured, not edited.")
+    if address.operation == ATTENTION_WEIGHTS:
+        raise EditError(request.name, "these weights are computed beside the model; edit its fused operation.")
+    if isinstance(address.call, int) and address.call < 0:
+        raise EditError(request.name, "which call is the last is not known beforehand: count from the first, @0.")
+    return address
+
+
+class InterventionSet:
+    """Interventions in one model, for the length of a context.
+
+    Args:
+        model: The model.
+        changes: The new value of each request.
+
+    Attributes:
+        scope: The calls that are edited.
+    """
+
+    def __init__(self, model: nn.Module, changes: Mapping[Request, EditValue]) -> None:
+        self.scope = Scope()
+        self._model, self._changes = model, changes
+        self._requests = list(changes)
+        self._edits = [Intervention(request, value, self) for request, value in changes.items()]
+        self._modules = located(model, self._requests)
+        self._operations: OperationMode | None = None
+        self._may_recompute = True
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Edits while inside: hooks go in all or none, and are removed whatever is raised."""
+        with self.scope.entered(), self._hooked():
+            yield
+
+    @contextmanager
+    def _hooked(self, calls: Sequence[int] | None = None) -> Iterator[None]:
+        """Holds the hooks, in a checkpointed region from the calls at its beginning."""
+        with ExitStack() as stack:
+            stack.enter_context(force_eager(self._modules.values()))
+            disable_nested_tensors(self._modules.values(), stack)
+            if any(edit.address.operation is not None for edit in self._edits):
+                self._operations = OperationMode()
+                stack.enter_context(unwound())
+            for edit in self._edits:
+                self._install(edit, stack)
+            if self._operations is not None:
+                self._operations.install(stack, first=True)
+            self._count(calls, stack)
+            yield
+
+    def _install(self, edit: Intervention, stack: ExitStack) -> None:
+        module = self._modules[edit.address.path]
+        if edit.address.operation is None:
+            edit.install(module, stack)
+        elif self._operations is not None:
+            self._operations.watch(module, edit.address.operation, edit.address.number, edit)
+
+    def _count(self, calls: Sequence[int] | None, stack: ExitStack) -> None:
+        """Counts calls from 0 in each forward pass; in a recomputed region, from those at its beginning."""
+        if calls is not None:
+            for edit, count in zip(self._edits, calls, strict=True):
+                edit.calls = count
+            return
+        around = modules_around(self._modules, self._requests)
+        forwards = ForwardTracker(self.scope, self._begin, lambda: None)
+        forwards.install_begin(around, stack)
+        forwards.install_end(around, stack)
+
+    def _begin(self, _: nn.Module) -> None:
+        """A forward pass begins: calls are counted from 0 again."""
+        self._may_recompute = torch.is_grad_enabled()
+        for edit in self._edits:
+            edit.calls = 0
+        if self._operations is not None:
+            self._operations.restart()
+
+    def note_checkpoint(self) -> None:
+        """Arranges that the edits are made again with the checkpointed region that runs now, if one does."""
+        if self._may_recompute:
+            wrap_checkpoints(self, self._replay)
+
+    def _replay(self) -> Replay:
+        """Returns what edits a region again, from the calls at its beginning."""
+        model, changes, scope = self._model, self._changes, self.scope
+        calls = [edit.calls for edit in self._edits]
+
+        @contextmanager
+        def replay() -> Iterator[None]:
+            with scope.paused(), InterventionSet(model, changes)._hooked(calls):
+                yield
+
+        return replay
+
+    def check_done(self) -> None:
+        """Refuses an edit that changed nothing, or that does not say which operation it is of.
+
+        Raises:
+            LayerNotRunError: If the layer did not run.
+            OperationNotFoundError: If the operation did not run in its layer.
+            AmbiguousOperationError: If several such operations ran.
+        """
+        for request, edit in zip(self._requests, self._edits, strict=True):
+            self._check_operation(request, edit)
+        pairs = list(zip(self._requests, self._edits, strict=True))
+        ran = [request for request, edit in pairs if edit.done]
+        missing = required_requests([request for request, edit in pairs if not edit.done], ran)
+        if missing:
+            hint = explain_missing_call(self._model, missing)
+            raise LayerNotRunError([request.name for request in missing], [request.name for request in ran], hint)
+
+    def _check_operation(self, request: Request, edit: Intervention) -> None:
+        if edit.address.operation is None or self._operations is None:
+            return
+        watcher = self._operations.watchers.get(id(self._modules[edit.address.path]))
+        if watcher is not None and watcher.calls:
+            check_operation(request, edit.done > 0, watcher.counts)

@@ -1,0 +1,430 @@
+"""Which dimension of a feature holds the channels: found by evidence, never assumed.
+
+Convolutions, linear layers, normalisations and embeddings define where their channels are. During the first
+forward pass of an input signature, a `LayoutTracker` follows these dimensions through all operations: additions keep
+them, `permute` moves them, `reshape` keeps those it does not split or merge. So the layout of a feature is known
+whatever the model did to it since, or it is a `LayoutError`. What the user says (`layout=`) always wins.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Final, TypeAlias
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .._errors import LayoutError
+from .._layout import Layout
+
+UNKNOWN: Final = None
+NO_BATCH: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """What is known of the dimensions of a tensor.
+
+    Attributes:
+        channel: The dimension of the channels.
+        batch: The dimension of the items; None if it is not known, -1 if there is none.
+    """
+
+    channel: int
+    batch: int | None = UNKNOWN
+
+    def moved(self, order: Sequence[int]) -> Axes:
+        """Returns the axes after dimensions were permuted: `order[new] == old`."""
+        batch = order.index(self.batch) if self.batch is not None and self.batch >= 0 else self.batch
+        return Axes(order.index(self.channel), batch)
+
+
+Arguments: TypeAlias = tuple[Any, ...]
+Rule: TypeAlias = Callable[["LayoutTracker", Arguments, dict[str, Any], Tensor], Axes | None]
+
+
+class LayoutTracker(TorchFunctionMode):
+    """Follows the dimensions of channels and items through the operations of a forward pass.
+
+    Args:
+        model: The model; a layer in it with `batch_first=False` means that items may be in the second dimension.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._known: dict[int, tuple[weakref.ref[Tensor], Axes]] = {}
+        self._last: tuple[tuple[int, ...], Axes] | None = None
+        self._may_have_items_second = any(getattr(module, "batch_first", None) is False for module in model.modules())
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = _name(func)
+        if isinstance(output, Tensor):
+            self._set(output, self._infer(name, args, kwargs or {}, output))
+        elif isinstance(output, (tuple, list)):
+            for place, part in enumerate(output):
+                if isinstance(part, Tensor):
+                    self._set(part, self._infer(f"{name}[{place}]", args, kwargs or {}, part))
+        return output
+
+    def axes(self, tensor: Tensor) -> Axes | None:
+        """Returns what is known of a tensor's dimensions."""
+        found = self._known.get(id(tensor))
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def layout(self, tensor: Tensor, module: nn.Module) -> Layout:
+        """Returns the layout of a tensor that a module has just been given or returned.
+
+        Raises:
+            LayoutError: If there is no evidence, or it contradicts itself.
+        """
+        shape = tuple(tensor.shape)
+        axes = self.axes(tensor) or self._like_last(shape) or _declared(module, len(shape))
+        if axes is None:
+            raise unknown(shape)
+        return Layout(axes.channel, self._batch(shape, axes), len(shape))
+
+    def batch(self, tensor: Tensor) -> int | None:
+        """Returns the dimension of the items alone, as `layout` does."""
+        return self._batch(tuple(tensor.shape), self.axes(tensor) or Axes(tensor.ndim - 1))
+
+    def _batch(self, shape: tuple[int, ...], axes: Axes) -> int | None:
+        if axes.batch is not None:
+            return None if axes.batch == NO_BATCH else axes.batch
+        if axes.channel == 0:
+            return None
+        if self._may_have_items_second and len(shape) == 3:
+            raise LayoutError(
+                f"the items of this feature {list(shape)} may be in dimension 0 or 1, since the model holds a layer "
+                "with batch_first=False",
+                shape=shape,
+                readings=("NTC", "TNC"),
+            )
+        return 0
+
+    def _like_last(self, shape: tuple[int, ...]) -> Axes | None:
+        """Returns the axes of the last known tensor, for one of its shape that an unknown function returned."""
+        if self._last is None or self._last[0] != shape:
+            return None
+        channels = shape[self._last[1].channel]
+        return self._last[1] if shape[1:].count(channels) == 1 else None
+
+    def _set(self, tensor: Tensor, axes: Axes | None) -> None:
+        if axes is None:
+            self._known.pop(id(tensor), None)
+        else:
+            self._known[id(tensor)] = (weakref.ref(tensor), axes)
+            self._last = (tuple(tensor.shape), axes)
+
+    def _infer(self, name: str, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+        rule = _RULES.get(name) or _RULES.get(name.partition("[")[0], _keep)
+        try:
+            return rule(self, args, kwargs, output)
+        except (IndexError, TypeError, ValueError, AttributeError, KeyError):  # called in an unexpected way
+            return None
+
+    def inputs(self, args: Arguments, kwargs: dict[str, Any]) -> Iterator[tuple[Tensor, Axes]]:
+        """Yields the tensors among the arguments of an operation whose axes are known."""
+        for value in itertools.chain(args, kwargs.values()):
+            for part in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(part, Tensor) and (axes := self.axes(part)) is not None:
+                    yield part, axes
+
+
+class LayoutFinder:
+    """Finds and remembers the layouts of the tensors of one request.
+
+    Args:
+        given: The layout that the user gave; None finds it.
+        needs_channel: Whether the dimension of the channels is needed, or only that of the items.
+
+    Attributes:
+        tracker: The tracker of the forward pass under way; None where layouts were learned before.
+        module: The module of the request.
+        first: The layout that was found first.
+    """
+
+    def __init__(self, given: Layout | None, *, needs_channel: bool = True) -> None:
+        self._given, self._needs_channel = given, needs_channel
+        self._learned: list[tuple[Layout, int]] = []
+        self.tracker: LayoutTracker | None = None
+        self.module: nn.Module | None = None
+        self.first: Layout | None = None
+
+    def find(self, tensor: Tensor) -> Layout | None:
+        """Returns the layout of a tensor; None for one of fewer than three dimensions.
+
+        Raises:
+            LayoutError: If it is not known.
+        """
+        if self._given is not None:
+            self._given.check(tensor)
+            return self._given
+        if tensor.ndim < 3:
+            return None
+        if self.tracker is None or self.module is None:
+            return self._remembered(tensor)
+        if self._needs_channel:
+            layout = self.tracker.layout(tensor, self.module)
+        else:
+            layout = Layout(tensor.ndim, self.tracker.batch(tensor), tensor.ndim)
+        learned = (layout, _channels(layout, tensor))
+        if learned not in self._learned:
+            self._learned.append(learned)
+        self.first = self.first or layout
+        return layout
+
+    def _remembered(self, tensor: Tensor) -> Layout:
+        """Returns the layout that tensors like this one had before."""
+        found = [
+            layout
+            for layout, channels in self._learned
+            if layout.ndim == tensor.ndim and _channels(layout, tensor) == channels
+        ]
+        if len(found) != 1:
+            raise unknown(tuple(tensor.shape))
+        return found[0]
+
+
+def unknown(shape: tuple[int, ...]) -> LayoutError:
+    """Returns the error for a feature without evidence."""
+    return LayoutError(
+        f"no operation shows which dimension of this feature {list(shape)} holds the channels", shape=shape
+    )
+
+
+def _channels(layout: Layout, tensor: Tensor) -> int:
+    return tensor.shape[layout.channel] if layout.channel < tensor.ndim else 0
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """Returns the name of an operation: `add` for `+`, `+=`, `torch.add` and `Tensor.add_`; `.T` for an attribute."""
+    name = getattr(func, "__name__", "").partition(".")[0]
+    if name == "__get__":
+        return "." + getattr(getattr(func, "__self__", None), "__name__", "")
+    return name.strip("_")
+
+
+def _declared(module: nn.Module, ndim: int) -> Axes | None:
+    """Returns the axes that a module declares: timm's `output_fmt`."""
+    declared = getattr(module, "output_fmt", None)
+    text = str(getattr(declared, "value", declared) or "")
+    return Axes(text.index("C"), 0) if len(text) == ndim and text.count("C") == 1 else None
+
+
+def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    """Most operations keep the order of dimensions: the output has the axes of an input with as many."""
+    found: Axes | None = None
+    for tensor, axes in tracker.inputs(args, kwargs):
+        if tensor.ndim != output.ndim:
+            continue
+        if found is None:
+            found = axes
+        elif found.channel != axes.channel and tensor.shape == output.shape:
+            return None  # two readings
+        elif found.batch is None:
+            found = replace(found, batch=axes.batch)
+    return found
+
+
+def _forget(*_: Any) -> None:
+    """The axes of the output are not known."""
+    return
+
+
+def _defines(channel_from_end: int) -> Rule:
+    """Layers that define their channels, counted from the last dimension: 1 for a linear layer, 3 for `conv2d`."""
+
+    def rule(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+        channel = output.ndim - channel_from_end
+        before = next((axes for tensor, axes in tracker.inputs(args[:1], kwargs) if tensor.ndim == output.ndim), None)
+        if before is not None and before.channel != channel:
+            return None  # applied to positions, as in an MLP-Mixer: two readings
+        if channel_from_end > 1:
+            return Axes(channel, 0 if channel else NO_BATCH)
+        return Axes(channel, before.batch if before is not None else UNKNOWN)
+
+    return rule
+
+
+def _second(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    """Batch, group and instance normalisation: channels are the second dimension."""
+    return _defines(output.ndim - 1)(tracker, args, kwargs, output) if output.ndim > 1 else None
+
+
+def _layer_norm(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    shape = args[1] if len(args) > 1 else kwargs["normalized_shape"]
+    return (_defines(1) if len(tuple(shape)) == 1 else _keep)(tracker, args, kwargs, output)
+
+
+def _embedding(*arguments: Any) -> Axes:
+    return Axes(arguments[-1].ndim - 1)
+
+
+def _matmul(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """A product keeps the columns of the second factor, and the rows of the first."""
+    first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
+    left, right = tracker.axes(first), tracker.axes(second)
+    if right is not None and right.channel == second.ndim - 1 and second.ndim == output.ndim:
+        return Axes(output.ndim - 1, right.batch if right.batch != second.ndim - 2 else UNKNOWN)
+    if left is not None and first.ndim == output.ndim and second.ndim == 2 and left.channel == first.ndim - 1:
+        return Axes(output.ndim - 1, left.batch)  # a linear layer by hand
+    if left is not None and first.ndim == output.ndim and left.channel < first.ndim - 1:
+        return left if right is None else None
+    return None
+
+
+def _permute(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    dims = kwargs.get("dims", args[1:])
+    order = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    return _moved(tracker, args, [dim % output.ndim for dim in order])
+
+
+def _transpose(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    one, other = [*args[1:], *kwargs.values()] if len(args) + len(kwargs) > 2 else (-2, -1)
+    order = list(range(output.ndim))
+    order[one], order[other] = order[other], order[one]
+    return _moved(tracker, args, order)
+
+
+def _reverse(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    return _moved(tracker, args, list(range(output.ndim))[::-1])
+
+
+def _movedim(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    source, destination = [*args[1:], *kwargs.values()]
+    sources = [dim % output.ndim for dim in (source if isinstance(source, (tuple, list)) else [source])]
+    places = [dim % output.ndim for dim in (destination if isinstance(destination, (tuple, list)) else [destination])]
+    rest = iter(dim for dim in range(output.ndim) if dim not in sources)
+    order = [sources[places.index(dim)] if dim in places else next(rest) for dim in range(output.ndim)]
+    return _moved(tracker, args, order)
+
+
+def _moved(tracker: LayoutTracker, args: Arguments, order: list[int]) -> Axes | None:
+    axes = tracker.axes(args[0])
+    return None if axes is None else axes.moved(order)
+
+
+def _reshape(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """A dimension is kept if it has as many values, and as many values before it."""
+    axes, before = tracker.axes(args[0]), tuple(args[0].shape)
+    if axes is None or before == tuple(output.shape):
+        return axes
+    channel = _same_place(before, axes.channel, tuple(output.shape))
+    if channel is None:
+        return None
+    batch = axes.batch if axes.batch in (None, NO_BATCH) else _same_place(before, axes.batch, tuple(output.shape))
+    return Axes(channel, batch)
+
+
+def _same_place(before: tuple[int, ...], dim: int, after: tuple[int, ...]) -> int | None:
+    dims = [d for d, size in enumerate(after) if size == before[dim] and prod(after[:d]) == prod(before[:dim])]
+    return dims[0] if len(dims) == 1 else None
+
+
+def _index(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """Slices keep dimensions, numbers remove them, None adds one; anything else may move them."""
+    axes, ndim = tracker.axes(args[0]), args[0].ndim
+    steps = list(args[1]) if isinstance(args[1], tuple) else [args[1]]
+    if axes is None or not all(step is None or step is Ellipsis or isinstance(step, (slice, int)) for step in steps):
+        return None
+    named = sum(step is not None and step is not Ellipsis for step in steps)
+    if not any(step is Ellipsis for step in steps):
+        steps.append(Ellipsis)
+    at = steps.index(Ellipsis)
+    steps[at : at + 1] = [slice(None)] * (ndim - named)
+    kept: list[int | None] = []
+    old = 0
+    for step in steps:
+        if not isinstance(step, int) or isinstance(step, bool):
+            kept.append(None if step is None else old)
+        old += step is not None
+    return _picked(axes, kept)
+
+
+def _remove(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    """`select` and `unbind` remove one dimension; a sum or mean removes those it is over, or keeps them."""
+    axes, ndim = tracker.axes(args[0]), args[0].ndim
+    if axes is None or output.ndim == ndim:
+        return axes
+    given = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+    removed = {dim % ndim for dim in (given if isinstance(given, (tuple, list)) else [given])}
+    return _picked(axes, [dim for dim in range(ndim) if dim not in removed])
+
+
+def _picked(axes: Axes, kept: Sequence[int | None]) -> Axes | None:
+    """Returns the axes of a tensor whose dimensions are these of another; None stands for a new one."""
+    if axes.channel not in kept:
+        return None
+    batch = axes.batch
+    if batch is not None and batch >= 0:
+        batch = kept.index(batch) if batch in kept else NO_BATCH
+    return Axes(kept.index(axes.channel), batch)
+
+
+def _stack(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % output.ndim
+    axes = next((axes for _, axes in tracker.inputs(args[:1], kwargs)), None)
+    order: list[int | None] = [*range(output.ndim - 1)]
+    order.insert(dim, None)
+    return None if axes is None else _picked(axes, order)
+
+
+def _expand(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    axes, more = tracker.axes(args[0]), output.ndim - args[0].ndim
+    return axes if axes is None or not more else Axes(axes.channel + more, UNKNOWN)
+
+
+def _recurrent(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """The outputs of a recurrent layer: `[T, N, C]`, or `[N, T, C]` with `batch_first`."""
+    if output.ndim != 3 or not isinstance(args[-1], bool):  # a packed sequence
+        return Axes(output.ndim - 1) if output.ndim == 2 else None
+    return Axes(2, 0 if args[-1] else 1)
+
+
+def _states(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """The states of a recurrent layer: `[layers, N, C]`."""
+    return Axes(2, 1) if output.ndim == 3 else None
+
+
+def _attention(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """What `multi_head_attention_forward` returns first: `[T, N, C]`."""
+    return Axes(output.ndim - 1, 1 if output.ndim == 3 else NO_BATCH)
+
+
+def _table(rules: dict[str, Rule]) -> dict[str, Rule]:
+    return {name: rule for names, rule in rules.items() for name in names.split()}
+
+
+_RULES: Final = _table(
+    {
+        "linear bilinear": _defines(1),
+        "conv1d conv_transpose1d": _defines(2),
+        "conv2d conv_transpose2d": _defines(3),
+        "conv3d conv_transpose3d": _defines(4),
+        "batch_norm group_norm instance_norm": _second,
+        "layer_norm rms_norm": _layer_norm,
+        "embedding": _embedding,
+        "matmul bmm mm addmm baddbmm rmatmul": _matmul,
+        "permute": _permute,
+        "transpose swapaxes swapdims swapaxis t .mT .mH": _transpose,
+        ".T .H": _reverse,
+        "movedim moveaxis": _movedim,
+        "reshape view view_as reshape_as flatten unflatten squeeze unsqueeze ravel contiguous": _reshape,
+        "getitem": _index,
+        "select unbind mean sum amax amin max min std var prod norm logsumexp": _remove,
+        "stack": _stack,
+        "expand expand_as": _expand,
+        "lstm[0] gru[0] rnn_tanh[0] rnn_relu[0]": _recurrent,
+        "lstm[1] lstm[2] gru[1] rnn_tanh[1] rnn_relu[1]": _states,
+        "multi_head_attention_forward[0]": _attention,
+        "multi_head_attention_forward[1] einsum tensordot cdist outer unfold fold as_strided diag diagonal cov "
+        "rot90 kron nonzero one_hot take put": _forget,
+    }
+)

@@ -1,0 +1,218 @@
+"""Capture over any number of forward passes, for code that calls the model itself."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+from .._errors import FeatureLayerError, LayerNotRunError
+from ..address import Request, ancestors
+from ._torch_private import calling_frame
+from .captured import CapturedValue
+from .diagnostics import explain_missing_call
+from .dynamo import force_eager
+from .forward_pass import ForwardPass, required_requests, tracked
+from .hook_set import HookSet
+from .layouts import LayoutFinder, LayoutTracker
+from .operations import unwound
+from .options import Options
+from .scope import Scope
+from .temporary import register_hook, register_pre_hook
+
+
+class ForwardTracker:
+    """Calls back at the beginning and the end of the outermost calls of some modules.
+
+    A forward pass that ends by an exception which runs no hooks (an early stop, an
+    interrupt) is seen to have ended when the next begins, or with the context.
+
+    Args:
+        scope: The calls that count.
+        begin: Called with the module before a forward pass.
+        end: Called after it, whatever it raised.
+    """
+
+    def __init__(self, scope: Scope, begin: Callable[[nn.Module], None], end: Callable[[], None]) -> None:
+        self._scope, self._on_begin, self._on_end = scope, begin, end
+        self._frame: FrameType | None = None
+        self._depth = 0
+
+    def install_begin(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
+        """Registers the hooks that come before all others; the stack removes them."""
+        for module in modules:
+            register_pre_hook(module, self._begin, stack, prepend=True)
+
+    def install_end(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
+        """Registers the hooks that come after those registered so far; the stack removes them."""
+        stack.callback(self._finish)
+        for module in modules:
+            register_hook(module, self._end, stack, always_call=True)
+
+    def _begin(self, module: nn.Module, *_: Any) -> None:
+        if not self._scope.is_current():
+            return
+        frame = calling_frame(sys._getframe(1))
+        if self._frame is not None and not _is_on_stack(self._frame, frame):
+            self._finish()
+        self._depth += 1
+        if self._depth == 1:
+            self._frame = frame
+            self._on_begin(module)
+
+    def _end(self, *_: Any) -> None:
+        if self._depth and self._scope.is_current():
+            self._depth -= 1
+            if self._depth == 0 or (self._frame is not None and calling_frame(sys._getframe(1)) is self._frame):
+                self._finish()
+
+    def _finish(self) -> None:
+        if self._depth or self._frame is not None:
+            self._depth, self._frame = 0, None
+            self._on_end()
+
+
+def modules_around(modules: dict[str, nn.Module], requests: Iterable[Request]) -> list[nn.Module]:
+    """Returns the model and the modules around requested layers, each once: their calls are forward passes."""
+    paths = {"", *(outer for request in requests for outer in ancestors(request.address.path))}
+    return list({id(modules[path]): modules[path] for path in paths if path in modules}.values())
+
+
+def _is_on_stack(wanted: FrameType, frame: FrameType | None) -> bool:
+    while frame is not None and frame is not wanted:
+        frame = frame.f_back
+    return frame is wanted
+
+
+class ActivationRecorder:
+    """The features of each request in the forward passes of one model.
+
+    A forward pass of the model is one entry; so is one of a module around the
+    layer that is called outside the model's, such as an encoder that `generate`
+    calls itself. A layer that is called outside of any gives an entry for each call.
+
+    Args:
+        model: The model.
+        requests: The requests.
+        options: How to keep values.
+        keep: How many entries to keep of each request, the latest; None for all.
+
+    Attributes:
+        entries: For each request, pairs of the number of the model's forward pass (None outside one) and its feature.
+    """
+
+    def __init__(self, model: nn.Module, requests: Sequence[Request], options: Options, keep: int | None) -> None:
+        self.model, self.requests, self.options = model, requests, options
+        self.entries: list[deque[tuple[int | None, Any]]] = [deque(maxlen=keep) for _ in requests]
+        self._forwards = 0
+        self._number: int | None = None
+        self._finders = layout_finders(requests, options)
+        self._hooks = HookSet(model, requests, self._finders)
+        self._scope = Scope()
+        self._tracker: LayoutTracker | None = None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Records while inside: hooks go in all or none, and are removed whatever is raised."""
+        around = modules_around(self._hooks.modules, self.requests)
+        with ExitStack() as stack:
+            stack.enter_context(force_eager(self._hooks.modules.values()))
+            stack.enter_context(self._scope.entered())
+            if any(self._finders):
+                self._tracker = stack.enter_context(tracked(self.model, self._finders))
+            if self._hooks.has_operations:
+                stack.enter_context(unwound())
+            forwards = ForwardTracker(self._scope, self._begin, self._end)
+            forwards.install_begin(around, stack)
+            self._hooks.install(stack)
+            stack.callback(self._hooks.disconnect)
+            forwards.install_end(around, stack)
+            self._wait()
+            yield
+
+    def _wait(self) -> None:
+        """Outside a forward pass, each call of a layer is an entry."""
+        self._pass: ForwardPass = _Waiting(self, self._finders)
+        self._hooks.connect(self._pass)
+
+    def _begin(self, module: nn.Module) -> None:
+        self._number = self._forwards if module is self.model else None
+        self._forwards += module is self.model
+        self._pass = ForwardPass(self.model, self.requests, self.options, self._scope, finders=self._finders)
+        self._hooks.connect(self._pass)
+
+    def _end(self) -> None:
+        for number, value in enumerate(self._pass.values):
+            if value.calls or (value.operations is not None and value.operations.calls):
+                self.entries[number].append((self._number, _outcome(value)))
+        self._wait()
+
+    def not_run(self) -> list[Request]:
+        """Returns the requests of patterns whose layers have not run, while others of the pattern have."""
+        ran = [request for number, request in enumerate(self.requests) if self._has(number)]
+        missing = [request for number, request in enumerate(self.requests) if not self._has(number)]
+        required = required_requests(missing, ran)
+        return [request for request in missing if request not in required]
+
+    def _has(self, number: int) -> bool:
+        value = self._pass.values[number]
+        return bool(self.entries[number]) or (bool(value.calls) and not isinstance(self._pass, _Waiting))
+
+    def features(self, number: int) -> list[Any]:
+        """Returns the features of a request, the earliest first; that of a forward pass under way is among them.
+
+        Raises:
+            LayerNotRunError: If its layer did not run.
+            FeatureLayerError: If a feature could not be kept.
+        """
+        entries = self.entries[number]
+        found = [feature for _, feature in entries]
+        value = self._pass.values[number]
+        if value.calls and not isinstance(self._pass, _Waiting):
+            found.append(_outcome(value))
+        if not found:
+            ran = [request.name for request, kept in zip(self.requests, self.entries, strict=True) if kept]
+            request = self.requests[number]
+            raise LayerNotRunError([request.name], ran, explain_missing_call(self.model, [request]))
+        found = found[-(entries.maxlen or len(found)) :]
+        for feature in found:
+            if isinstance(feature, FeatureLayerError):
+                raise feature
+        return found
+
+
+class _Waiting(ForwardPass):
+    """The calls while no forward pass is under way."""
+
+    def __init__(self, recorder: ActivationRecorder, finders: Sequence[LayoutFinder | None]) -> None:
+        requests = recorder.requests
+        super().__init__(
+            recorder.model, requests, recorder.options, recorder._scope, calls=[1] * len(requests), finders=finders
+        )
+        self._recorder = recorder
+
+    def filled(self, value: CapturedValue) -> None:
+        """Makes an entry of each call."""
+        number = self.values.index(value)
+        self._recorder.entries[number].append((None, _outcome(value)))
+        value.restart()
+
+
+def _outcome(value: CapturedValue) -> Any:
+    """Returns the feature, or the error that reading it must raise."""
+    try:
+        return value.result()
+    except FeatureLayerError as error:
+        return error
+
+
+def layout_finders(requests: Sequence[Request], options: Options) -> list[LayoutFinder | None]:
+    """Returns what finds the layouts of each request's tensors; nothing where the options need no layouts."""
+    if not options.needs_layout:
+        return [None] * len(requests)
+    return [LayoutFinder(options.layout_of(request.name), needs_channel=options.needs_channel) for request in requests]

@@ -1,0 +1,64 @@
+"""Whose calls count: those of one thread and, for captures that span several calls, of one context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import get_ident
+from typing import Final
+
+from ._torch_private import in_function_transform, transform_level
+
+# The scopes that were entered in the running context: an asyncio task has a context of its own.
+_ENTERED: Final[ContextVar[frozenset[int]]] = ContextVar("torch_featurelayer_scopes", default=frozenset())
+
+
+class Scope:
+    """The calls that a capture or an edit sees.
+
+    `nn.Module` copies its hooks at each call, so another thread may hold ours
+    while they come and go; and tasks of one thread take turns.
+
+    Args:
+        any_thread: See all calls: for a forward pass that `torch.compile` traces.
+
+    Attributes:
+        any_thread: Whether it sees all calls.
+        level: The level of the `torch.func` transform in which the scope was opened, 0 for none.
+    """
+
+    def __init__(self, *, any_thread: bool = False) -> None:
+        self.any_thread = any_thread
+        self._thread = None if any_thread else get_ident()
+        self._by_context = False
+        self._paused = 0
+        self.level = transform_level() if not any_thread and in_function_transform() else 0
+
+    def is_current(self) -> bool:
+        """Whether the running code is in this scope."""
+        if self._thread is None:
+            return True
+        if self._paused or self._thread != get_ident():
+            return False
+        return not self._by_context or id(self) in _ENTERED.get()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Limits the scope to the running context, for as long as the block lasts."""
+        self._by_context = True
+        _ENTERED.set(_ENTERED.get() | {id(self)})
+        try:
+            yield
+        finally:
+            # Not reset by a token: a generator may be closed in another context than it was opened in.
+            _ENTERED.set(_ENTERED.get() - {id(self)})
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Sees nothing while inside."""
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1

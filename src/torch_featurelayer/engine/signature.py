@@ -1,0 +1,113 @@
+"""What the number of calls of a layer may depend on: a key under which early stop learns it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+_SCALARS: Final = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type)
+_OWN: Final = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, the training flag
+_DEEPEST: Final = 6
+_MOST_OBJECTS: Final = 5_000
+_LARGEST_ARRAY: Final = 1 << 20  # bytes
+
+
+def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+    """Returns a key that differs wherever a layer may be called another number of times.
+
+    It covers the shapes of tensors, the values of all other arguments, the training flags, the modules, their
+    attributes and PyTorch's modes. It does not cover the values of tensors, nor what a model reads from elsewhere,
+    such as a global variable.
+
+    Args:
+        model: The model.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+
+    Returns:
+        A hashable key. An argument whose value cannot be read, such as a generator, makes it differ from all others.
+    """
+    modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled())
+    arguments = _Reader(lambda _: object()).read((args, kwargs), 0)
+    return modes, arguments, tuple(map(_Reader(id).module, model.modules()))
+
+
+class _Reader:
+    """Reads values into hashable keys; an object that is met again is a reference to the first time.
+
+    Args:
+        unreadable: Returns the key of an object without attributes, such as a generator.
+    """
+
+    def __init__(self, unreadable: Callable[[Any], Hashable]) -> None:
+        self._unreadable = unreadable
+        self._seen: dict[int, tuple[int, Any]] = {}  # the objects themselves, since the id of a lost one is used again
+
+    def module(self, module: nn.Module) -> Hashable:
+        """Reads a module: its identity, its mode and, for classes outside PyTorch, its attributes."""
+        key = (id(module), module.training)
+        if type(module).__module__.startswith("torch.nn."):
+            return key
+        state = vars(module)
+        return *key, *((name, self.read(state[name], 1)) for name in state if name not in _OWN)
+
+    def read(self, value: Any, depth: int) -> Hashable:
+        """Reads any value."""
+        kind = type(value)
+        if isinstance(value, _SCALARS):
+            return (kind, value)
+        if isinstance(value, Tensor):
+            return (kind, tuple(value.shape), value.dtype, value.device, value.requires_grad)
+        if id(value) in self._seen:
+            return ("seen", self._seen[id(value)][0])
+        self._seen[id(value)] = len(self._seen), value
+        if depth > _DEEPEST or len(self._seen) > _MOST_OBJECTS or isinstance(value, (nn.Module, ModuleType)):
+            return (kind, id(value))
+        return kind, self._parts(value, depth + 1)
+
+    def _parts(self, value: Any, depth: int) -> Hashable:
+        if isinstance(value, (list, tuple)):
+            return tuple(self.read(part, depth) for part in value)
+        if isinstance(value, Mapping):
+            return tuple((self.read(key, depth), self.read(part, depth)) for key, part in value.items())
+        if isinstance(value, (set, frozenset)):
+            return frozenset(self.read(part, depth) for part in value)
+        if isinstance(value, FunctionType):
+            cells = [cell.cell_contents for cell in value.__closure__ or () if not _is_empty(cell)]
+            return id(value.__code__), self.read((cells, value.__defaults__, value.__kwdefaults__), depth)
+        if isinstance(value, functools.partial):
+            return self.read((value.func, value.args, value.keywords), depth)
+        if isinstance(value, MethodType):
+            return self.read((value.__func__, value.__self__), depth)
+        if isinstance(value, BuiltinFunctionType):
+            return id(value)
+        if hasattr(value, "tobytes") and hasattr(value, "nbytes"):  # an array
+            return (value.shape, value.tobytes()) if value.nbytes <= _LARGEST_ARRAY else self._unreadable(value)
+        return self._attributes(value, depth)
+
+    def _attributes(self, value: Any, depth: int) -> Hashable:
+        names = [name for kind in type(value).__mro__ for name in _slots(kind)]
+        state = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        if hasattr(value, "__dict__"):
+            state.update(vars(value))
+        elif not names:
+            return self._unreadable(value)
+        return tuple((name, self.read(part, depth)) for name, part in state.items())
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = kind.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _is_empty(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (reading it is the test)
+    except ValueError:
+        return True
+    return False
