@@ -196,13 +196,15 @@ class _Snapshot:
         """Rebuilds an object through the protocol of `copy.deepcopy` and pickle."""
         try:
             reduced: Any = value.__reduce_ex__(4)
-            if isinstance(reduced, str):  # the name of a global, such as Ellipsis
-                return value
-            make, args, *rest = tuple(reduced)
-            state, items, pairs = [*rest, None, None, None][:3]
-            new = make(*(self.rebuild(part) for part in args))
-        except UncopyableError:
-            raise
+        except Exception as error:  # noqa: BLE001 (the object's own code)
+            return self._kept(value, f"cannot be rebuilt ({error})")
+        if isinstance(reduced, str):  # the name of a global, such as Ellipsis
+            return value
+        make, args, *rest = tuple(reduced)
+        state, items, pairs = [*rest, None, None, None][:3]
+        args = [self.rebuild(part) for part in args]
+        try:
+            new = make(*args)
         except Exception as error:  # noqa: BLE001 (the object's own code)
             return self._kept(value, f"cannot be rebuilt ({error})")
         self._rebuilt[id(value)] = new

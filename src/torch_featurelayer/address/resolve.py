@@ -150,6 +150,8 @@ def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module)
 def _matches(model: nn.Module, modules: dict[str, nn.Module], what: str, paths: list[str], hint: str) -> list[Request]:
     """Returns requests for the paths that can run; a container without a forward cannot."""
     runnable = [path for path in paths if has_forward(modules[path])]
+    hookable = [path for path in runnable if _scripted(modules, path) is None]
+    runnable = hookable or runnable  # a pattern of scripted layers alone is refused where they are checked
     if not runnable:
         raise LayerNotFoundError(what, type(model).__name__, nearest(what, modules), hint)
     return [Request(path, Address(path), what) for path in runnable]
@@ -168,9 +170,15 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
-    for outer in (*ancestors(path), path):
-        if isinstance(modules.get(outer), torch.jit.ScriptModule):
-            raise ScriptedModuleError(path, outer)
+    scripted = _scripted(modules, path)
+    if scripted is not None:
+        raise ScriptedModuleError(path, scripted)
+
+
+def _scripted(modules: dict[str, nn.Module], path: str) -> str | None:
+    """Returns the path of the TorchScript module that a layer is, or is inside of."""
+    around = (*ancestors(path), path)
+    return next((outer for outer in around if isinstance(modules.get(outer), torch.jit.ScriptModule)), None)
 
 
 def located(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Module]:

@@ -36,7 +36,7 @@ class CallSelector:
             return self.call
         if self.expected is None:
             return None
-        return self.expected - 1 if self.keeps_all else max(self.expected - self.from_end, 0)
+        return max(self.expected - self.from_end, 0) if isinstance(self.call, int) else self.expected - 1
 
     def wants(self, number: int) -> bool:
         """Whether the value of a call must be kept."""

@@ -10,8 +10,19 @@ from .._errors import AmbiguousOperationError, OperationNotFoundError
 from ..address import Request, has_forward
 
 
-def explain_missing_call(model: nn.Module, missing: Sequence[Request]) -> str:
-    """Returns a sentence on the first request whose cause is known, else on all."""
+def explain_missing_call(model: nn.Module, missing: Sequence[Request], *, ran_elsewhere: bool = False) -> str:
+    """Returns the likely cause why layers did not run, as a sentence for an error.
+
+    Args:
+        model: The model.
+        missing: The requests whose layers did not run.
+        ran_elsewhere: Whether hooks of ours ran in another thread or asyncio task.
+    """
+    if ran_elsewhere:
+        return (
+            "A layer of this request ran in another thread or asyncio task: only calls of the one that opened the "
+            "capture are seen. Open the capture there, or call the layers in this one."
+        )
     for request in missing:
         path = request.address.path
         module = model.get_submodule(path)
@@ -23,7 +34,8 @@ def explain_missing_call(model: nn.Module, missing: Sequence[Request]) -> str:
     mode = "train" if model.training else "eval"
     return (
         f"It may be used only in {'eval' if model.training else 'train'} mode (this model is in {mode} mode), "
-        "behind a condition, through `.forward()` or through its weights alone: no hook sees those."
+        "behind a condition, in a function that torch.compile compiled, through `.forward()` or through its weights "
+        "alone: no hook sees those."
     )
 
 

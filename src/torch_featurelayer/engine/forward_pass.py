@@ -49,6 +49,7 @@ class ForwardPass:
     Attributes:
         values: The captured value of each request.
         stopped: Whether the forward pass was ended early.
+        ran_elsewhere: Whether hooks ran that do not belong to it, as those of layers in another thread.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class ForwardPass:
         self._model, self._requests, self._options, self._scope = model, requests, options, scope
         self._finders = finders or [None] * len(requests)
         self._stop, self.stopped = stop, False
+        self.ran_elsewhere = False
+        self._owner = object()  # not the pass itself: the graph must not hold features
         self._may_recompute = not scope.any_thread and torch.is_grad_enabled()
         copy, traced = options.copier(), not scope.any_thread and is_traced()
         self.values = [
@@ -95,7 +98,7 @@ class ForwardPass:
         Args:
             value: The value that was just recorded.
         """
-        if self._may_recompute and wrap_checkpoints(self, lambda: self._replay(value)):
+        if self._may_recompute and wrap_checkpoints(self._owner, lambda: self._replay(value)):
             for each in self.values:
                 each.may_be_recomputed = True
 
@@ -138,7 +141,7 @@ class ForwardPass:
                 value.check_operation()
         if required:
             ran = [value.request.name for value in self.values if value.calls]
-            hint = explain_missing_call(self._model, required)
+            hint = explain_missing_call(self._model, required, ran_elsewhere=self.ran_elsewhere)
             raise LayerNotRunError([request.name for request in required], ran, hint)
         return [value.result() if value.calls else NOT_RUN for value in self.values]
 
@@ -199,6 +202,7 @@ def run_with_capture(
             stack.enter_context(force_eager(hooks.modules.values()))
             if track_layouts:
                 stack.enter_context(tracked(model, finders or ()))
+            stack.callback(hooks.disconnect)
             stack.enter_context(hooks.installed())
             if hooks.has_operations:
                 stack.enter_context(unwound())

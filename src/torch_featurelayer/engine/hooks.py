@@ -22,7 +22,13 @@ from .temporary import register_hook, register_pre_hook
 
 
 class Pass(Protocol):
-    """A forward pass that values are recorded for."""
+    """A forward pass that values are recorded for.
+
+    Attributes:
+        ran_elsewhere: Whether hooks ran that do not belong to it, as those of layers in another thread.
+    """
+
+    ran_elsewhere: bool
 
     @property
     def values(self) -> Sequence[CapturedValue]:
@@ -83,7 +89,7 @@ class HookPoint:
             kwargs: The keyword arguments; None in another thread, while our hook is half removed.
             number: The number of the call; None counts on.
         """
-        if kwargs is None or not self.is_ours():
+        if kwargs is None or not self._is_recorded():
             return None
         given: Arguments = (args, kwargs)
         for value in self._before:
@@ -107,7 +113,7 @@ class HookPoint:
 
     def after(self, _: Any, __: Any, output: Any, number: int | None = None) -> Any:
         """The forward hook: records the output, and returns it with copies where they must take its place."""
-        if not self.is_ours():
+        if not self._is_recorded():
             return None
         for value in self._after:
             output = value.record(output, number)
@@ -118,6 +124,16 @@ class HookPoint:
         """Whether a forward pass is recorded, and the running code belongs to it."""
         forward = self._pass
         return forward is not None and forward.is_current()
+
+    def _is_recorded(self) -> bool:
+        """As `is_ours`; a call that is not, is noted for the error of a layer that did not run."""
+        forward = self._pass
+        if forward is None:
+            return False
+        if forward.is_current():
+            return True
+        forward.ran_elsewhere = True
+        return False
 
     def _report(self, value: CapturedValue) -> None:
         if self._pass is not None:

@@ -220,7 +220,7 @@ class InterventionSet:
     def note_checkpoint(self) -> None:
         """Arranges that the edits are made again with the checkpointed region that runs now, if one does."""
         if self._may_recompute:
-            wrap_checkpoints(self, self._replay)
+            wrap_checkpoints(self.scope, self._replay)
 
     def _replay(self) -> Replay:
         """Returns what edits a region again, from the calls at its beginning."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -56,7 +57,7 @@ class LayoutTracker(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._known: dict[int, tuple[weakref.ref[Tensor], Axes]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], Axes | None]] = {}
         self._last: tuple[tuple[int, ...], Axes] | None = None
         self._may_have_items_second = any(getattr(module, "batch_first", None) is False for module in model.modules())
 
@@ -64,6 +65,8 @@ class LayoutTracker(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
+        if torch.compiler.is_dynamo_compiling():  # as inside flex attention, which compiles itself
+            return output
         name = _name(func)
         if isinstance(output, Tensor):
             self._set(output, self._infer(name, args, kwargs or {}, output))
@@ -75,8 +78,7 @@ class LayoutTracker(TorchFunctionMode):
 
     def axes(self, tensor: Tensor) -> Axes | None:
         """Returns what is known of a tensor's dimensions."""
-        found = self._known.get(id(tensor))
-        return found[1] if found is not None and found[0]() is tensor else None
+        return self._known[id(tensor)][1] if self._has_seen(tensor) else None
 
     def layout(self, tensor: Tensor, module: nn.Module) -> Layout:
         """Returns the layout of a tensor that a module has just been given or returned.
@@ -85,7 +87,9 @@ class LayoutTracker(TorchFunctionMode):
             LayoutError: If there is no evidence, or it contradicts itself.
         """
         shape = tuple(tensor.shape)
-        axes = self.axes(tensor) or self._like_last(shape) or _declared(module, len(shape))
+        axes = self.axes(tensor) or _declared(module, len(shape))
+        if axes is None and not self._has_seen(tensor):
+            axes = self._like_last(shape)
         if axes is None:
             raise unknown(shape)
         return Layout(axes.channel, self._batch(shape, axes), len(shape))
@@ -93,6 +97,11 @@ class LayoutTracker(TorchFunctionMode):
     def batch(self, tensor: Tensor) -> int | None:
         """Returns the dimension of the items alone, as `layout` does."""
         return self._batch(tuple(tensor.shape), self.axes(tensor) or Axes(tensor.ndim - 1))
+
+    def _has_seen(self, tensor: Tensor) -> bool:
+        """Whether an operation gave this tensor, rather than an autograd function or code outside PyTorch."""
+        found = self._known.get(id(tensor))
+        return found is not None and found[0]() is tensor
 
     def _batch(self, shape: tuple[int, ...], axes: Axes) -> int | None:
         if axes.batch is not None:
@@ -116,10 +125,8 @@ class LayoutTracker(TorchFunctionMode):
         return self._last[1] if shape[1:].count(channels) == 1 else None
 
     def _set(self, tensor: Tensor, axes: Axes | None) -> None:
-        if axes is None:
-            self._known.pop(id(tensor), None)
-        else:
-            self._known[id(tensor)] = (weakref.ref(tensor), axes)
+        self._known[id(tensor)] = (weakref.ref(tensor), axes)
+        if axes is not None:
             self._last = (tuple(tensor.shape), axes)
 
     def _infer(self, name: str, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:

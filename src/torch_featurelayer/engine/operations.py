@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from types import CodeType, FrameType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -193,6 +194,8 @@ class OperationMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_dynamo_compiling():  # as inside flex attention, which compiles itself
+            return func(*args, **kwargs)
         if not self._running or (watcher := self._running[-1].watcher) is None:
             return func(*args, **kwargs)
         counts, name = self._running[-1].counts, operation_name(func)
@@ -314,6 +317,8 @@ def _around(
 
 def _is_large(module: nn.Module) -> bool:
     """Whether to pause while a module runs: one of few layers runs so few operations that a pause costs more."""
+    if isinstance(module, torch.jit.ScriptModule):  # these take no Python hooks
+        return False
     inside = [child for child in module._modules.values() if child is not None]
     return len(inside) + sum(len(child._modules) for child in inside) > _FEW
 

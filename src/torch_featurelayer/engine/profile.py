@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -45,7 +46,8 @@ def profile_model(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     def run() -> None:
         with force_eager(modules.values()), ExitStack() as stack:
             for module in model.modules():
-                _time(module, seen[id(module)], stack)
+                if not isinstance(module, torch.jit.ScriptModule):  # these take no Python hooks
+                    _time(module, seen[id(module)], stack)
             stack.enter_context(_Counting(seen))
             model(*args, **kwargs)
 
@@ -82,6 +84,8 @@ class _Counting(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if torch.compiler.is_dynamo_compiling():  # as inside flex attention, which compiles itself
+            return func(*args, **(kwargs or {}))
         owner = None if func.__name__ in ATTRIBUTES else self._seen.get(id(running_module()))
         output = func(*args, **(kwargs or {}))
         if owner is not None and holds_tensor(output):

@@ -111,6 +111,7 @@ class ActivationRecorder:
         self.entries: list[deque[tuple[int | None, Any]]] = [deque(maxlen=keep) for _ in requests]
         self._forwards = 0
         self._number: int | None = None
+        self._noted = False  # calls elsewhere, in earlier forward passes
         self._finders = layout_finders(requests, options)
         self._hooks = HookSet(model, requests, self._finders)
         self._scope = Scope()
@@ -137,7 +138,9 @@ class ActivationRecorder:
 
     def _wait(self) -> None:
         """Outside a forward pass, each call of a layer is an entry."""
-        self._pass: ForwardPass = _Waiting(self, self._finders)
+        self._pass: ForwardPass = _Waiting(
+            self.model, self.requests, self.options, self._scope, self._finders, self.entries
+        )
         self._hooks.connect(self._pass)
 
     def _begin(self, module: nn.Module) -> None:
@@ -146,7 +149,13 @@ class ActivationRecorder:
         self._pass = ForwardPass(self.model, self.requests, self.options, self._scope, finders=self._finders)
         self._hooks.connect(self._pass)
 
+    @property
+    def _ran_elsewhere(self) -> bool:
+        self._noted |= self._pass.ran_elsewhere
+        return self._noted
+
     def _end(self) -> None:
+        self._noted |= self._pass.ran_elsewhere
         for number, value in enumerate(self._pass.values):
             if value.calls or (value.operations is not None and value.operations.calls):
                 self.entries[number].append((self._number, _outcome(value)))
@@ -178,7 +187,8 @@ class ActivationRecorder:
         if not found:
             ran = [request.name for request, kept in zip(self.requests, self.entries, strict=True) if kept]
             request = self.requests[number]
-            raise LayerNotRunError([request.name], ran, explain_missing_call(self.model, [request]))
+            hint = explain_missing_call(self.model, [request], ran_elsewhere=self._ran_elsewhere)
+            raise LayerNotRunError([request.name], ran, hint)
         found = found[-(entries.maxlen or len(found)) :]
         for feature in found:
             if isinstance(feature, FeatureLayerError):
@@ -187,19 +197,23 @@ class ActivationRecorder:
 
 
 class _Waiting(ForwardPass):
-    """The calls while no forward pass is under way."""
+    """The calls while no forward pass is under way: each is an entry."""
 
-    def __init__(self, recorder: ActivationRecorder, finders: Sequence[LayoutFinder | None]) -> None:
-        requests = recorder.requests
-        super().__init__(
-            recorder.model, requests, recorder.options, recorder._scope, calls=[1] * len(requests), finders=finders
-        )
-        self._recorder = recorder
+    def __init__(
+        self,
+        model: nn.Module,
+        requests: Sequence[Request],
+        options: Options,
+        scope: Scope,
+        finders: Sequence[LayoutFinder | None],
+        entries: list[deque[tuple[int | None, Any]]],
+    ) -> None:
+        super().__init__(model, requests, options, scope, calls=[1] * len(requests), finders=finders)
+        self._entries = entries
 
     def filled(self, value: CapturedValue) -> None:
         """Makes an entry of each call."""
-        number = self.values.index(value)
-        self._recorder.entries[number].append((None, _outcome(value)))
+        self._entries[self.values.index(value)].append((None, _outcome(value)))
         value.restart()
 
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .._capture import capture
-from .._errors import LayerNotRunError
+from .._errors import UncopyableValueError
 from .._pytree import tensors
-from ..address import get_layer_candidates
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
@@ -43,14 +42,13 @@ def stages(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
 
 def _shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
     """Returns the shape of the first tensor of each layer that gives a map `[N, C, H, W]` or tokens `[N, T, C]`."""
-    names = get_layer_candidates(model, max_depth=None)
-    with torch.no_grad(), capture(model, names, reduce=_shape) as record:
+    with torch.no_grad(), capture(model, "**", reduce=_shape) as record:
         model(*args, **kwargs)
     found = {}
-    for name in names:
+    for name in record.names:
         try:
             first = next(tensors(record[name]), None)
-        except LayerNotRunError:
+        except UncopyableValueError:  # no map, and no tokens
             continue
         if first is not None and len(first) in (3, 4) and min(first.tolist()[1:]) > 1:
             found[name] = tuple(first.tolist())

@@ -1,0 +1,46 @@
+"""Which calls are wanted, as a table: no model, no tensor."""
+
+from __future__ import annotations
+
+import pytest
+
+from torch_featurelayer.address import Call
+from torch_featurelayer.engine.call_selector import CallSelector
+
+
+@pytest.mark.parametrize(
+    ("call", "expected", "wanted", "last"),
+    [
+        (None, None, [0, 1, 2, 3], None),
+        (None, 1, [0], 0),
+        (None, 3, [0, 1, 2], 2),
+        (None, 0, [], -1),
+        (0, None, [0], 0),
+        (2, None, [2], 2),
+        (2, 3, [2], 2),
+        (-1, None, [0, 1, 2, 3], None),
+        (-1, 3, [0, 1, 2], 2),
+        (-2, 3, [0, 1], 1),
+        (-5, 3, [0], 0),
+        ("*", None, [0, 1, 2, 3], None),
+        ("*", 2, [0, 1], 1),
+    ],
+)
+def test_wants(call: Call, expected: int | None, wanted: list[int], last: int | None) -> None:
+    selector = CallSelector(call, expected)
+    assert [number for number in range(4) if selector.wants(number)] == wanted
+    assert selector.last == last
+
+
+@pytest.mark.parametrize(
+    ("call", "expected", "calls", "is_done"),
+    [(None, None, 9, False), (None, 2, 1, False), (None, 2, 2, True), (1, None, 1, False), (1, None, 2, True)],
+)
+def test_is_done(call: Call, expected: int | None, calls: int, is_done: bool) -> None:
+    assert CallSelector(call, expected).is_done(calls) is is_done
+
+
+@pytest.mark.parametrize(("call", "count"), [(None, 1), (3, 1), (-1, 1), (-4, 4), ("*", 1)])
+def test_how_many_of_the_latest_are_kept(call: Call, count: int) -> None:
+    assert CallSelector(call).from_end == count
+    assert CallSelector(call).keeps_all is (call == "*")

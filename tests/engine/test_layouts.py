@@ -1,0 +1,243 @@
+"""The dimension of the channels is found by evidence; means are compared with means written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional
+
+import torch_featurelayer as tl
+from tests import toys
+
+IMAGE = torch.randn(2, 3, 64, 64)
+
+
+def whole(model: nn.Module, layer: str, *args: Any, **kwargs: Any) -> Tensor:
+    """Returns the feature of a layer, from a plain hook that clones."""
+    kept: list[Tensor] = []
+
+    def hook(_: nn.Module, __: Any, output: Any) -> None:
+        kept.append((output[0] if isinstance(output, tuple) else output).detach().clone())
+
+    handle = model.get_submodule(layer).register_forward_hook(hook)
+    with torch.no_grad():
+        model(*args, **kwargs)
+    handle.remove()
+    return kept[-1]
+
+
+def swin(**options: Any) -> nn.Module:
+    return timm.create_model("swin_tiny_patch4_window7_224", pretrained=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "size", "positions"),
+    [
+        (swin, "layers.3", 224, (1, 2)),
+        (swin, "layers.0.blocks.1.attn", 224, (1,)),
+        (lambda: torchvision.models.swin_t(), "features.7", 64, (1, 2)),
+        (lambda: torchvision.models.swin_t(), "permute", 64, (2, 3)),
+        (lambda: torchvision.models.swin_v2_t(), "features.1.0.attn", 64, (1, 2)),
+        (lambda: torchvision.models.convnext_tiny(), "features.7.0.block.2", 64, (1, 2)),
+        (lambda: torchvision.models.convnext_tiny(), "features.7", 64, (2, 3)),
+        (lambda: torchvision.models.maxvit_t(), "blocks.1", 224, (2, 3)),
+        (lambda: torchvision.models.squeezenet1_0(), "features.3", 64, (2, 3)),
+        (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64), "blocks.3", 64, (1,)),
+        (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64), "patch_embed", 64, (1,)),
+        (lambda: timm.create_model("convnext_atto"), "stages.2", 64, (2, 3)),
+        (lambda: timm.create_model("mixer_s32_224"), "blocks.1", 224, (1,)),
+        (lambda: timm.create_model("coat_tiny"), "serial_blocks1.0", 224, (1,)),
+        (lambda: timm.create_model("nextvit_small"), "stages.2", 224, (2, 3)),
+    ],
+)
+def test_image_models(build: Callable[[], nn.Module], layer: str, size: int, positions: tuple[int, ...]) -> None:
+    model, image = build().eval(), torch.randn(2, 3, size, size)
+    right = whole(model, layer, image)
+    with torch.no_grad():
+        mean, _ = tl.FeatureLayer(model, layer, reduce="mean")(image)
+        greatest, _ = tl.FeatureLayer(model, layer, reduce="max")(image)
+    torch.testing.assert_close(mean, right.mean(positions))
+    assert torch.equal(greatest, right.amax(positions))
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "clip", "positions"),
+    [
+        (torchvision.models.video.r3d_18, "layer2", (2, 3, 4, 32, 32), (2, 3, 4)),
+        (torchvision.models.video.swin3d_t, "features.3", (1, 3, 8, 64, 64), (1, 2, 3)),
+        (torchvision.models.video.mvit_v2_s, "blocks.3", (1, 3, 16, 224, 224), (1,)),
+    ],
+)
+def test_video_models(
+    build: Callable[[], nn.Module], layer: str, clip: tuple[int, ...], positions: tuple[int, ...]
+) -> None:
+    model, frames = build().eval(), torch.randn(*clip)
+    right = whole(model, layer, frames)
+    address = f"{layer}[0]" if "mvit" in build.__name__ else layer
+    with torch.no_grad():
+        mean, _ = tl.FeatureLayer(model, address, reduce="mean")(frames)
+    torch.testing.assert_close(mean, right.mean(positions))
+
+
+def test_sound_models() -> None:
+    """wav2vec2: convolutions over time `[N, C, T]`, then a transformer over `[N, T, C]`."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    config = Wav2Vec2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    model, sound = Wav2Vec2Model(config).eval(), torch.randn(2, 16_000)
+    for layer, positions in {"feature_extractor": 2, "feature_projection": 1, "encoder.layers.1": 1}.items():
+        right = whole(model, layer, sound)
+        with torch.no_grad():
+            value = tl.FeatureLayer(model, layer, reduce="mean")(sound)[0]
+        mean = value[0] if isinstance(value, tuple) else value
+        torch.testing.assert_close(mean, right.mean(positions))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "x", "positions"),
+    [
+        (nn.Sequential(nn.Conv1d(1, 8, 3)), "0", torch.randn(2, 1, 100), (2,)),
+        (nn.Sequential(nn.Conv1d(1, 8, 3), nn.BatchNorm1d(8), nn.ReLU()), "2", torch.randn(2, 1, 10), (2,)),
+        (nn.Sequential(nn.Conv3d(1, 4, 1), nn.MaxPool3d(2)), "1", torch.randn(2, 1, 4, 4, 4), (2, 3, 4)),
+        (nn.Sequential(nn.ConvTranspose2d(3, 8, 2)), "0", torch.randn(2, 3, 8, 8), (2, 3)),
+        # as many channels as rows and columns: only the order of operations tells
+        (nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.AvgPool2d(1)), "2", torch.randn(2, 3, 8, 8), (2, 3)),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 1), toys.Returns(lambda x: x.permute(0, 2, 3, 1).contiguous()), nn.ReLU()),
+            "2",
+            torch.randn(2, 3, 8, 8),
+            (1, 2),
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 1), toys.Returns(lambda x: x.flatten(2).mT), nn.LayerNorm(8)),
+            "2",
+            torch.randn(2, 3, 8, 8),
+            (1,),
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 1), toys.Returns(lambda x: x.movedim(1, -1)[:, 1:])),
+            "1",
+            torch.randn(2, 3, 8, 8),
+            (1, 2),
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 1), toys.Returns(lambda x: torch.cat([x, x.relu()], 1)), nn.Dropout2d()),
+            "1",
+            torch.randn(2, 3, 16, 16),
+            (2, 3),
+        ),
+        (nn.Sequential(nn.Embedding(9, 7)), "0", torch.randint(9, (2, 7)), (1,)),
+        (
+            nn.Sequential(toys.Returns(lambda x: functional.linear(x, torch.ones(5, 6)))),
+            "0",
+            torch.randn(2, 5, 6),
+            (1,),
+        ),
+        (nn.LSTM(5, 6, batch_first=True), "[0]", torch.randn(4, 4, 5), (1,)),
+    ],
+)
+def test_any_order_of_dimensions(model: nn.Module, layer: str, x: Tensor, positions: tuple[int, ...]) -> None:
+    right = whole(model.eval(), layer.partition("[")[0], x)
+    with torch.no_grad():
+        mean, _ = tl.FeatureLayer(model, f":output{layer}" if "[" in layer else layer, reduce="mean")(x)
+    torch.testing.assert_close(mean, right.mean(positions))
+
+
+@pytest.mark.parametrize("length", [4, 7])
+def test_items_in_the_second_dimension(length: int) -> None:
+    """`[T, N, C]`, also with as many steps as items; the state `[layers, N, C]`."""
+    model, x = nn.Sequential(nn.GRU(5, 6, num_layers=4)), torch.randn(length, 4, 5)
+    outputs, state = model(x)
+    feats, _ = tl.FeatureLayers(model, ["0[0]", "0[1]"], reduce="mean")(x)
+    torch.testing.assert_close(feats[0], outputs.mean(0))
+    torch.testing.assert_close(feats[1], state.mean(0))
+    flat, _ = tl.FeatureLayer(model, "0[0]", reduce="flatten")(x)
+    assert torch.equal(flat, outputs.transpose(0, 1).reshape(4, -1))
+
+
+def test_transformer_with_items_second() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2, enable_nested_tensor=False).eval()
+    model, x = nn.Sequential(nn.Linear(6, 8), encoder), torch.randn(5, 5, 6)
+    right = whole(model, "1.layers.0", x)
+    with torch.no_grad():
+        mean, _ = tl.FeatureLayer(model, "1.layers.0", reduce="mean")(x)
+        torch.testing.assert_close(mean, right.mean(0))
+        with pytest.raises(tl.LayoutError, match="may be in dimension 0 or 1.*layout='NTC' or layout='TNC'"):
+            tl.FeatureLayer(model, "0", reduce="mean")(x)
+        told, _ = tl.FeatureLayer(model, "0", reduce="mean", layout="TNC")(x)
+    torch.testing.assert_close(told, model[0](x).mean(0))
+
+
+def test_without_evidence_it_is_an_error() -> None:
+    """An input that no layer has seen, weights of attention, a product that mixes dimensions."""
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=64).eval()
+    with torch.no_grad():
+        for model, layer, x in (
+            (vit, ":input", IMAGE),
+            (vit, "blocks.0.attn:attention_weights", IMAGE),
+            (nn.Sequential(nn.Conv2d(3, 4, 1), toys.Returns(lambda x: torch.einsum("nchw->nhcw", x))), "1", IMAGE),
+        ):
+            with pytest.raises(tl.LayoutError, match="which dimension of this feature") as caught:
+                tl.FeatureLayer(model, layer, reduce="mean")(x)
+            assert caught.value.name == layer
+            assert "layout=" in str(caught.value)
+        told, _ = tl.FeatureLayer(vit, ":input", reduce="mean", layout="NCHW")(IMAGE)
+    torch.testing.assert_close(told, IMAGE.mean((2, 3)))
+
+
+def test_two_readings_are_an_error() -> None:
+    """A linear layer over positions, as MLP-Mixer's over tokens, leaves channels where they were."""
+    model = nn.Sequential(nn.Conv1d(3, 8, 1), nn.Linear(16, 16))
+    with pytest.raises(tl.LayoutError, match="'1': no operation shows"):
+        tl.FeatureLayer(model, "1", reduce="mean")(torch.randn(2, 3, 16))
+
+
+def test_what_the_user_says_wins_and_must_fit() -> None:
+    model, x = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU()), torch.randn(2, 3, 6, 7)
+    right = model(x)
+    feats, _ = tl.FeatureLayers(model, ["0", "1"], reduce="mean", layout={"1": "NHWC"})(x)
+    torch.testing.assert_close(feats["0"], model[0](x).mean((2, 3)))
+    torch.testing.assert_close(feats["1"], right.mean((1, 2)))
+    with pytest.raises(tl.LayoutError, match="layout 'NTC' has 3 dimensions, and this feature is"):
+        tl.FeatureLayer(model, "0", reduce="mean", layout="NTC")(x)
+    for wrong in ("NHW", "NCCH", "N C"):
+        with pytest.raises(tl.LayoutError, match="is not a layout"):
+            tl.FeatureLayer(model, "0", reduce="mean", layout=wrong)
+
+
+def test_learned_once_for_each_kind_of_input() -> None:
+    """Later calls of the same kind follow no operations; another kind learns again."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), toys.Returns(lambda x: x.permute(0, 2, 3, 1)))
+    layer = tl.FeatureLayer(model, "1", reduce="mean")
+    for size in (10, 10, 12, 10):  # 8 × 8 positions of 8 channels, and 10 × 10
+        x = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(layer(x)[0], model(x).mean((1, 2)))
+        torch.testing.assert_close(layer.features(x), model(x).mean((1, 2)))
+
+
+def test_gradients_and_captures_are_reduced_alike() -> None:
+    model, x = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU()), torch.randn(2, 1, 9)
+    with tl.capture(model, ["0", "0:grad_output"], reduce="mean") as record:
+        model(x).sum().backward()
+    right = model[0](x)
+    torch.testing.assert_close(record["0"], right.mean(2))
+    torch.testing.assert_close(record["0:grad_output"], (right > 0).float().mean(2))
+
+
+def test_find_layouts() -> None:
+    model = torchvision.models.swin_t().eval()
+    with torch.no_grad():
+        found = tl.find_layouts(model, ["features.0.0", "features.1", "permute", "head", "avgpool"], IMAGE)
+    assert found == {
+        "features.0.0": "NCHW",
+        "features.1": "NHWC",
+        "permute": "NCHW",
+        "head": None,
+        "avgpool": "NCHW",
+    }
