@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import dataclasses
+import functools
+import threading
+from collections import OrderedDict, deque
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor, nn
@@ -150,3 +155,133 @@ def test_a_value_that_holds_itself() -> None:
     loop.append(loop)
     feat, _ = tl.FeatureLayer(toys.Returns(lambda: loop), "")()
     assert torch.equal(feat[0], torch.ones(1))
+
+
+class Slots:
+    """Attributes without a dict."""
+
+    __slots__ = ("kept", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.kept = tensor, [tensor + 1]
+
+
+class Named(list[Any]):
+    """A list with an attribute."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__([tensor])
+        self.extra = tensor + 1
+
+
+class Validated:
+    """Keeps its tensor under another name, and is made by its class only."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    @property
+    def tensor(self) -> Tensor:
+        return self._tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    tensor: Tensor
+    more: dict[str, Tensor]
+
+
+ODD = {
+    "mapping proxy": (lambda x: MappingProxyType({"a": x, "b": [x + 1]}), lambda v: [v["a"], v["b"][0]]),
+    "set": (lambda x: {x}, list),
+    "frozen set": (lambda x: frozenset([x]), list),
+    "slots": (Slots, lambda v: [v.tensor, v.kept[0]]),
+    "list with an attribute": (Named, lambda v: [v[0], v.extra]),
+    "deque": (lambda x: deque([x, x + 1], maxlen=3), list),
+    "property": (Validated, lambda v: [v.tensor]),
+    "frozen dataclass with slots": (lambda x: Frozen(x, {"a": x + 1}), lambda v: [v.tensor, v.more["a"]]),
+    "namespace": (lambda x: SimpleNamespace(a=x), lambda v: [v.a]),
+    "distribution": (lambda x: torch.distributions.Normal(x, x.exp()), lambda v: [v.loc, v.scale]),
+    "parameters": (lambda x: nn.ParameterList([nn.Parameter(x)]), lambda v: [v[0]]),
+    "partial": (lambda x: functools.partial(torch.add, x), lambda v: [v.args[0]]),
+    "counter of tensors": (lambda x: OrderedDict(a=deque([{"b": x}])), lambda v: [v["a"][0]["b"]]),
+    "array": (lambda x: x.detach().numpy(), lambda v: [torch.from_numpy(v)]),
+    "attrs": (lambda x: Attrs(x), lambda v: [v.tensor]),
+}
+
+
+@attrs.define
+class Attrs:
+    tensor: Tensor
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_containers_of_any_kind_are_private(kind: str) -> None:
+    """Of its own type, with the values at the layer, whatever is done to the tensors next."""
+    make, leaves_of = ODD[kind]
+    kept: list[Tensor] = []
+
+    def layer(x: Tensor) -> Any:
+        value = make(x * 2)
+        kept.extend(leaves_of(value))
+        return value
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = toys.Returns(layer)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.layer(x)
+            for tensor in kept:
+                tensor.detach().fill_(-7)
+            return x
+
+    x = torch.randn(2, 3)
+    with torch.no_grad():
+        feat, _ = tl.FeatureLayer(Model(), "layer")(x)
+    right = make(x * 2)
+    assert type(feat) is type(right)
+    assert len(leaves_of(feat)) == len(leaves_of(right))
+    assert all(map(torch.equal, leaves_of(feat), leaves_of(right)))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda x: (x + n for n in range(2)), "a generator, which can be read only once"),
+        (lambda x: (x, lambda: x), "a function, which refers to tensors"),
+        (lambda x: {"bound": Validated(x).__init__}, "a method, which refers to tensors"),
+        (lambda x: Unpicklable(x), "a Unpicklable, which cannot be rebuilt"),
+    ],
+)
+def test_what_cannot_be_rebuilt_is_an_error(make: Any, says: str) -> None:
+    """As it is read: the model itself runs as without us, and generators come to it unread."""
+    model = nn.Sequential(
+        toys.Returns(make), toys.Returns(lambda value: list(value) if hasattr(value, "send") else value)
+    )
+    x = torch.ones(2)
+    with tl.capture(model, ["0"]) as record:
+        output = model(x)
+    assert output is not None
+    with pytest.raises(tl.UncopyableValueError, match=says) as caught:
+        _ = record["0"]
+    assert caught.value.name == "0"
+    with pytest.raises(tl.UncopyableValueError, match=says):
+        tl.FeatureLayer(model, "0")(x)
+
+
+class Unpicklable:
+    """Holds a tensor, and refuses the protocol that copies it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("not me")
+
+
+def test_functions_and_locks_without_tensors_are_kept() -> None:
+    lock = threading.Lock()
+    feat, _ = tl.FeatureLayer(toys.Returns(lambda x: (x, torch.relu, len, lock, toys.Returns)), "")(torch.ones(1))
+    assert feat[1:] == (torch.relu, len, lock, toys.Returns)

@@ -124,14 +124,21 @@ class Intervention(HookPoint):
         return new
 
     def _expanded(self, given: Tensor, old: Tensor) -> Tensor:
+        if not _can_hold(old.dtype, given):
+            raise EditError(self.name, f"values of {_dtype(given)} cannot be kept as {_dtype(old)}.")
         try:
             new = given.to(old.device, old.dtype).expand(old.shape)
         except RuntimeError:
             shapes = f"{list(given.shape)} does not fit {list(old.shape)}"
             raise EditError(self.name, f"a tensor of shape {shapes}.") from None
-        if not torch.can_cast(given.dtype, old.dtype) and not torch.equal(given, given.to(old.dtype).to(given.dtype)):
-            raise EditError(self.name, f"values of {_dtype(given)} cannot be kept as {_dtype(old)}.")
         return new.clone(memory_format=torch.contiguous_format)  # the model may write to it
+
+
+def _can_hold(dtype: torch.dtype, given: Tensor) -> bool:
+    """Whether a dtype holds the values of a tensor, but for the rounding of floating-point numbers."""
+    if torch.can_cast(given.dtype, dtype):
+        return True
+    return not given.is_complex() and torch.equal(given, given.to(dtype).to(given.dtype))
 
 
 def _dtype(tensor: Tensor) -> str:
