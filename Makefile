@@ -1,5 +1,6 @@
 # make demo      see inside a pretrained network    make test   the tests, as CI runs them
 # make examples  all examples, with their pictures  make docs   the site, into site/
+# make versions  the core's tests on PyTorch 2.4 to the newest: ten minutes
 # make bench     the benchmarks: two hours or three make clean  remove the environment
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)
 BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness versions mutation newcomer \
   peers overhead compiled extraction engines command explorer
 
-.PHONY: demo test coverage lint docs browser examples bench clean
+.PHONY: demo test coverage lint docs browser examples versions bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
@@ -39,6 +40,10 @@ examples: $(READY)
 	for name in $(EXAMPLES); do \
 	  $(BIN)/python -m examples.$$name --out $$(ls docs/images/examples/$$name.*) || exit 1; \
 	done
+
+# an environment for each version, in .versions; the newest takes what pip finds
+versions: $(READY)
+	$(BIN)/python -m benchmarks.versions --folder .versions
 
 # the tests of the explorer's page drive a real Chromium, Debian's
 browser:

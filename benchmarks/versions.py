@@ -3,7 +3,7 @@
 Each version gets an environment of its own, with the torchvision that belongs to it. The tests are those of addresses,
 the engine, features, capture, edits and the table, with real torchvision networks, compiled ones among them.
 
-    python -m benchmarks.versions [2.13.0=0.28.0 ...] [--folder FOLDER]
+    python -m benchmarks.versions [2.4.1=0.19.1 ...] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from pathlib import Path
 from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
 
-VERSIONS = ["2.13.0=0.28.0", "2.15.0=0.29.2"]  # torch and its torchvision
-NEEDED = ["pytest", "hypothesis", "sybil", "scikit-image", "transformers", "timm", "typer", "rich", "matplotlib"]
+VERSIONS = ["2.4.1=0.19.1", "2.6.0=0.21.0", "2.9.1=0.24.1", "2.15.0=0.29.2"]  # torch and its torchvision
+NEEDED = """
+attrs hypothesis matplotlib pytest rich scikit-image setuptools sybil timm transformers<5.1 typer
+""".split()  # noqa: SIM905 (transformers 5.1 needs a newer PyTorch than the oldest)
 
 
 def python_of(folder: Path, torch: str, torchvision: str) -> Path:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import torch_featurelayer as tl
+from tests.versions import TORCH
+from torch_featurelayer.engine.compiled_forward import OLDEST_TRACING
 
 
 @contextlib.contextmanager
@@ -58,6 +60,8 @@ def test_copies_of_a_layer_and_of_a_compiled_wrapper(small: nn.Module) -> None:
         twin = copy.deepcopy(small[0])
         assert torch.equal(twin(x), nn.functional.linear(x, small[0].weight, small[0].bias))
         small(x)
+    if TORCH < OLDEST_TRACING:
+        return
     layer = tl.FeatureLayer(small, "0")
     layer.compile(backend="eager")
     assert torch.equal(copy.deepcopy(small)(x), small(x))

@@ -23,7 +23,9 @@ NAMES = {
 CODE = """
 import torch
 from torch import nn
-{deleted}
+import contextlib
+with contextlib.suppress(AttributeError):  # older than the name
+    {deleted}
 import torch_featurelayer as tl
 
 net, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)), torch.randn(2, 4)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_featurelayer as tl
+from tests.versions import TORCH
 
 
 def test_values_do_not_leave_a_transform(small: nn.Module) -> None:
@@ -57,14 +58,15 @@ def test_a_traced_wrapper_is_a_plain_graph(small: nn.Module) -> None:
         assert all(map(torch.equal, traced(other), layer(other)))
 
 
+@pytest.mark.skipif(TORCH < (2, 6), reason="its exporter looks for parameters in a state dict that is the model's own")
 def test_exported_wrappers(small: nn.Module) -> None:
     x = torch.randn(2, 4)
-    program = torch.export.export(tl.FeatureLayer(small, "0"), (x,))
+    program = torch.export.export(tl.FeatureLayer(small, "0"), (x,), strict=False)
     assert "lazy" not in str(program.graph)
     feat, output = program.module()(x)
     assert torch.allclose(feat, small[0](x))
     assert torch.allclose(output, small(x))
-    feats, _ = torch.export.export(tl.FeatureLayers(small, ["0", "1"]), (x,)).module()(x)
+    feats, _ = torch.export.export(tl.FeatureLayers(small, ["0", "1"]), (x,), strict=False).module()(x)
     assert torch.allclose(feats["1"], small[0](x).relu())
 
 

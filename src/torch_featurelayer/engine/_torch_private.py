@@ -17,6 +17,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
+TORCH_VERSION: Final = tuple(int(part) for part in torch.__version__.partition("+")[0].split(".")[:2])
+"""The major and minor version of PyTorch."""
+
 
 def _lookup(root: object, path: str) -> Any:
     """Returns an attribute by its dotted path, None if any part of it does not exist."""

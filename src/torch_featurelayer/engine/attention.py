@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -30,8 +31,18 @@ def _from_scaled_dot_product(
         scores = scores.masked_fill(~allowed, -math.inf)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
-    nothing_allowed = (scores == -math.inf).all(-1, keepdim=True)  # fused attention gives zeros there
+    if not _empty_rows_are_zero():
+        return scores.softmax(-1)
+    nothing_allowed = (scores == -math.inf).all(-1, keepdim=True)
     return scores.softmax(-1).masked_fill(nothing_allowed, 0)
+
+
+@lru_cache(maxsize=1)
+def _empty_rows_are_zero() -> bool:
+    """Whether fused attention gives zeros where a query may see no key; before PyTorch 2.5 it gave NaN."""
+    one = torch.ones(1, 1, 1, 1, device="cpu")
+    output = functional.scaled_dot_product_attention(one, one, one, torch.zeros(1, 1, dtype=torch.bool, device="cpu"))
+    return bool((output == 0).all())
 
 
 def _from_multi_head(*args: Any, **kwargs: Any) -> Tensor:

@@ -10,18 +10,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import FunctionType, MethodType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
 
 from .._errors import CompileError
 from ..address import Request
+from ._torch_private import TORCH_VERSION
 from .forward_pass import ForwardPass
 from .hook_set import HookSet
 from .layouts import LayoutFinder
 from .options import Options
 from .scope import Scope
+
+OLDEST_TRACING: Final = (2, 13)
+"""The first PyTorch whose compiler traces our hooks into one graph (docs/benchmarks/versions.md)."""
 
 Outcome: TypeAlias = tuple[list[tuple[int, list[tuple[int, Any]]]], Any, bool]
 
@@ -37,7 +41,7 @@ class CompiledForward:
         finders: The layouts that eager forward passes learned.
 
     Raises:
-        CompileError: A gradient or an operation is asked for.
+        CompileError: If a gradient or an operation is requested, or this PyTorch cannot trace hooks.
     """
 
     def __init__(
@@ -53,6 +57,12 @@ class CompiledForward:
                 raise CompileError(f"{request.name!r}: gradients are captured in eager runs: do not compile this one.")
             if request.address.operation is not None:
                 raise CompileError(f"{request.name!r}: operations are captured in eager runs: do not compile this one.")
+        if TORCH_VERSION < OLDEST_TRACING:
+            oldest = ".".join(map(str, OLDEST_TRACING))
+            raise CompileError(
+                f"capture inside torch.compile needs PyTorch {oldest} or newer, and this is {torch.__version__}, "
+                "whose compiler cannot trace hooks: capture in eager calls, without .compile()"
+            )
         self.model, self.requests = model, requests
         self.options = replace(options, clone=options.clone is not False)
         self._hook_set = HookSet(model, requests)

@@ -67,7 +67,7 @@ class ForwardPass:
         self._finders = finders or [None] * len(requests)
         self._stop, self.stopped = stop, False
         self.ran_elsewhere = False
-        self._owner = object()  # not the pass itself: the graph must not hold features
+        self._owner: list[None] = []  # an identity for the graph, which must not hold the pass and its features
         self._may_recompute = not scope.any_thread and torch.is_grad_enabled()
         copy, traced = options.copier(), not scope.any_thread and is_traced()
         self.values = [
