@@ -40,6 +40,8 @@ CASES = {
     tl.LabelNotFoundError("ct", ["cat"]): LookupError,
     tl.LabelNotFoundError("xyz", ["cat"]): LookupError,  # no name is near
     tl.LabelNotFoundError("ct", []): LookupError,
+    tl.DatasetError("a set", "give a list"): TypeError,
+    tl.StoreTargetError("folder", "it is a file"): FileExistsError,
     tl.EmptyDatasetError(): ValueError,
     tl.ItemError("a.png", "reason"): ValueError,
     tl.FeatureOverflowError("layer4", "float16"): OverflowError,

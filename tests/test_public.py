@@ -10,15 +10,16 @@ import pytest
 import torch_featurelayer as tl
 
 PUBLIC = """
-AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DuplicateRequestError EditError
-EmptyDatasetError EmptyRequestError FeatureLayer
+AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DatasetError
+DuplicateRequestError EditError EmptyDatasetError EmptyRequestError FeatureLayer
 FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError ImageError ItemError
 LabelNotFoundError
 LayerNotFoundError
 LayerNotRunError LayerRow LayerTable LayoutError MissingExtraError ModelNotFoundError NotAModuleError
 OperationNotFoundError Record ReductionError
 ScriptedModuleError StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
-StructureError TransformError UncopyableValueError UnsupportedTorchError WeightsMismatchError WeightsNotFoundError
+StoreTargetError StructureError TransformError UncopyableValueError UnsupportedTorchError
+WeightsMismatchError WeightsNotFoundError
 capture edit extract figures find_layouts get_layer_candidates images layers models open_store similarity
 """.split()  # noqa: SIM905
 

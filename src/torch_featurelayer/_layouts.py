@@ -52,10 +52,32 @@ def find_layouts(
     return found
 
 
+def item_dimensions(
+    model: nn.Module, layers: Selector | Iterable[Selector], *args: Any, **kwargs: Any
+) -> dict[str, int | None]:
+    """Runs a model once, and finds which dimension of each layer's feature holds the items; None for no items.
+
+    Raises:
+        LayoutError: If two dimensions may hold them.
+    """
+    requests = resolve(checked(model), layers)
+    options = Options(detach=True, reduce=_Look(needs_channel=False))
+    finders = layout_finders(requests, options)
+    forward, _ = run_with_capture(model, requests, options, args, kwargs, finders=finders, track_layouts=True)
+    forward.results()
+    return {
+        request.name: finder.first.batch if finder is not None and finder.first is not None else 0
+        for request, finder in zip(requests, finders, strict=True)
+    }
+
+
 class _Look:
     """A reduction that needs the layout, and keeps nothing."""
 
-    needs_layout = needs_channel = True
+    needs_layout = True
+
+    def __init__(self, *, needs_channel: bool = True) -> None:
+        self.needs_channel = needs_channel
 
     def __call__(self, feature: Tensor, layout: Layout | None) -> Tensor:  # noqa: ARG002
         return feature.new_empty(0)

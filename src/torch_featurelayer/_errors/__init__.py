@@ -28,10 +28,12 @@ FeatureLayerError
 ├── WeightsNotFoundError    FileNotFoundError  weights are not here, and could not be fetched
 ├── WeightsMismatchError    ValueError      a state dict is not that of the model
 ├── LabelNotFoundError      LookupError     the model knows no class of that name
+├── DatasetError            TypeError       something is not a dataset
 ├── EmptyDatasetError       ValueError      a dataset holds no item
 ├── ItemError               ValueError      an item of a dataset cannot be read
 ├── FeatureOverflowError    OverflowError   a feature does not fit the dtype it is stored in
 ├── StoreNotFoundError      FileNotFoundError  there is no store
+├── StoreTargetError        FileExistsError something else is where a new store should be
 ├── StoreMismatchError      ValueError      a store holds other features
 ├── StoreLockedError        BlockingIOError another process is writing to a store
 ├── StoreCorruptError       ValueError      a file of a store is not what was written
@@ -74,6 +76,7 @@ from .inputs import (
     WeightsNotFoundError,
 )
 from .stores import (
+    DatasetError,
     EmptyDatasetError,
     FeatureOverflowError,
     ItemError,
@@ -81,6 +84,7 @@ from .stores import (
     StoreLockedError,
     StoreMismatchError,
     StoreNotFoundError,
+    StoreTargetError,
 )
 
 __all__ = [
@@ -89,6 +93,7 @@ __all__ = [
     "AmbiguousOperationError",
     "CallNotMadeError",
     "CompileError",
+    "DatasetError",
     "DuplicateRequestError",
     "EditError",
     "EmptyDatasetError",
@@ -113,6 +118,7 @@ __all__ = [
     "StoreLockedError",
     "StoreMismatchError",
     "StoreNotFoundError",
+    "StoreTargetError",
     "StructureError",
     "TransformError",
     "UncopyableValueError",

@@ -14,9 +14,10 @@ class StoreNotFoundError(FeatureLayerError, FileNotFoundError):
         path: The folder.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, moved: bool = False) -> None:
         self.path = path
-        super().__init__(f"no store in {path!r}: a store is a folder that `extract` wrote.")
+        hint = "it was moved or deleted since it was opened" if moved else "a store is a folder that `extract` wrote"
+        super().__init__(f"no store in {path!r}: {hint}.")
 
 
 class StoreMismatchError(FeatureLayerError, ValueError):
@@ -56,6 +57,32 @@ class StoreCorruptError(FeatureLayerError, ValueError):
     def __init__(self, path: str, problem: str) -> None:
         self.path, self.problem = path, problem
         super().__init__(f"{path} is damaged: {problem}. Delete it and run again: only its rows are computed anew.")
+
+
+class StoreTargetError(FeatureLayerError, FileExistsError):
+    """A new store cannot be made at a path, since something else is there.
+
+    Attributes:
+        path: The path.
+        problem: What is there.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"cannot make a store at {path!r}: {problem}. Give a folder that is empty or does not exist.")
+
+
+class DatasetError(FeatureLayerError, TypeError):
+    """Something is not a dataset that items can be read from.
+
+    Attributes:
+        found: What was given, in a few words.
+        hint: What to give instead.
+    """
+
+    def __init__(self, found: str, hint: str) -> None:
+        self.found, self.hint = found, hint
+        super().__init__(f"cannot read items from {found}: {hint}.")
 
 
 class EmptyDatasetError(FeatureLayerError, ValueError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
@@ -17,8 +18,9 @@ from .._reduce import Reduction
 from ..address import Selector
 from ..models import LoadedModel, Preprocess
 from ..store import Store, StoreWriter, open_store, store_settings
+from .batches import over
 from .engines import Engine, engine_of
-from .fastest import with_mode
+from .fastest import first_inputs, with_mode
 from .job import Job, using_threads
 from .progress import Progress, Tally
 from .reading import read_stream
@@ -36,6 +38,7 @@ def extract(
     preprocess: Prepare | None = None,
     column: str | None = None,
     reduce: Reduction | None = None,
+    layout: str | Mapping[str, str] | None = None,
     dtype: torch.dtype | None = torch.float16,
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
@@ -68,6 +71,8 @@ def extract(
             model's, else ImageNet's. Tensors are taken as they are.
         column: Of a Hugging Face dataset; None: the first that holds images, else the first.
         reduce: As in `FeatureLayers`.
+        layout: What the dimensions of features are, as in `FeatureLayers`. Whole features whose items are not in the
+            first dimension, such as `[T, N, C]`, are refused without it; with `layout="TNC"` their rows are `[T, C]`.
         dtype: Of the features; float16 halves what float32 needs. None keeps the model's.
         device: Where the model runs, and is moved to; None leaves it where it is.
         autocast: The dtype that layers compute in, such as `torch.bfloat16`; None: the model's own.
@@ -111,9 +116,13 @@ def extract(
         raise ValueError(
             "an iterator is read once, in this process: for an engine, or fast=True, give a list or Dataset"
         )
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type, not {dtype}: whole numbers would be cut off")
     names = FeatureLayers(network, layers).names
-    recipe = Recipe(network.to(device) if device else network, names, reduce, dtype, autocast)
+    recipe = Recipe(network.to(device) if device else network, names, reduce, layout, dtype, autocast)
     with _evaluating(network):
+        if isinstance(source, Items):
+            recipe = replace(recipe, layers=_that_run(recipe, layers, source, batch_size))
         if not processes.leads:
             processes.wait()  # until the leader has opened the store
         begun = store_settings(out)
@@ -135,6 +144,20 @@ def extract(
             if processes.leads:
                 writer.finish()
     return open_store(out)
+
+
+def _that_run(recipe: Recipe, layers: Selector | Iterable[Selector], items: Items, batch_size: int) -> tuple[str, ...]:
+    """Returns the layers to extract: of those that patterns match, the ones that run on the first items."""
+    wrapper = FeatureLayers(recipe.model, layers)
+    if not any(request.pattern for request in wrapper.requests):
+        return recipe.layers
+    example = first_inputs(items, batch_size)
+    if example is None:
+        return recipe.layers
+    example = over(example, lambda value: value.to(recipe.device))
+    with torch.no_grad():
+        found = wrapper.features(example) if isinstance(example, torch.Tensor) else wrapper.features(**example)
+    return found.names
 
 
 def _make_items(job: Job, items: Items, processes: Engine, tally: Tally) -> None:

@@ -83,8 +83,10 @@ def _together(inputs: list[Any]) -> Any:
 
 
 def _checked(made: Any) -> Any:
-    if isinstance(made, Tensor):
-        return made
     if isinstance(made, Mapping) and made and all(isinstance(value, Tensor) for value in made.values()):
-        return dict(made)
-    raise TypeError(f"a model's input is a tensor, or keyword arguments that are, not a {type(made).__name__}")
+        made = dict(made)
+    elif not isinstance(made, Tensor):
+        raise TypeError(f"a model's input is a tensor, or keyword arguments that are, not a {type(made).__name__}")
+    if (count := rows(made)) != 1:
+        raise ValueError(f"preprocess gave {count} rows for this item: it must give one, [1, ...]")
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 import warnings
@@ -20,14 +21,14 @@ _SEARCHED: Final = 8  # batches
 
 def with_mode(recipe: Recipe, items: Items, batch_size: int, begun: str | None) -> Recipe:
     """Returns a recipe in the mode that a store was begun in, for a new one in the fastest."""
-    example = _example(items, batch_size)
+    example = first_inputs(items, batch_size)
     if example is None:
         return recipe
     recipe = replace(recipe, example=example)
     return replace(recipe, mode=Mode.parse(begun) if begun else fastest(recipe))
 
 
-def _example(items: Items, batch_size: int) -> Any:
+def first_inputs(items: Items, batch_size: int) -> Any:
     """Returns the first inputs that can be read, a whole batch of them where there is one."""
     largest = None
     for start in range(0, len(items), batch_size):
@@ -47,15 +48,23 @@ def fastest(recipe: Recipe) -> Mode:
     here, as without a C++ compiler, is left out with a warning.
     """
     part = rows(recipe.example) // 4
+    try:
+        copy.deepcopy(recipe.model)
+    except Exception as error:  # noqa: BLE001 (a module may refuse in any way)
+        _warn(f"the model cannot be copied, so it runs as it is: {error}")
+        return EAGER
     eager, *others = _measured(recipe, [EAGER, Mode("channels_last"), *([Mode("channels_last", part)] if part else [])])
     best = min(others, key=itemgetter(1))[0]
     try:
         compiled = _measured(recipe, [Mode("compiled", best.part)])
     except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
-        reason = str(error).strip().partition("\n")[0]
-        warnings.warn(f"the model does not run compiled here: {reason}", UserWarning, stacklevel=4)
+        _warn(f"the model does not run compiled here: {error}")
         compiled = []
     return min([eager, *others, *compiled], key=itemgetter(1))[0]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text.strip().partition("\n")[0], UserWarning, stacklevel=5)
 
 
 def _measured(recipe: Recipe, modes: list[Mode]) -> list[tuple[Mode, float]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .._errors import StoreCorruptError
 from ..store import StoreWriter
 from .job import Finished
 
@@ -56,7 +58,14 @@ class Tally:
         """Counts a shard that an earlier run finished; returns whether it did."""
         if number not in self._there:
             return False
-        shard = self._writer.shard(number)
+        try:
+            shard = self._writer.shard(number)
+        except StoreCorruptError as error:
+            warnings.warn(
+                f"{error.path} is damaged ({error.problem}): it is deleted and made again", UserWarning, stacklevel=4
+            )
+            self._writer.discard(number)
+            return False
         if self._retry and shard.errors:
             return False
         self.at.before += len(shard.ids) + len(shard.errors)

@@ -34,7 +34,11 @@ def features_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str
     if differ := {name: (meta[name], value) for name, value in here.items() if meta[name] != value}:
         raise StoreMismatchError(store.path, differ)
     recipe = Recipe(
-        loaded.model, tuple(meta["layers"]), meta["reduce"], _dtype(meta["dtype"]), _dtype(meta["autocast"])
+        loaded.model,
+        tuple(meta["layers"]),
+        meta["reduce"],
+        dtype=_dtype(meta["dtype"]),
+        autocast=_dtype(meta["autocast"]),
     )
     (made,) = Runner(recipe)(loaded.preprocess(sample))
     return {name: feat[0] for name, feat in made.items()}

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._errors import FeatureOverflowError
+from .._errors import FeatureOverflowError, LayoutError
 from .._feature_layer import FeatureLayers
+from .._layout import Layout
+from .._layouts import item_dimensions
 from .._reduce import Reduction
 from .batches import over, rows, shapes
 from .modes import EAGER, Mode, compiled, images_last, parts
@@ -25,6 +27,7 @@ class Recipe:
         model: In eval mode, on its device.
         layers: Their addresses.
         reduce: As in `FeatureLayers`.
+        layout: As in `FeatureLayers`.
         dtype: Of what is stored; None: the model's.
         autocast: The dtype that layers compute in, as `torch.autocast` chooses them; None: their own.
         mode: How the model runs.
@@ -34,6 +37,7 @@ class Recipe:
     model: nn.Module
     layers: tuple[str, ...]
     reduce: Reduction | None = None
+    layout: str | Mapping[str, str] | None = None
     dtype: torch.dtype | None = None
     autocast: torch.dtype | None = None
     mode: Mode = EAGER
@@ -46,7 +50,11 @@ class Recipe:
 
     def capture(self, model: nn.Module) -> FeatureLayers:
         """Returns what captures the layers in this model, or a copy of it."""
-        return FeatureLayers(model, list(self.layers), reduce=self.reduce, detach=True)
+        return FeatureLayers(model, list(self.layers), reduce=self.reduce, layout=self.layout, detach=True)
+
+    def layout_of(self, name: str) -> str | None:
+        """Returns the layout that the user gave for a layer."""
+        return self.layout.get(name) if isinstance(self.layout, Mapping) else self.layout
 
 
 class Runner:
@@ -60,6 +68,7 @@ class Runner:
         self._recipe = recipe
         self._eager = recipe.capture(recipe.model)
         self._faster: FeatureLayers | None = None
+        self._is_checked = False
         if recipe.mode != EAGER:
             self._size = recipe.mode.part or rows(recipe.example)
             self._faster = self._made_faster()
@@ -72,6 +81,8 @@ class Runner:
             ValueError: A layer gives something else than one tensor of the items.
         """
         inputs = over(inputs, lambda value: value.to(self._recipe.device))
+        if not self._is_checked:
+            self._check_items(inputs)
         if self._faster is None or shapes(inputs) != shapes(self._recipe.example):
             yield self._features(self._eager, inputs, rows(inputs))
             return
@@ -96,15 +107,46 @@ class Runner:
         return nullcontext() if chosen is None else torch.autocast(self._recipe.device.type, chosen)
 
     def _stored(self, name: str, feat: Any, count: int) -> Tensor:
-        if not isinstance(feat, Tensor) or feat.ndim == 0 or len(feat) != count:
+        if not isinstance(feat, Tensor) or feat.ndim == 0:
+            raise ValueError(_not_rows(name, feat, count))
+        if len(self._with_items_first(name, feat)) != count:
             raise ValueError(_not_rows(name, feat, count))
         dtype = self._recipe.dtype
+        if feat.is_quantized:
+            feat = feat.dequantize()
         if dtype is None or not feat.is_floating_point():
-            return feat.cpu()
-        made = feat.to(dtype)
-        if (made.isinf() & feat.isfinite()).any():
+            return self._with_items_first(name, feat).cpu()
+        wide = feat.float() if feat.itemsize == 1 else feat  # 8-bit floats know few operations
+        if ((wide.abs() > torch.finfo(dtype).max) & wide.isfinite()).any():
             raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
-        return made.cpu()
+        return self._with_items_first(name, feat).to(dtype).cpu()
+
+    def _with_items_first(self, name: str, feat: Tensor) -> Tensor:
+        """Moves the dimension of the items to the front, where the user said which it is; reductions did it."""
+        layout = Layout.parse(text) if (text := self._recipe.layout_of(name)) else None
+        if layout is None or layout.batch is None or self._recipe.reduce is not None:
+            return feat
+        return feat.movedim(layout.batch, 0)
+
+    def _check_items(self, inputs: Any) -> None:
+        """Refuses whole features whose items are in another dimension than the first, or may be.
+
+        Raises:
+            LayoutError: If the items of a feature are not in its first dimension.
+        """
+        recipe = self._recipe
+        self._is_checked = True
+        if recipe.reduce is not None or not any(
+            getattr(module, "batch_first", None) is False for module in recipe.model.modules()
+        ):
+            return
+        unknown = [name for name in recipe.layers if not recipe.layout_of(name)]
+        args, kwargs = ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
+        with torch.no_grad():
+            found = item_dimensions(recipe.model, unknown, *args, **kwargs) if unknown else {}
+        for name, dim in found.items():
+            if dim:
+                raise LayoutError(f"the items of this feature are in dimension {dim}", name, readings=("TNC",))
 
 
 def _not_rows(name: str, feat: Any, count: int) -> str:

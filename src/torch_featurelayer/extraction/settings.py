@@ -17,7 +17,9 @@ def settings_of(
     name: str, recipe: Any, source: Any, data: Any, preprocess: Any, batch_size: int, shard_rows: int, threads: int
 ) -> dict[str, Any]:
     """Returns what a store says of its features."""
+    layout = {} if recipe.layout is None else {"layout": described(recipe.layout)}
     return {
+        **layout,
         "model": name,
         "weights": weights_hash(recipe.model),
         "layers": list(recipe.layers),

@@ -17,7 +17,8 @@ def cka(one: Tensor, other: Tensor) -> float:
         other: `[N, ...]`: another layer's, or model's, of the same inputs; of any width.
 
     Returns:
-        From 0 (nothing in common) to 1 (the same up to rotation and scale); 0 where one does not vary.
+        From 0 (nothing in common) to 1 (the same up to rotation and scale); 0 where one does not vary, and NaN if
+        a value is NaN or infinite.
 
     Raises:
         ValueError: They are not of as many inputs, or of fewer than two.
@@ -36,4 +37,4 @@ def cka(one: Tensor, other: Tensor) -> float:
         shared, norms = (k * m).sum(), k.norm() * m.norm()
     else:
         shared, norms = (x.T @ y).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
-    return float(shared / norms) if norms > 0 else 0.0
+    return 0.0 if norms == 0 else float(shared / norms)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .search import only_layer
 from .vectors import chunks
 
 if TYPE_CHECKING:
     from ..store import Store
+
+
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,9 @@ def near_duplicates(store: Store, layer: str | None = None, *, threshold: float 
     for start, part in chunks(rows, "cosine"):
         for later, other in chunks(rows, "cosine", start):
             scores = part @ other.T
-            for one, two in (scores >= threshold).nonzero().tolist():
+            # the cosine of a row with itself is 1 but for rounding
+            for one, two in (scores >= threshold - _ROUNDING).nonzero().tolist():
                 if start + one < later + two:
-                    found.append((scores[one, two].item(), start + one, later + two))
+                    found.append((min(scores[one, two].item(), 1.0), start + one, later + two))
     found.sort(key=lambda pair: (-pair[0], pair[1:]))
     return [Pair(store.ids[one], store.ids[two], score) for score, one, two in found]

@@ -57,8 +57,9 @@ class Index:
     def _best(self, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Returns scores and rows `[Q, k]`, best first."""
         scores = wanted.to(self._vectors.device) @ self._vectors.T
-        best = scores.topk(min(k, len(self)), dim=1)
-        return best.values.cpu(), best.indices.cpu()
+        best = scores.nan_to_num(nan=-torch.inf).topk(min(k, len(self)), dim=1)
+        rows = best.indices.masked_fill(best.values == -torch.inf, -1)
+        return best.values.cpu(), rows.cpu()
 
 
 class FaissIndex(Index):
@@ -90,8 +91,10 @@ class FaissIndex(Index):
         count, width = self._vectors.shape
         cells = cells or max(min(int(4 * count**0.5), count // 39), 1)  # faiss wants 39 points for each
         self._faiss = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
-        self._faiss.train(self._vectors.numpy())
-        self._faiss.add(self._vectors.numpy())
+        finite = self._vectors.isfinite().all(1)
+        self._rows = finite.nonzero().flatten()
+        self._faiss.train(self._vectors[finite].numpy())
+        self._faiss.add(self._vectors[finite].numpy())
         self._faiss.nprobe = probes
         self._vectors = self._vectors[:0]  # faiss has its own
 
@@ -100,4 +103,5 @@ class FaissIndex(Index):
 
     def _best(self, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
         scores, rows = self._faiss.search(wanted.numpy(), min(k, len(self)))
-        return torch.from_numpy(scores), torch.from_numpy(rows)  # rows are -1 where the cells held fewer
+        found = torch.from_numpy(rows)  # -1 where the cells held fewer
+        return torch.from_numpy(scores), torch.where(found < 0, found, self._rows[found])

@@ -46,10 +46,11 @@ def search(
         metric: `"cosine"`, or `"dot"`.
 
     Returns:
-        The matches, best first; of equal ones the earlier row first.
+        The matches, best first; of equal ones the earlier row first. Rows with NaN or infinite values never match.
 
     Raises:
-        ValueError: The query has another size, or the store holds several layers and none is named.
+        ValueError: The query has another size or values that are not finite, or the store holds several layers and
+            none is named.
         LookupError: No item has that id.
 
     Examples:
@@ -105,11 +106,11 @@ def row_of(store: Store, name: str) -> int:
 def merged(best: tuple[Tensor, Tensor], more: tuple[Tensor, Tensor], k: int) -> tuple[Tensor, Tensor]:
     """Returns the `k` best of two lists of scores and rows, in order."""
     scores, rows = torch.cat([best[0], more[0]]), torch.cat([best[1], more[1]])
-    order = torch.argsort(scores, descending=True, stable=True)[:k]
+    order = torch.argsort(scores.nan_to_num(nan=-torch.inf), descending=True, stable=True)[:k]
     return scores[order], rows[order]
 
 
 def matches(store: Store, scores: Tensor, rows: Tensor, own: int | None) -> list[Match]:
     """Returns scores and rows with their ids, the query's own left out."""
     pairs = zip(scores.tolist(), rows.tolist(), strict=True)
-    return [Match(store.ids[row], score, row) for score, row in pairs if row != own and row >= 0]
+    return [Match(store.ids[row], score, row) for score, row in pairs if row != own and row >= 0 and score == score]

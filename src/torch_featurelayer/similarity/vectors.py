@@ -25,12 +25,14 @@ def vectors(rows: Tensor, metric: Metric) -> Tensor:
         metric: `"cosine"`, or `"dot"` for the product of the values as they are.
 
     Returns:
-        float32 `[N, D]`.
+        float32 `[N, D]`; a row with a value that is not finite is NaN.
 
     Raises:
         ValueError: There is no such metric.
     """
     flat = rows.reshape(len(rows), -1).to(torch.float32)
+    # An infinite value would make a cosine of NaN, or a product that beats all others: such a row compares as NaN.
+    flat = torch.where(flat.isfinite().all(1, keepdim=True), flat, torch.nan)
     if metric == "cosine":
         return normalize(flat, dim=1)
     if metric == "dot":
@@ -61,6 +63,8 @@ def checked_query(query: Tensor, width: int) -> Tensor:
     Raises:
         ValueError: Their values are not as many as those of a row.
     """
+    if not query.isfinite().all():
+        raise ValueError("the query has values that are not finite")
     if query.numel() == width:
         return query.reshape(1, width)
     if query.ndim > 1 and query[0].numel() == width:

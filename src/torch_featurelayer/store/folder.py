@@ -17,7 +17,12 @@ from uuid import uuid4
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-_TEMPORARY: Final = ".tmp"
+from .._errors import StoreTargetError
+
+_TEMPORARY: Final = ".torch_featurelayer.tmp"  # a name that a user's own folder does not have
+
+
+_OWN: Final = frozenset([_TEMPORARY, ".lock"])  # left by a writer that was killed before it wrote anything
 
 
 class Folder:
@@ -35,7 +40,9 @@ class Folder:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = fspath(path)
-        system, root = url_to_fs(self.path)
+        # A path of this machine is not given to fsspec, which reads `::` in it as a chain of URLs.
+        is_local = "://" not in self.path.partition("::")[0]
+        system, root = (LocalFileSystem(), os.path.abspath(self.path)) if is_local else url_to_fs(self.path)
         self._system: Any = system
         self._root: str = root.rstrip("/")
         self.local = isinstance(system, LocalFileSystem)
@@ -88,6 +95,25 @@ class Folder:
         """Writes a file as `replacing` does."""
         with self.replacing(name) as path:
             path.write_bytes(content)
+
+    def delete(self, name: str) -> None:
+        """Deletes a file."""
+        self._system.rm_file(self.at(name))
+
+    def check_free(self, is_store: bool) -> None:
+        """Refuses a path at which a new store would mix with something else.
+
+        Raises:
+            StoreTargetError: If a file, or a folder with other files, is there.
+        """
+        if not self.local or is_store:
+            return
+        root = Path(self._root)
+        if root.exists() and not root.is_dir():
+            raise StoreTargetError(self.path, "it is a file")
+        others = [path.name for path in root.iterdir() if path.name not in _OWN] if root.exists() else []
+        if others:
+            raise StoreTargetError(self.path, f"the folder holds other files, such as {others[0]!r}, and no store")
 
     def clean(self) -> None:
         """Removes what writers that were killed left behind."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .folder import Folder
-from .shards import Shard, opened
+from .shards import Shard, layer_slice, opened
 
 Rows: TypeAlias = "int | slice | Sequence[int] | Sequence[bool] | Tensor | Any"
 
@@ -61,8 +61,10 @@ class StoredLayer(Dataset[Tensor]):
         Raises:
             IndexError: There is no such row.
         """
-        if isinstance(rows, int):
-            return self._row(rows)
+        if not isinstance(rows, (slice, Tensor)) and hasattr(rows, "__index__"):  # a number of Python or NumPy
+            return self._row(rows.__index__())
+        if isinstance(rows, Tensor) and rows.ndim == 0 and rows.dtype != torch.bool:
+            return self._row(int(rows))
         numbers = range(len(self))[rows] if isinstance(rows, slice) else _numbers(rows, len(self))
         if isinstance(numbers, range) and numbers.step == 1:
             return self._span(numbers.start, numbers.stop)
@@ -104,7 +106,7 @@ class StoredLayer(Dataset[Tensor]):
         """Returns a shard's part of this layer, unread; files stay open as long as this object."""
         if number not in self._files:
             self._files[number] = opened(self._folder, self._shards[number].name)
-        return self._files[number].get_slice(self.name)
+        return layer_slice(self._files[number], self.name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}}

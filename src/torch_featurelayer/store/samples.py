@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import TypeAlias
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .rows import StoredLayer
+from .tables import column_of
 
 Sample: TypeAlias = "dict[str, Tensor | str]"
 
@@ -28,5 +30,6 @@ class StoredSamples(Dataset[Sample]):
         return len(self._ids)
 
     def __getitem__(self, row: int) -> Sample:
-        """Returns the id of a row under `"id"`, and its features by layer."""
-        return {"id": self._ids[row], **{name: layer[row] for name, layer in self._layers.items()}}
+        """Returns the id of a row under `"id"`, and its features by layer; a layer of that name is `"layer:id"`."""
+        row = index(row)
+        return {"id": self._ids[row], **{column_of(name): layer[row] for name, layer in self._layers.items()}}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .._errors import StoreCorruptError
+from .._errors import StoreCorruptError, StoreNotFoundError
 from .._optional import need
 from .folder import Folder
 
@@ -75,7 +75,17 @@ def write_shard(
     library = need("safetensors.torch", "store")
     with folder.replacing(shard_name(number)) as path:
         # One key, since safetensors writes several in no fixed order.
-        library.save_file(dict(sorted(features.items())), path, {_KEY: json.dumps(said)})
+        library.save_file({_key(name): features[name] for name in sorted(features)}, path, {_KEY: json.dumps(said)})
+
+
+def layer_slice(file: Any, layer: str) -> Any:
+    """Returns a layer's part of an open shard, unread."""
+    return file.get_slice(_key(layer))
+
+
+def _key(layer: str) -> str:
+    """Returns the name of a layer's tensor in a file: safetensors keeps one name for itself."""
+    return "@__metadata__" if layer == "__metadata__" else layer
 
 
 def read_shard(folder: Folder, name: str) -> Shard:
@@ -107,6 +117,8 @@ def opened(folder: Folder, name: str) -> Any:
     library = need("safetensors", "store")
     try:
         return library.safe_open(folder.mapped(name), framework="pt")
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(folder.path, moved=True) from error
     except library.SafetensorError as error:
         raise StoreCorruptError(folder.at(name), str(error)) from error
 

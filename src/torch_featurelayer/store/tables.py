@@ -11,7 +11,7 @@ import torch
 
 from .._optional import need
 from .folder import Folder
-from .shards import Shard, opened
+from .shards import Shard, layer_slice, opened
 
 
 def write_parquet(folder: Folder, shards: Sequence[Shard], layers: Sequence[str], path: str | PathLike[str]) -> None:
@@ -30,24 +30,47 @@ def write_lance(folder: Folder, shards: Sequence[Shard], layers: Sequence[str], 
     need("lance", "lance").write_dataset(reader, fspath(path))
 
 
+def column_of(layer: str) -> str:
+    """Returns the column of a layer: its name, or `"layer:id"` for a layer that is named as the column of ids."""
+    return f"layer:{layer}" if layer == "id" else layer
+
+
 def _batches(folder: Folder, shards: Sequence[Shard], layers: Sequence[str]) -> tuple[Any, Iterator[Any]]:
     arrow = need("pyarrow", "store")
     with opened(folder, shards[0].name) as file:
-        shapes = {layer: file.get_slice(layer).get_shape()[1:] for layer in layers}
+        firsts = {layer: layer_slice(file, layer)[:1] for layer in layers}
     columns = [
-        arrow.field(layer, arrow.list_(arrow.float32(), prod(shape)), metadata={"shape": str(list(shape))})
-        for layer, shape in shapes.items()
+        arrow.field(
+            column_of(layer),
+            arrow.list_(_arrow_type(arrow, layer, first.dtype), prod(first.shape[1:])),
+            metadata={"shape": str(list(first.shape[1:]))},
+        )
+        for layer, first in firsts.items()
     ]
     schema = arrow.schema([arrow.field("id", arrow.string()), *columns])
     return schema, (_batch(arrow, schema, folder, shard, layers) for shard in shards)
 
 
+def _arrow_type(arrow: Any, layer: str, dtype: torch.dtype) -> Any:
+    """Returns the type of a column: one that holds every value of a layer.
+
+    Raises:
+        TypeError: If no column can hold them.
+    """
+    if dtype.is_floating_point:
+        return arrow.float64() if dtype == torch.float64 else arrow.float32()
+    if dtype.is_complex:
+        raise TypeError(f"{layer!r} holds complex numbers, which tables cannot: write its real and imaginary parts")
+    return arrow.bool_() if dtype == torch.bool else arrow.type_for_alias(str(dtype).removeprefix("torch."))
+
+
 def _batch(arrow: Any, schema: Any, folder: Folder, shard: Shard, layers: Sequence[str]) -> Any:
     with opened(folder, shard.name) as file:
-        columns = [_vectors(arrow, file.get_tensor(layer)) for layer in layers]
+        columns = [_vectors(arrow, layer_slice(file, layer)[:]) for layer in layers]
     return arrow.record_batch([arrow.array(list(shard.ids), arrow.string()), *columns], schema=schema)
 
 
 def _vectors(arrow: Any, rows: torch.Tensor) -> Any:
-    flat = rows.reshape(len(rows), -1).float()
-    return arrow.FixedSizeListArray.from_arrays(arrow.array(flat.reshape(-1).numpy()), flat.shape[1])
+    flat = rows.reshape(len(rows), -1)
+    wide = flat.float() if flat.is_floating_point() and flat.dtype != torch.float64 else flat
+    return arrow.FixedSizeListArray.from_arrays(arrow.array(wide.reshape(-1).numpy()), wide.shape[1])

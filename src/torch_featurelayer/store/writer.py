@@ -11,7 +11,7 @@ from torch import Tensor
 from .folder import Folder
 from .lock import locked
 from .manifest import write_manifest
-from .settings import Settings, write_settings
+from .settings import Settings, is_store, write_settings
 from .shards import SHARDS, RowError, Shard, read_shard, shard_name, write_shard
 
 
@@ -37,10 +37,12 @@ class StoreWriter:
             settings: What the features are: whatever JSON holds.
 
         Raises:
+            StoreTargetError: A file, or a folder with other files, is there.
             StoreLockedError: Another writer is at work.
             StoreMismatchError: The store holds other features.
         """
         writer = cls(folder)
+        writer._folder.check_free(is_store(writer._folder))
         with locked(writer._folder):
             write_settings(writer._folder, settings)
             writer._folder.clean()
@@ -80,6 +82,10 @@ class StoreWriter:
             StoreCorruptError: It cannot be read.
         """
         return read_shard(self._folder, shard_name(number))
+
+    def discard(self, number: int) -> None:
+        """Deletes a shard that is damaged, so that it is made again."""
+        self._folder.delete(shard_name(number))
 
     def write(
         self, number: int, features: Mapping[str, Tensor], ids: Sequence[str], errors: Sequence[RowError] = ()
