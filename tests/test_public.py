@@ -20,7 +20,7 @@ OperationNotFoundError Record ReductionError
 ScriptedModuleError StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
 StoreTargetError StructureError TransformError UncopyableValueError UnsupportedTorchError
 WeightsMismatchError WeightsNotFoundError
-capture edit extract figures find_layouts get_layer_candidates images layers models open_store similarity
+analysis capture edit extract figures find_layouts get_layer_candidates images layers models open_store similarity
 """.split()  # noqa: SIM905
 
 

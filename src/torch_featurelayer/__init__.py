@@ -17,7 +17,7 @@ from . import _errors
 from ._errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from . import figures, images, models, similarity
+    from . import analysis, figures, images, models, similarity
     from ._capture import Record, capture
     from ._edit import edit
     from ._feature_layer import FeatureLayer, FeatureLayers
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 # Imported on first use: neither torch nor an extra is needed to ask the command for help.
-_MODULES = ("figures", "images", "models", "similarity")
+_MODULES = ("analysis", "figures", "images", "models", "similarity")
 _HOMES = {
     "FeatureLayer": "_feature_layer",
     "FeatureLayers": "_feature_layer",
@@ -56,6 +56,7 @@ __all__ = [
     "LayerRow",
     "LayerTable",
     "Record",
+    "analysis",
     "capture",
     "edit",
     "extract",

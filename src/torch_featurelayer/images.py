@@ -40,7 +40,7 @@ def load(
 
     Args:
         source: A path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or
-            `[H, W, 4]`: uint8, other whole numbers from 0 to 65535, or floating point from 0 to 1. Of an animated
+            `[H, W, 4]`: uint8, uint16, or floating point from 0 to 1. Of an animated
             file the first frame is taken, with a warning. EXIF
             orientation is respected; grey, palette, CMYK and 16-bit images
             become RGB, and transparency is dropped.
@@ -112,20 +112,30 @@ def _as_bytes(array: Any) -> Any:
         raise ValueError(f"an array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
     if array.dtype == numpy.uint8:
         return array
-    if array.dtype.kind in "iu":
-        if array.size and not (array.min() >= 0 and array.max() <= 65535):
-            raise ValueError(
-                f"whole numbers must be from 0 to 65535, and these reach from {array.min()} to {array.max()}"
-            )
+    if array.dtype == numpy.uint16:
         return (array // 257).astype(numpy.uint8)
     if array.dtype.kind == "f":
         if not ((array >= 0) & (array <= 1)).all():
             raise ValueError("floating-point values must be from 0 to 1")
         return (array * 255).round().astype(numpy.uint8)
-    raise TypeError(f"values must be whole numbers or floating point, not {array.dtype}")
+    raise TypeError(f"values must be uint8, uint16 or floating point, not {array.dtype}")
 
 
 def _as_rgb(image: Image.Image, pillow: Any) -> Image.Image:
     if image.mode[0] in "IF":  # 16 or 32 bits, or floating point: Pillow's own conversion clips at 255
-        image = pillow.fromarray(_as_bytes(need("numpy", "images").asarray(image)))
+        numpy = need("numpy", "images")
+        array = numpy.asarray(image)
+        image = pillow.fromarray(_as_bytes(_whole(array, numpy) if image.mode[0] == "I" else _unit(array)))
     return image.convert("RGB")
+
+
+def _whole(array: Any, numpy: Any) -> Any:
+    """Returns whole numbers of 16 bits, on whose scale Pillow's 32-bit images are."""
+    if array.size and not (array.min() >= 0 and array.max() <= 65535):
+        raise ValueError(f"whole numbers must be from 0 to 65535, not from {array.min()} to {array.max()}")
+    return array.astype(numpy.uint16)
+
+
+def _unit(array: Any) -> Any:
+    """Returns floating-point pixels from 0 to 1: as they are, or from 0 to 255, as Pillow converts images to them."""
+    return array / 255 if array.size and 1 < array.max() <= 255 else array

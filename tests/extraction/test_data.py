@@ -379,12 +379,13 @@ def test_identical_rows_are_duplicates(tmp_path: Path) -> None:
     ("array", "value"),
     [
         (np.full((4, 4), 0.5, dtype=np.float32), 0.5),
-        (np.full((4, 4), 32768, dtype=np.int32), 0.5),
+        (Image.fromarray(np.full((4, 4), 32768, dtype=np.int32)), 0.5),
+        (Image.fromarray(np.full((4, 4), 127.5, dtype=np.float32)), 0.5),
         (np.full((4, 4), 32768, dtype=np.uint16), 0.5),
     ],
 )
 def test_images_of_more_than_eight_bits(array: Any, value: float, tmp_path: Path) -> None:
-    Image.fromarray(array).save(tmp_path / "image.tiff")
+    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(tmp_path / "image.tiff")
     for source in (tmp_path / "image.tiff", array):
         pixels = tl.images.load(source, resize=None, crop=None, mean=None, std=None)
         assert pixels.mean().item() == pytest.approx(value, abs=0.01)
@@ -395,6 +396,6 @@ def test_images_out_of_range(value: int, tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), value, dtype=np.int32)).save(tmp_path / "image.tiff")
     with pytest.raises(tl.ImageError, match="whole numbers must be from 0 to 65535"):
         tl.images.load(tmp_path / "image.tiff")
-    Image.fromarray(np.full((4, 4), 7.0, dtype=np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray(np.full((4, 4), 300.0, dtype=np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(tl.ImageError, match="floating-point values must be from 0 to 1"):
         tl.images.load(tmp_path / "float.tiff")

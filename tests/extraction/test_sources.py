@@ -150,7 +150,7 @@ def test_a_stream_is_read_as_it_is_used(tmp_path: Path) -> None:
 
 
 def test_other_things_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="a dataset is a folder"):
+    with pytest.raises(tl.DatasetError, match="give a folder of images"):
         extracted(3, tmp_path / "out")
     with pytest.raises(ValueError, match="2 items have the id 'a'"):
         extracted([("a", torch.zeros(3, 32, 32)), ("a", torch.zeros(3, 32, 32))], tmp_path / "out")

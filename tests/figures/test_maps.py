@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+import torch_featurelayer as tl
 from torch_featurelayer import Features, figures
 
 FEAT = torch.randn(2, 5, 6, 8)
@@ -31,15 +32,15 @@ def drawn(figure: Figure, ax: int = 0) -> np.ndarray:
     ],
 )
 def test_what_stands_for_the_channels(channel: str | int, right: torch.Tensor) -> None:
-    grid = drawn(figures.feature_map(FEAT, channel=channel, sample=1))
+    grid = drawn(figures.feature_map(FEAT, channel=channel, sample=1, layout="NCHW"))
     np.testing.assert_allclose(grid, right.numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.bool])
 def test_any_dtype_and_a_graph(dtype: torch.dtype) -> None:
     feat = FEAT.abs().to(dtype)
-    np.testing.assert_allclose(drawn(figures.feature_map(feat)), feat[0].float().mean(0), rtol=1e-6)
-    figures.feature_map(FEAT.clone().requires_grad_())
+    np.testing.assert_allclose(drawn(figures.feature_map(feat, layout="NCHW")), feat[0].float().mean(0), rtol=1e-6)
+    figures.feature_map(FEAT.clone().requires_grad_(), layout="NCHW")
 
 
 def test_the_pixels_are_viridis_from_least_to_greatest() -> None:
@@ -59,7 +60,7 @@ def test_clipping_is_said_and_true() -> None:
     grid = torch.arange(100.0).reshape(10, 10)
     figure = figures.feature_map(grid, percentiles=(10, 90))
     assert figure.axes[0].images[0].get_clim() == pytest.approx((9.9, 89.1))
-    assert "9.9 to 89.1, 20.0% clipped" in figures.alt_text(figure)
+    assert "0 to 99, colours from 9.9 to 89.1, 20.0% clipped" in figures.alt_text(figure)
     assert "20.0% clipped" in figure.axes[0].texts[0].get_text()
 
 
@@ -77,7 +78,7 @@ def test_alt_text_names_the_peak() -> None:
     grid = torch.zeros(3, 4)
     grid[2, 1] = 5
     assert (
-        "Feature map layer4: 3 by 4 positions, brightest at row 2, column 1; 0 to 5."
+        "Feature map layer4: 3 by 4 positions, greatest at row 2, column 1; 0 to 5."
         in figures.feature_map(grid, title="layer4").alt_text
     )
 
@@ -85,30 +86,35 @@ def test_alt_text_names_the_peak() -> None:
 def test_draws_into_an_axes_of_the_users() -> None:
     figure = Figure()
     ax = figure.subplots()
-    assert figures.feature_map(FEAT, ax=ax, colorbar=True) is figure
-    assert len(figure.axes) == 2
+    before = ax.get_position().bounds
+    assert figures.feature_map(FEAT, ax=ax, layout="NCHW") is figure
+    figure.savefig(BytesIO())
+    assert len(figure.axes) == 1
+    assert ax.get_position(original=True).bounds == before  # the colour bar takes no room from the user's axes
+    assert ax.child_axes[0].get_ylabel() == "mean of 5 channels"
 
 
 @pytest.mark.parametrize(
     ("feat", "options", "error", "says"),
     [
-        (torch.zeros(3), {}, ValueError, r"this is \[3\]"),
+        (torch.zeros(3), {}, tl.LayoutError, r"this is \[3\]"),
         (torch.zeros(1, 3, 0, 4), {}, ValueError, "not empty"),
-        ((FEAT, FEAT), {}, ValueError, "this is tuple"),
+        ((FEAT, FEAT), {}, ValueError, "this is a tuple"),
         (FEAT, {"channel": "sum"}, ValueError, "not 'sum'"),
-        (FEAT, {"channel": 5}, IndexError, "5"),
-        (FEAT, {"sample": 2}, IndexError, "2"),
+        (FEAT, {"channel": 5}, IndexError, "there is no channel 5: the 5 channels are 0 to 4"),
+        (FEAT, {"sample": 2}, IndexError, "there is no sample 2: the 2 samples are 0 to 1"),
     ],
 )
 def test_what_has_no_map_is_refused(feat: object, options: dict, error: type[Exception], says: str) -> None:
+    layout = "NCHW" if feat is FEAT else None
     with pytest.raises(error, match=says):
-        figures.feature_map(feat, **options)
+        figures.feature_map(feat, layout=layout, **options)
 
 
 def test_depths_is_a_row_a_model() -> None:
     """The photo first, then the layers in order, sizes in the titles, rows of different length."""
     first, second = Features(["a", "b"], [FEAT, FEAT[..., ::2]]), {"c": FEAT}
-    figure = figures.depths({"One": first, "Two": second}, image=torch.rand(1, 3, 10, 12), channel=0)
+    figure = figures.depths({"One": first, "Two": second}, image=torch.rand(1, 3, 10, 12), channel=0, layout="NCHW")
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["photo\n", "a\n5×6×8", "b\n5×6×4", "photo\n", "c\n5×6×8", ""]
     np.testing.assert_array_equal(drawn(figure, 2), FEAT[0, 0, :, ::2])
@@ -120,7 +126,7 @@ def test_depths_is_a_row_a_model() -> None:
 
 
 def test_shows_itself_in_a_notebook_with_its_text() -> None:
-    html = figures.feature_map(FEAT, title='<"a">')._repr_html_()
+    html = figures.feature_map(FEAT, title='<"a">', layout="NCHW")._repr_html_()
     assert html.startswith('<img src="data:image/png;base64,')
     assert "&lt;&quot;a&quot;&gt;" in html
 
@@ -128,5 +134,5 @@ def test_shows_itself_in_a_notebook_with_its_text() -> None:
 def test_matplotlib_is_left_as_it_was() -> None:
     """No global state: neither pyplot is imported nor are its settings changed."""
     before = dict(mpl.rcParams)
-    figures.depths({"One": {"a": FEAT}}).savefig(BytesIO())
+    figures.depths({"One": {"a": FEAT}}, layout="NCHW").savefig(BytesIO())
     assert dict(mpl.rcParams) == before

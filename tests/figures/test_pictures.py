@@ -16,7 +16,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from torch_featurelayer import figures
+import torch_featurelayer as tl
+from torch_featurelayer import analysis, figures
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
@@ -37,7 +38,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "pca": lambda: figures.pca({"a": wave(8, 10), "b": wave(8, 6) * 2}, photo=PHOTO),
     "cosine": lambda: figures.cosine(wave(8, 10), (2, 7), photo=PHOTO),
     "cam": lambda: figures.cam(wave(4, 7), wave(4, 7).flip(1), PHOTO, title="cat"),
-    "attention": lambda: figures.attention(wave(2, 17).softmax(-1), PHOTO),
+    "attention": lambda: figures.attention(wave(2, 17).softmax(-1), PHOTO, patch=8),
     "histogram": lambda: figures.histogram({"conv": wave(4, 9), "relu": wave(4, 9).sub(1).relu()}),
     "depths": lambda: figures.depths({"net": {"one": wave(4, 12), "two": wave(4, 6)}}, image=PHOTO, over=True),
 }
@@ -88,9 +89,151 @@ def test_the_cosine_scale_is_fixed_and_the_position_marked() -> None:
 def test_one_scale_for_shared_channels() -> None:
     feat = wave(3, 6)
     figure = figures.channels(feat, which=[0, 2], shared=True)
-    limits = {ax.images[0].get_clim() for ax in figure.axes}
-    assert limits == {(feat[0, [0, 2]].min().item(), feat[0, [0, 2]].max().item())}
+    limits = {ax.images[0].get_clim() for ax in figure.axes if ax.images}
+    greatest = feat[0, [0, 2]].abs().max().item()  # values of both signs: the scale is about zero
+    assert limits == {(-greatest, greatest)}
+    magnitudes = figures.channels(feat.abs(), which=[0, 2], shared=True)
+    limits = {ax.images[0].get_clim() for ax in magnitudes.axes if ax.images}
+    assert limits == {(feat[0, [0, 2]].abs().min().item(), feat[0, [0, 2]].abs().max().item())}
     assert "one scale" in figure.get_suptitle()
+
+
+TOKENS = torch.rand(1, 197, 192)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.depths({"vit": {"blocks.3": TOKENS}}),
+        lambda: figures.depths({"vit": {"blocks.3": TOKENS}}, image=PHOTO, over=True),
+        lambda: figures.overlay(TOKENS, PHOTO),
+        lambda: figures.feature_map(TOKENS),
+        lambda: figures.channels(TOKENS),
+        lambda: figures.histogram({"blocks.3": TOKENS}),
+        lambda: figures.pca({"blocks.3": TOKENS}),
+        lambda: analysis.dead_channels(TOKENS),
+        lambda: analysis.cosine_map(TOKENS, (0, 0)),
+        lambda: analysis.grad_cam(TOKENS, TOKENS),
+        lambda: analysis.pca_rgb([TOKENS]),
+    ],
+)
+def test_tokens_are_no_pictures(draw: Callable[[], object]) -> None:
+    """Not 197 × 192 pixels, not 197 channels: refused, naming the layer and what to do."""
+    with pytest.raises(tl.LayoutError, match=r"197, 192") as caught:
+        draw()
+    assert caught.value.name in ("", "blocks.3")
+
+
+@pytest.mark.parametrize(
+    "feat",
+    [
+        torch.rand(1, 3, 197, 64),  # heads × tokens of a query norm
+        torch.rand(1, 8, 2, 40),
+        torch.rand(1, 300, 7, 2),
+    ],
+)
+def test_what_is_no_map_of_the_photo_is_refused(feat: torch.Tensor) -> None:
+    for layout in ("NHWC", "NCHW"):
+        with pytest.raises(tl.LayoutError, match="no map of an image of 32 × 32 pixels"):
+            figures.overlay(feat, PHOTO, layout=layout)
+        with pytest.raises(tl.LayoutError, match="'a': .* no map of an image of 32 × 32 pixels"):
+            figures.depths({"m": {"a": feat}}, image=PHOTO, layout=layout, over=True)
+
+
+def test_tokens_with_their_layout_have_their_channels() -> None:
+    figure = figures.histogram({"blocks.3": TOKENS, "fc": torch.rand(1, 5)}, layout={"blocks.3": "NTC"})
+    assert "of 192 channels dead on 1 image" in figure.axes[0].get_title()
+    assert "of 5 channels" in figure.axes[1].get_title()
+
+
+def test_maps_without_a_greatest_place_say_so() -> None:
+    constant, missing = torch.full((5, 6), 2.0), torch.full((5, 6), float("nan"))
+    assert "5 by 6 positions; constant at 2." in figures.alt_text(figures.feature_map(constant))
+    assert "5 by 6 positions; no finite value" in figures.alt_text(figures.feature_map(missing))
+    assert "greatest" not in figures.alt_text(figures.overlay(missing, torch.rand(3, 10, 12)))
+    texts = [text.get_text() for text in figures.feature_map(constant).axes[0].texts]
+    assert texts == ["constant at 2"]
+
+
+def test_a_cam_without_evidence_says_so() -> None:
+    figure = figures.cam(wave(4, 7).abs(), -torch.ones(1, 4, 7, 7), PHOTO)
+    assert "zero everywhere: no position of this layer is evidence" in figures.alt_text(figure)
+    assert "zero everywhere" in figure.axes[0].texts[0].get_text()
+
+
+def test_a_cam_leaves_the_photo_where_there_is_no_evidence() -> None:
+    feat = torch.zeros(1, 1, 8, 8)
+    feat[0, 0, 2, 5] = 1
+    photo = torch.full((3, 32, 32), 0.8)
+    figure = figures.cam(feat, torch.ones_like(feat), photo, colorbar=False)
+    colours = pixels(figure)
+    assert np.abs(colours[-40, 40].astype(int) - 204).max() <= 2  # the photo's grey, untouched
+    alpha = np.asarray(figure.axes[0].images[1].get_alpha())
+    assert alpha.min() == 0
+    assert 0.4 < alpha.max() <= 0.7  # 0.7 at the map's greatest value, which is smoothed
+
+
+def test_channels_are_named_at_the_colour_bar() -> None:
+    def label(figure: Figure) -> str:
+        return next(str(inner.get_ylabel()) for ax in figure.axes for inner in ax.child_axes)
+
+    assert label(figures.feature_map(wave(4, 7))) == "mean of 4 channels"
+    assert label(figures.feature_map(wave(4, 7), channel=2)) == "channel 2 of 4"
+    assert label(figures.overlay(wave(4, 7), PHOTO, channel="norm")) == "norm of 4 channels"
+    assert label(figures.depths({"m": {"a": wave(4, 7)}}, channel="max")) == "max of 4 channels"
+    assert "Grad-CAM" in label(figures.cam(wave(4, 7), wave(4, 7), PHOTO))
+    assert "mean of 4 channels" in figures.alt_text(figures.feature_map(wave(4, 7)))
+
+
+def test_signed_values_are_about_zero_and_limits_are_yours() -> None:
+    signed, ax = wave(4, 7) - 0.3, figures.feature_map(wave(4, 7) - 0.3).axes[0]
+    low, high = ax.images[0].get_clim()
+    assert (-low, ax.images[0].get_cmap().name) == (high, "RdBu_r")
+    assert figures.feature_map(signed.abs()).axes[0].images[0].get_cmap().name == "viridis"
+    limited = figures.feature_map(signed, vmin=-0.1, vmax=0.2).axes[0]
+    assert (limited.images[0].get_clim(), limited.images[0].get_cmap().name) == ((-0.1, 0.2), "viridis")
+    assert "clipped" in limited.get_label()
+    assert figures.feature_map(signed, center=0.5).axes[0].images[0].get_clim()[1] > 0.5
+    norm = mpl.colors.LogNorm(0.01, 1)
+    assert figures.feature_map(signed.abs(), norm=norm).axes[0].images[0].norm is norm
+
+
+MANY = {
+    "depths": lambda ax: figures.depths({"m": {"a": wave(4, 7), "b": wave(4, 6)}}, image=PHOTO, ax=ax),
+    "channels": lambda ax: figures.channels(wave(6, 8), count=4, ax=ax),
+    "histogram": lambda ax: figures.histogram({"a": wave(4, 7), "b": wave(4, 7)}, ax=ax),
+    "pca": lambda ax: figures.pca({"a": wave(8, 7), "b": wave(8, 6)}, photo=PHOTO, ax=ax),
+    "contact_sheet": lambda ax: figures.contact_sheet([PHOTO[0], PHOTO[0]], ["one", "two"], ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_panels_take_the_place_of_axes(name: str) -> None:
+    figure = mpl.figure.Figure()
+    left, right = figure.subplots(1, 2)
+    before = left.get_position().bounds
+    assert MANY[name](left) is figure
+    pixels(figure)
+    assert len(left.child_axes) >= 2
+    assert left.get_position().bounds == before
+    assert not right.child_axes
+    assert len(figures.alt_text(figure)) > 5
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.cosine(wave(8, 10), (10, 0)),
+        lambda: figures.channels(wave(4, 7), which=[4]),
+        lambda: figures.cam(wave(4, 7), wave(4, 7), PHOTO, sample=1),
+        lambda: figures.pca({"a": wave(8, 7)}, sample=1),
+        lambda: analysis.attention_map(torch.rand(1, 2, 17, 17), head=2, grid=(4, 4)),
+        lambda: analysis.attention_map(torch.rand(1, 2, 17, 17), query=17, grid=(4, 4)),
+    ],
+)
+def test_numbers_out_of_range_say_what_there_is(draw: Callable[[], object]) -> None:
+    with pytest.raises(IndexError, match=r"there is no \w+ \d+: the \d+ \w+s are 0 to \d+"):
+        draw()
 
 
 @pytest.mark.parametrize(
@@ -99,13 +242,14 @@ def test_one_scale_for_shared_channels() -> None:
         lambda: figures.overlay(wave(4, 7), PHOTO, opacity=2),
         lambda: figures.pca({"a": wave(8, 4), "b": wave(7, 4)}),
         lambda: figures.pca({"a": wave(2, 4)}),
-        lambda: figures.cosine_map(torch.zeros(3, 4, 4), (0, 0)),
-        lambda: figures.grad_cam(wave(4, 7), wave(4, 6)),
-        lambda: figures.attention_map(torch.zeros(3, 4, 4)),
+        lambda: analysis.cosine_map(torch.zeros(3, 4, 4), (0, 0)),
+        lambda: figures.overlay(wave(4, 7), torch.rand(2, 3, 8, 8)),
+        lambda: analysis.grad_cam(wave(4, 7), wave(4, 6)),
+        lambda: analysis.attention_map(torch.zeros(3, 4, 4)),
         lambda: figures.channels(torch.zeros(1, 197, 8)),
         lambda: figures.channels(wave(4, 4), by="median"),  # type: ignore[arg-type]
         lambda: figures.histogram({}),
-        lambda: figures.dead_channels(torch.zeros(3)),
+        lambda: analysis.dead_channels(torch.zeros(3)),
         lambda: figures.depths({"net": {"one": wave(4, 4)}}, over=True),
     ],
 )

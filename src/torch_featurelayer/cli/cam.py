@@ -30,18 +30,20 @@ def cam(
     """
     found = loaded(model, weights, device, seed)
     with working("Looking back"):
-        from .. import figures
+        from .. import analysis, figures
         from .._feature_layer import FeatureLayers
 
-        at = layer or found.stages[-1]
+        at, photo = layer or found.cam_layer, found.photo(image)
         args, kwargs = found.inputs(image)
         feats, output = FeatureLayers(found.model, [at, f"{at}:grad_output"])(*args, **kwargs)
         answer = found.logits(output)
         index = int(answer[0].argmax()) if label is None else found.class_index(label)
         answer[0, index].backward()  # type: ignore[no-untyped-call]
-        feat, grad = (figures.fold(feats[number]) for number in range(2))
+        height, width = photo.shape[-2:]
+        feat, grad = (found.to_map(at, feats[number], (height, width)) for number in range(2))
         title = f"{found.label(index)}: {answer.softmax(-1)[0, index]:.1%}"
-        drawn = figures.cam(feat, grad, found.photo(image), title=title)
+        drawn = figures.cam(feat, grad, photo, layout="NCHW", title=title)
+        is_zero = not bool(analysis.grad_cam(feat, grad, layout="NCHW").any())
     save(drawn, out)
     if json:
         probability = answer.softmax(-1)[0, index].item()
@@ -49,4 +51,6 @@ def cam(
             {"out": str(out), "layer": at, "class": index, "label": found.label(index), "probability": probability}
         )
         return
+    if is_zero:
+        say(f"The map is zero everywhere: no position of {at} is evidence for this class. Try another --layer.")
     say(f"{title}, as seen by {at}", f"weights: {found.weights}", f"picture: {out}")

@@ -42,12 +42,13 @@ def compare(
             args, kwargs = found.inputs(image)
             with torch.no_grad():
                 feats, _ = FeatureLayers(found.model, found.stages)(*args, **kwargs)
-            rows[found.title] = {name: figures.fold(feat) for name, feat in feats.items()}
             photo = found.photo(image)
-    figure = figures.depths(rows, image=photo, channel=channel.value)
+            height, width = photo.shape[-2:]
+            rows[found.title] = {name: found.to_map(name, feat, (height, width)) for name, feat in feats.items()}
+    figure = figures.depths(rows, image=photo, layout="NCHW", channel=channel.value)
     save(figure, out)
     if json:
         layers = {title: list(feats) for title, feats in rows.items()}
-        print_json({"out": str(out), "alt": figure.alt_text, "layers": layers})
+        print_json({"out": str(out), "alt": figures.alt_text(figure), "layers": layers})
         return
     say(*(f"{title}: {', '.join(feats)}" for title, feats in rows.items()), f"picture: {out}")

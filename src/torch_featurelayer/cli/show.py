@@ -13,9 +13,10 @@ from .console import loaded, print_json, save, say, working
 from .options import Device, Image, Json, Layers, Model, Seed, Weights, output
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
-    from ..figures import FeatureFigure
+    from ..models import LoadedModel
 
 
 class Kind(StrEnum):
@@ -63,12 +64,14 @@ def show(
         args, kwargs = found.inputs(image)
         with torch.no_grad():
             feats, answer = FeatureLayers(found.model, layer or found.stages)(*args, **kwargs)
-        drawn = _drawn(kind, found.title, feats.to_dict(), found.photo(image), channel.value)
+        drawn = _drawn(kind, found, feats.to_dict(), found.photo(image), channel.value)
+        from ..figures import alt_text
+
     save(drawn, out)
     classes = found.top_classes(answer) if found.labels else []
     if json:
         rows = [{"layer": name, **_numbers(feat)} for name, feat in feats.items()]
-        told = {"model": found.name, "weights": found.weights, "out": str(out), "alt": drawn.alt_text}
+        told = {"model": found.name, "weights": found.weights, "out": str(out), "alt": alt_text(drawn)}
         print_json({**told, "layers": rows, "classes": classes})
         return
     say(*(f"{probability:6.1%}  {name}" for name, probability in classes))
@@ -76,17 +79,20 @@ def show(
     say(f"weights: {found.weights}", f"picture: {out}")
 
 
-def _drawn(kind: Kind, name: str, feats: Mapping[str, Any], photo: Tensor, channel: Any) -> FeatureFigure:
+def _drawn(kind: Kind, found: LoadedModel, feats: Mapping[str, Any], photo: Tensor, channel: Any) -> Figure:
     from .. import figures
 
+    layouts = {layer: layout for layer in feats if (layout := found.layouts.get(layer)) is not None}
     if kind is Kind.HISTOGRAM:
-        return figures.histogram(feats)
-    maps = {layer: figures.fold(feat) for layer, feat in feats.items()}
+        return figures.histogram(feats, layout=layouts)
+    height, width = photo.shape[-2:]
+    maps = {layer: found.to_map(layer, feat, (height, width)) for layer, feat in feats.items()}
     if kind is Kind.PCA:
-        return figures.pca(maps, photo=photo, shared=False)
+        return figures.pca(maps, photo=photo, layout="NCHW", shared=False)
     if kind is Kind.CHANNELS:
-        return figures.channels(next(iter(maps.values())))
-    return figures.depths({name: maps}, image=photo, channel=channel, over=kind is Kind.OVERLAY)
+        return figures.channels(next(iter(maps.values())), layout="NCHW")
+    over = kind is Kind.OVERLAY
+    return figures.depths({found.title: maps}, image=photo, layout="NCHW", channel=channel, over=over)
 
 
 def _numbers(feat: Tensor) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from .. import figures
+from .. import analysis
+from ..figures import alt_text
 from . import saving
 from .views import PAGE, Explorer, Options, order, which
 from .wire import frame, quantized
@@ -51,7 +52,7 @@ def channel(explorer: Explorer, options: Options) -> bytes:
 
 def pca(explorer: Explorer, options: Options) -> bytes:
     """Three principal components as colours."""
-    (coloured,) = figures.pca_rgb([_maps(explorer, options)[None]])
+    (coloured,) = analysis.pca_rgb([_maps(explorer, options)[None]], layout="NCHW")
     return frame({}, {"pixels": (coloured[0] * 255).round().to(torch.uint8)})
 
 
@@ -72,7 +73,7 @@ def picture(explorer: Explorer, options: Options) -> bytes:
     drawn = saving.figure(explorer, options)
     drawn.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
     content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-    told = {"name": f"{options['layer']}.{kind}", "alt": drawn.alt_text, "code": saving.code(explorer, options)}
+    told = {"name": f"{options['layer']}.{kind}", "alt": alt_text(drawn), "code": saving.code(explorer, options)}
     return frame(told, {"file": content})
 
 

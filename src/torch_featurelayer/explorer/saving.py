@@ -1,76 +1,111 @@
-"""The view as a figure, and as the Python lines that make the same."""
+"""The view as a figure, and as the Python lines that make the same: both from one description."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
 from .. import figures
-from ..figures import FeatureFigure
-from ..figures._draw import Channel
 from .views import Explorer, Options, which
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def figure(explorer: Explorer, options: Options) -> FeatureFigure:
-    """Draws what the page shows: a map, colours by PCA, cosines or Grad-CAM over the photo.
+
+@dataclass(frozen=True)
+class Drawing:
+    """A call of a function of `figures`.
+
+    Attributes:
+        function: The name of the function.
+        options: Its keyword arguments, all of them literals.
+        position: The position that is looked at, for cosines.
+        target: The number of the class, for Grad-CAM.
+        with_photo: Whether the photo is drawn too.
+    """
+
+    function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    position: tuple[int, int] | None = None
+    target: int | None = None
+    with_photo: bool = False
+
+
+def drawing(explorer: Explorer, options: Options) -> Drawing:
+    """Returns what draws the view: a map, colours by PCA, cosines or Grad-CAM over the photo.
 
     Raises:
-        ValueError: There is no such view.
+        ValueError: If there is no such view.
     """
     (model, picture), layer = which(options), options["layer"]
-    maps, photo = explorer.maps(model, picture, layer)[None], explorer.photo(model, picture)
-    shown, title = options.get("shown", "mean"), f"{explorer.models[model].title} {layer}"
+    loaded, shown = explorer.models[model], options.get("shown", "mean")
+    common = {"layout": "NCHW", "title": f"{loaded.title} {layer}"}
     if shown == "pca":
-        return figures.pca({title: maps}, photo=photo)
+        return Drawing("pca", {"layout": "NCHW"}, with_photo=True)
     if shown == "cosine":
         _, position, _ = explorer.probe(model, picture, layer, float(options["x"]), float(options["y"]))
-        return _own(figures.cosine(maps, position, photo=photo, title=title))
+        return Drawing("cosine", common, position=position, with_photo=True)
     if shown == "cam":
-        target = explorer.models[model].class_index(options["target"])
-        made = explorer.cam(model, picture, layer, target)
-        label = explorer.models[model].label(target)
-        return _own(figures.overlay(made, photo, title=f"{title}: Grad-CAM of {label}"))
-    channel: Channel = int(options["channel"]) if shown == "channel" else "mean"
+        target = loaded.class_index(options["target"])
+        title = f"{common['title']}: Grad-CAM of {loaded.label(target)}"
+        return Drawing("cam", {**common, "title": title}, target=target, with_photo=True)
     if shown not in ("mean", "channel", "photo"):
         raise ValueError(f"there is no view {shown!r} to save")
-    return _own(figures.feature_map(maps, channel=channel, percentiles=(1, 99), colorbar=True, title=title))
+    channel = int(options["channel"]) if shown == "channel" else "mean"
+    return Drawing("feature_map", {**common, "channel": channel, "percentiles": (1, 99)})
+
+
+def figure(explorer: Explorer, options: Options) -> Figure:
+    """Draws the view.
+
+    Raises:
+        ValueError: If there is no such view.
+    """
+    (model, picture), layer = which(options), options["layer"]
+    made, photo = drawing(explorer, options), explorer.photo(model, picture)
+    loaded, draw = explorer.models[model], getattr(figures, made.function)
+    if made.target is not None:
+        feats = explorer.with_gradient(model, picture, layer, made.target)
+        return draw(*feats, photo, **made.options)  # type: ignore[no-any-return]
+    maps = explorer.maps(model, picture, layer)[None]
+    given = {**made.options, "photo": photo} if made.with_photo else made.options
+    if made.function == "pca":
+        return draw({f"{loaded.title} {layer}": maps}, **given)  # type: ignore[no-any-return]
+    return draw(maps, *([made.position] if made.position else []), **given)  # type: ignore[no-any-return]
 
 
 def code(explorer: Explorer, options: Options) -> str:
-    """Returns the Python lines that make the figure."""
+    """Returns the Python lines that draw the view."""
     (model, picture), layer = which(options), options["layer"]
     loaded, name = explorer.models[model], explorer.pictures[picture].name
-    weights = ', weights="random"' if loaded.weights.startswith("random") else ""
-    ports = f", {layer + ':grad_output'!r}" if options.get("shown") == "cam" else ""
+    made = drawing(explorer, options)
+    arguments = "".join(f", {key}={value!r}" for key, value in loaded.arguments.items())
+    ports = f", {layer + ':grad_output'!r}" if made.target is not None else ""
     lines = [
         "import torch_featurelayer as tl",
         "",
-        f"loaded = tl.models.load({loaded.name!r}{weights})",
+        f"loaded = tl.models.load({loaded.name!r}{arguments})",
+        f"photo = loaded.photo({name!r})",
         f"args, kwargs = loaded.inputs({name!r})",
         f"feats, output = tl.FeatureLayers(loaded.model, [{layer!r}{ports}])(*args, **kwargs)",
-        "feat = tl.figures.fold(feats[0])",
-        *_drawn(explorer, options, name),
-        f"figure.savefig({layer + '.png'!r}, dpi=150)",
+        f"feat = loaded.to_map({layer!r}, feats[0], photo.shape[-2:])",
+        *_drawn(made, f"{loaded.title} {layer}", layer),
+        f"figure.savefig({layer + '.png'!r}, dpi=150, bbox_inches='tight')",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _drawn(explorer: Explorer, options: Options, name: str) -> list[str]:
-    (model, picture), layer = which(options), options["layer"]
-    shown, photo = options.get("shown", "mean"), f"loaded.photo({name!r})"
-    if shown == "pca":
-        return [f"figure = tl.figures.pca({{{layer!r}: feat}}, photo={photo})"]
-    if shown == "cosine":
-        _, position, _ = explorer.probe(model, picture, layer, float(options["x"]), float(options["y"]))
-        return [f"figure = tl.figures.cosine(feat, {position}, photo={photo})"]
-    if shown == "cam":
-        target = explorer.models[model].class_index(options["target"])
+def _drawn(made: Drawing, title: str, layer: str) -> list[str]:
+    options = "".join(f", {key}={value!r}" for key, value in made.options.items())
+    call, photo = f"figure = tl.figures.{made.function}", ", photo=photo" if made.with_photo else ""
+    if made.target is not None:
         return [
-            f"loaded.logits(output)[0, {target}].backward()",
-            f"figure = tl.figures.cam(feat, tl.figures.fold(feats[1]), {photo})",
+            f"loaded.logits(output)[0, {made.target}].backward()",
+            f"grad = loaded.to_map({layer!r}, feats[1], photo.shape[-2:])",
+            f"{call}(feat, grad, photo{options})",
         ]
-    channel = options["channel"] if shown == "channel" else repr("mean")
-    return [f"figure = tl.figures.feature_map(feat, channel={channel}, percentiles=(1, 99), colorbar=True)"]
-
-
-def _own(drawn: object) -> FeatureFigure:
-    if not isinstance(drawn, FeatureFigure):
-        raise TypeError("figures draw into their own figure where no axes are given")
-    return drawn
+    if made.function == "pca":
+        return [f"{call}({{{title!r}: feat}}{photo}{options})"]
+    position = f", {made.position}" if made.position else ""
+    return [f"{call}(feat{position}{photo}{options})"]

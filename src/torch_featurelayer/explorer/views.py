@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from .. import figures
+from .. import analysis
 from .._edit import edit
-from .._errors import FeatureNotFoundError
+from .._errors import FeatureNotFoundError, LayoutError
 from .._feature_layer import FeatureLayers
 from .._layers import LayerTable, layers
 from ..models import LoadedModel
@@ -103,10 +103,10 @@ class Explorer:
         names = [f"{row.path}@-1" if row.calls > 1 else row.path for row in table if row.calls]
         with torch.no_grad():
             feats, output = FeatureLayers(model.model, names, detach=True)(*args, **kwargs)
-        maps = {
-            name.removesuffix("@-1"): folded for name, feat in feats.items() if (folded := _folded(feat)) is not None
-        }
-        return Run(maps, output)
+        height, width = model.photo(picture.source).shape[-2:]
+        paths = {name: name.removesuffix("@-1") for name in names}
+        found = {paths[name]: _map(model, paths[name], feat, (height, width)) for name, feat in feats.items()}
+        return Run({path: one for path, one in found.items() if one is not None}, output)
 
     def maps(self, model: int, picture: int, layer: str) -> Tensor:
         """Returns a layer's feature `[C, H, W]`.
@@ -145,13 +145,21 @@ class Explorer:
         """
         maps = self.maps(model, picture, layer)
         position = _position(maps, x, y)
-        return figures.cosine_map(maps[None], position), position, maps[:, *position]
+        return analysis.cosine_map(maps[None], position, layout="NCHW"), position, maps[:, *position]
 
     def cam(self, model: int, picture: int, layer: str, target: int) -> Tensor:
         """Returns Grad-CAM of a layer for a class: `[H, W]` from 0 to 1.
 
         Raises:
-            ValueError: The model gives no logits, or the layer no map.
+            ValueError: If the model gives no logits, or the layer no map.
+        """
+        return analysis.grad_cam(*self.with_gradient(model, picture, layer, target), layout="NCHW")[0]
+
+    def with_gradient(self, model: int, picture: int, layer: str, target: int) -> tuple[Tensor, Tensor]:
+        """Returns the maps of a layer `[1, C, H, W]`, and the gradient of a class's logit with respect to them.
+
+        Raises:
+            ValueError: If the model gives no logits, or the layer no map.
         """
         loaded = self.models[model]
         args, kwargs = loaded.inputs(self.pictures[picture].source)
@@ -162,17 +170,22 @@ class Explorer:
                 raise ValueError(f"the model has classes 0 to {len(scores) - 1}, not {target}")
             scores[target].backward()  # type: ignore[no-untyped-call]
         loaded.model.zero_grad(set_to_none=True)
-        return figures.grad_cam(figures.fold(feats[0]), figures.fold(feats[1]))[0]
+        height, width = self.photo(model, picture).shape[-2:]
+        feat, grad = (loaded.to_map(layer, feats[number], (height, width)) for number in range(2))
+        return feat.detach(), grad
 
     def ablated(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
         """Returns the model's output with some channels of a layer set to zero."""
         loaded = self.models[model]
         args, kwargs = loaded.inputs(self.pictures[picture].source)
 
+        layout = loaded.layouts.get(layer)
+        if layout is None:
+            raise LayoutError("which dimension holds the channels is not known", layer, hint="Choose another layer.")
+
         def without(feat: Tensor) -> Tensor:
-            return feat.index_fill(
-                _channel_dimension(feat), torch.tensor(list(channels), dtype=torch.int64, device=feat.device), 0
-            )
+            numbers = torch.tensor(list(channels), dtype=torch.int64, device=feat.device)
+            return feat.index_fill(layout.index("C"), numbers, 0)
 
         with torch.no_grad(), edit(loaded.model, {layer: without}):
             return loaded.model(*args, **kwargs)
@@ -236,21 +249,16 @@ def which(options: Options) -> tuple[int, int]:
     return int(options.get("model", 0)), int(options.get("picture", 0))
 
 
-def _channel_dimension(feat: Tensor) -> int:
-    """Channels are second in maps, last in tokens and in maps with channels last."""
-    return 1 if feat.ndim == 4 and figures.fold(feat) is feat else feat.ndim - 1
-
-
 def _position(maps: Tensor, x: float, y: float) -> tuple[int, int]:
     height, width = maps.shape[1:]
     return min(max(int(y * height), 0), height - 1), min(max(int(x * width), 0), width - 1)
 
 
-def _folded(feat: Any) -> Tensor | None:
-    """Returns a feature as `[C, H, W]` on the host, or nothing where it is no map."""
-    if not isinstance(feat, Tensor) or not feat.is_floating_point() or feat.ndim not in (3, 4):
+def _map(model: LoadedModel, layer: str, feat: Any, image_size: tuple[int, int]) -> Tensor | None:
+    """Returns a feature as `[C, H, W]` on the host, None if it is no map of the image."""
+    if not isinstance(feat, Tensor) or not feat.is_floating_point():
         return None
     try:
-        return figures.fold(feat)[0].to("cpu", torch.float32)
-    except ValueError:
+        return model.to_map(layer, feat, image_size)[0].to("cpu", torch.float32)
+    except LayoutError:
         return None

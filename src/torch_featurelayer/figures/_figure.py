@@ -1,4 +1,4 @@
-"""The figure all functions of this package return."""
+"""The figure that all functions of this package return."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 else:
     Figure = need("matplotlib.figure", "figures").Figure
 
+_GAP = 0.04  # between panels, as a share of a panel
+
 
 class FeatureFigure(Figure):
     """A matplotlib figure that shows itself in a notebook, with a text for those who do not see it."""
 
     @property
     def alt_text(self) -> str:
-        """What the figure shows, in words and numbers."""
+        """A description of the figure, in words and numbers."""
         return alt_text(self)
 
     def _repr_html_(self) -> str:
@@ -33,14 +35,49 @@ class FeatureFigure(Figure):
 
 
 def alt_text(figure: Figure) -> str:
-    """Returns what a figure of this module shows, in words and numbers: a text for its `alt`."""
-    texts = [ax.get_label() for ax in figure.axes]
-    return " ".join(str(text) for text in texts if text and text != "<colorbar>")
+    """Returns a description of a figure of this package, in words and numbers: a text for its `alt`."""
+    texts = [ax.get_label() for ax in _all_axes(figure)]
+    return " ".join(str(text) for text in texts if text and not str(text).startswith("<"))
+
+
+def _all_axes(figure: Figure) -> list[Axes]:
+    """Returns the axes of a figure and the insets in them, in the order of reading."""
+    found: list[Axes] = []
+    for ax in figure.axes:
+        found.append(ax)
+        found.extend(inner for inner in ax.child_axes if inner not in found)  # type: ignore[misc]
+    return found
 
 
 def axes_of(ax: Axes | None, width: float = 4, height: float = 4) -> Axes:
     """Returns the axes to draw into: those given, or those of a new figure, of a size in inches."""
     return FeatureFigure(figsize=(width, height), layout="constrained").subplots() if ax is None else ax
+
+
+def panels_of(ax: Axes | None, rows: int, columns: int, width: float, height: float) -> list[list[Axes]]:
+    """Returns a grid of axes: in a new figure, or inside the axes given.
+
+    Args:
+        ax: The axes whose place the panels take; None makes a figure.
+        rows: The number of rows.
+        columns: The number of columns.
+        width: The width of a panel of a new figure, in inches.
+        height: The height of a panel of a new figure, in inches.
+    """
+    if ax is None:
+        figure = FeatureFigure(figsize=(width * columns, height * rows), layout="constrained")
+        return [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+    ax.set_axis_off()
+    wide, high = 1 / columns, 1 / rows
+    return [
+        [
+            ax.inset_axes(
+                (column * wide, 1 - (row + 1) * high, wide * (1 - 3 * _GAP), high * (1 - 5 * _GAP)), label="<panel>"
+            )
+            for column in range(columns)
+        ]
+        for row in range(rows)
+    ]
 
 
 def figure_of(ax: Axes) -> Figure:

@@ -6,45 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..analysis import attention_map
+from ._draw import size_of
 from .overlay import overlay
-from .tokens import fold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def attention_map(
-    weights: Tensor,
-    *,
-    query: int = 0,
-    head: int | None = None,
-    sample: int = 0,
-    prefix: int | None = None,
-    grid: tuple[int, int] | None = None,
-) -> Tensor:
-    """Returns how much one token attends to each patch.
-
-    Args:
-        weights: Attention weights `[N, heads, queries, keys]`: the operation `attention_weights`.
-        query: The token that looks: 0, the first, is the class token where there is one.
-        head: Which head; None: the mean of all.
-        sample: Which of the `N` samples.
-        prefix: As in `fold`.
-        grid: As in `fold`.
-
-    Returns:
-        `[H, W]`; its sum is 1 less what goes to class and register tokens.
-
-    Raises:
-        ValueError: These are no weights of attention, or fill no grid.
-        IndexError: There is no such query, head or sample.
-    """
-    if weights.ndim != 4:
-        raise ValueError(f"attention weights are [N, heads, queries, keys], not {list(weights.shape)}")
-    heads = weights.detach()[sample].float()
-    row = (heads.mean(0) if head is None else heads[head])[query]
-    return fold(row[None, :, None], prefix=prefix, grid=grid)[0, 0].cpu()
 
 
 def attention(
@@ -54,9 +22,11 @@ def attention(
     query: int = 0,
     head: int | None = None,
     sample: int = 0,
-    prefix: int | None = None,
     grid: tuple[int, int] | None = None,
+    patch: int | tuple[int, int] | None = None,
+    prefix: int | None = None,
     opacity: float = 0.6,
+    colorbar: bool = True,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -64,21 +34,34 @@ def attention(
 
     Args:
         weights: As in `attention_map`.
-        photo: As in `overlay`.
+        photo: As in `overlay`; its size gives the grid of the patches.
         query: As in `attention_map`.
         head: As in `attention_map`.
         sample: As in `attention_map`.
-        prefix: As in `fold`.
-        grid: As in `fold`.
-        opacity: Of the map.
-        title: A title.
-        ax: Where to draw; None makes a figure of its own.
+        grid: As in `tokens_to_map`.
+        patch: As in `tokens_to_map`.
+        prefix: As in `tokens_to_map`.
+        opacity: The opacity of the map. Default: 0.6.
+        colorbar: Draw the scale beside the map. Default: True.
+        title: A title. Default: None.
+        ax: The axes to draw into. Default: None, those of a new figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError, IndexError: As `attention_map`.
+        ValueError: If these are no weights of attention.
+        LayoutError: If the grid of the patches is not known.
+        IndexError: If there is no such query, head or sample.
     """
-    seen = attention_map(weights, query=query, head=head, sample=sample, prefix=prefix, grid=grid)
-    return overlay(seen, photo, opacity=opacity, title=title, ax=ax)
+    seen = attention_map(
+        weights,
+        query=query,
+        head=head,
+        sample=sample,
+        grid=grid,
+        image_size=size_of(photo),
+        patch=patch,
+        prefix=prefix,
+    )
+    return overlay(seen, photo, opacity=opacity, colorbar=colorbar, title=title, ax=ax)

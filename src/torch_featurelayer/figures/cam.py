@@ -1,46 +1,22 @@
-"""Grad-CAM: where a class was seen.
-
-Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
-Gradient-based Localization", arXiv:1610.02391.
-"""
+"""Grad-CAM over the photo."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .overlay import overlay
+from ..analysis import grad_cam
+from ..analysis._maps import pick
+from ._draw import Scale, add_colorbar, describe_positions, describe_values, draw, pixels_of, size_of
+from ._figure import axes_of, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-def grad_cam(feat: Tensor, grad: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-    """Computes Grad-CAM: channels weighed by their mean gradient, summed, and what is positive of it.
-
-    Args:
-        feat: The feature, `[N, C, H, W]`. (`fold` takes tokens.)
-        grad: The gradient of a class's logit with respect to it: the port `grad_output`; the same shape.
-        size: Height and width to stretch the map to, bilinearly; None leaves it.
-
-    Returns:
-        `[N, H, W]`, float32 on the host, from 0 to 1 for each sample; all 0 where nothing speaks for the class.
-
-    Raises:
-        ValueError: The two are not maps of one shape.
-    """
-    if feat.ndim != 4 or feat.shape != grad.shape:
-        raise ValueError(f"Grad-CAM takes a map and its gradient, of one shape: {list(feat.shape)}, {list(grad.shape)}")
-    feat, grad = (part.detach().to("cpu", torch.float32) for part in (feat, grad))
-    summed = (grad.mean((2, 3), keepdim=True) * feat).sum(1).relu()
-    if size is not None:
-        summed = functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    summed = summed - summed.amin((1, 2), keepdim=True)
-    return summed / (summed.amax((1, 2), keepdim=True) + 1e-7)
+ALL_ZERO = "zero everywhere: no position of this layer is evidence for the class"
 
 
 def cam(
@@ -48,27 +24,54 @@ def cam(
     grad: Tensor,
     photo: Any,
     *,
+    layout: str | None = None,
     sample: int = 0,
-    opacity: float = 0.5,
+    opacity: float = 0.7,
+    colorbar: bool = True,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draws Grad-CAM over the photo.
+    """Draws Grad-CAM over the photo, which stays as it is where there is no evidence.
 
     Args:
         feat: As in `grad_cam`.
         grad: As in `grad_cam`.
         photo: As in `overlay`.
-        sample: Which of the samples.
-        opacity: Of the map.
-        title: A title.
-        ax: Where to draw; None makes a figure of its own.
+        layout: As in `grad_cam`.
+        sample: The index of the sample. Default: 0.
+        opacity: The opacity of the map where it is greatest; elsewhere it follows the map. Default: 0.7.
+        colorbar: Draw the scale beside the map. Default: True.
+        title: A title. Default: None.
+        ax: The axes to draw into. Default: None, those of a new figure.
 
     Returns:
-        The figure.
+        The figure; a map that is zero everywhere says so.
 
     Raises:
-        ValueError: As `grad_cam`.
+        ValueError: If the two have different shapes.
+        LayoutError: If the order of their dimensions is not known, or they are no maps of the photo.
+        IndexError: If there is no such sample.
     """
-    heat = grad_cam(feat, grad)[sample]
-    return overlay(heat, photo, opacity=opacity, cmap="inferno", title=title, ax=ax)
+    height, width = size_of(photo)
+    heat = pick(grad_cam(feat, grad, layout=layout, image_size=(height, width)), sample, "sample")
+    ax = axes_of(ax, width=4.6)
+    ax.imshow(pixels_of(photo), extent=(0, width, height, 0))
+    smooth = functional.interpolate(heat[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+    shown = draw(
+        ax,
+        smooth,
+        Scale(vmin=0, vmax=1, cmap="inferno"),
+        extent=(0, width, height, 0),
+        alpha=(opacity * smooth.clamp(0, 1)).nan_to_num(0).numpy(),
+    )
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    is_zero = not bool(heat.nan_to_num(0).any())
+    said = ALL_ZERO if is_zero else f"{describe_positions(heat)}; {describe_values(heat, shown)}"
+    ax.set_label(f"Grad-CAM{f' {title}' if title else ''} over the photo: {said}.")
+    if is_zero:
+        ax.text(0.5, -0.02, ALL_ZERO, transform=ax.transAxes, ha="center", va="top", fontsize="x-small")
+    if title is not None:
+        ax.set_title(title, fontsize="small")
+    if colorbar:
+        add_colorbar(ax, shown, "Grad-CAM, from none to most")
+    return figure_of(ax)

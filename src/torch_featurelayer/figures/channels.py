@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ._draw import grid_of
-from ._figure import FeatureFigure
-from .maps import feature_map
+from ..analysis import top_channels
+from ..analysis._maps import grid_of, maps_of
+from ..analysis.channels import Criterion
+from ._draw import Scale, add_colorbar
+from ._figure import figure_of, panels_of
+from .feature_map import feature_map
 
-Criterion: TypeAlias = Literal["mean", "max", "std"]
-
-
-def top_channels(feat: Tensor, count: int = 16, *, by: Criterion = "mean", sample: int = 0) -> list[int]:
-    """Returns the channels that are greatest by a criterion, the greatest first.
-
-    Args:
-        feat: `[N, C, H, W]`.
-        count: How many.
-        by: `"mean"` or `"max"` over positions, or `"std"`, how much a channel varies over them.
-        sample: Which of the `N` samples.
-
-    Raises:
-        ValueError: There is no such criterion, or the feature is no map.
-    """
-    if feat.ndim != 4:
-        raise ValueError(f"channels are those of maps [N, C, H, W], not of {list(feat.shape)} (fold takes tokens)")
-    values = feat.detach()[sample].flatten(1).to("cpu").float()
-    if by not in ("mean", "max", "std"):
-        raise ValueError(f"by is 'mean', 'max' or 'std', not {by!r}")
-    scores = values.mean(1) if by == "mean" else values.amax(1) if by == "max" else values.std(1)
-    return scores.nan_to_num(nan=-math.inf).topk(min(count, len(scores))).indices.tolist()
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def channels(
@@ -43,46 +27,75 @@ def channels(
     count: int = 16,
     by: Criterion = "mean",
     sample: int = 0,
+    layout: str | None = None,
     shared: bool = False,
-    cmap: str = "viridis",
-) -> FeatureFigure:
+    vmin: float | None = None,
+    vmax: float | None = None,
+    cmap: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
     """Draws channels of a feature as a grid of maps, each with its number.
 
     Args:
-        feat: `[N, C, H, W]`.
-        which: The channels; None: the `count` greatest by a criterion.
-        count: How many.
+        feat: `[N, C, H, W]`. For tokens: `tokens_to_map`.
+        which: The channels. Default: None, the `count` greatest by a criterion.
+        count: The number of channels. Default: 16.
         by: The criterion, as in `top_channels`; the figure says it.
-        sample: Which of the `N` samples.
-        shared: Use one range of colours for all, so that magnitudes compare; else each has its own.
-        cmap: The name of a matplotlib colour map.
+        sample: The index of the sample. Default: 0.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the one that the shape allows.
+        shared: Use one range of colours for all, with a colour bar, so that magnitudes compare. Default: False.
+        vmin: The lower colour limit. Default: None, the least value.
+        vmax: The upper colour limit. Default: None, the greatest value.
+        cmap: The name of a matplotlib colour map. Default: None, as in `feature_map`.
+        ax: The axes whose place the grid takes. Default: None, a new figure.
 
     Returns:
-        A new figure.
+        The figure.
 
     Raises:
-        ValueError: As `top_channels`.
-        IndexError: There is no such sample or channel.
+        ValueError: If there is no such criterion, or the feature is no map.
+        LayoutError: If the order of its dimensions is not known.
+        IndexError: If there is no such sample or channel.
     """
-    best = top_channels(feat, count, by=by, sample=sample)
+    best = top_channels(feat, count, by=by, sample=sample, layout=layout)
     chosen = best if which is None else list(which)
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
-    figure = FeatureFigure(figsize=(1.3 * columns, 1.45 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    grids = {channel: grid_of(feat, channel, sample) for channel in chosen}
-    for ax in axes[len(chosen) :]:
-        ax.set_axis_off()
-    for ax, channel in zip(axes, chosen, strict=False):
-        feature_map(grids[channel], cmap=cmap, ax=ax)
-        ax.set_title(str(channel), fontsize="x-small", pad=2)
-        ax.set_label(f"Channel {channel}: {ax.get_label()}")
+    grids = [grid_of(feat, channel, sample, layout) for channel in chosen]
+    panels = [panel for row in panels_of(ax, rows, columns, 1.3, 1.6) for panel in row]
+    for panel in panels[len(chosen) :]:
+        panel.set_axis_off()
     if shared:
-        finite = [grid[grid.isfinite()] for grid in grids.values()]
-        low, high = min(float(part.min()) for part in finite), max(float(part.max()) for part in finite)
-        for ax in axes[: len(chosen)]:
-            ax.images[0].set_clim(low, high)
-    said = f"the {len(chosen)} of {feat.shape[1]} channels greatest by {by}" if which is None else "chosen channels"
-    scale = f"one scale, {low:.3g} to {high:.3g}" if shared else "each on its own scale"
-    figure.suptitle(f"{said}, {scale}", fontsize="small")
-    return figure
+        vmin, vmax, cmap = _common(grids, vmin, vmax, cmap)
+    for panel, channel, grid in zip(panels, chosen, grids, strict=False):
+        feature_map(grid, vmin=vmin, vmax=vmax, cmap=cmap, colorbar=False, ax=panel)
+        panel.set_title(str(channel), fontsize="x-small", pad=2)
+        panel.set_label(f"Channel {channel}: {panel.get_label()}")
+    if shared:
+        add_colorbar(panels[columns - 1], panels[0].images[0], "one scale for all")
+    total = maps_of(feat, layout).shape[1]
+    said = f"the {len(chosen)} of {total} channels greatest by {by}" if which is None else f"chosen of {total} channels"
+    scale = f"one scale, {vmin:.3g} to {vmax:.3g}" if shared else "each on its own scale"
+    _set_heading(panels[0], ax, f"{said}, {scale}")
+    return figure_of(panels[0])
+
+
+def _common(
+    grids: Sequence[Tensor], vmin: float | None, vmax: float | None, cmap: str | None
+) -> tuple[float, float, str | None]:
+    """Returns limits and a colour map for all maps together."""
+    finite = [grid[grid.isfinite()] for grid in grids]
+    low = min((float(part.min()) for part in finite if part.numel()), default=0.0) if vmin is None else vmin
+    high = max((float(part.max()) for part in finite if part.numel()), default=1.0) if vmax is None else vmax
+    if cmap is None and vmin is None and vmax is None and low < 0 < high:
+        high = max(high, -low)
+        low, cmap = -high, Scale(center=0).colours(grids[0])["cmap"].name
+    return low, high, cmap
+
+
+def _set_heading(panel: Axes, ax: Axes | None, text: str) -> None:
+    """Writes a heading above the panels: the figure's, or that of the axes they are in."""
+    if ax is None:
+        figure_of(panel).suptitle(text, fontsize="small")
+    else:
+        ax.set_title(text, fontsize="small")

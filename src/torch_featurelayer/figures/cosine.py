@@ -4,37 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from ._draw import draw, pixels_of
+from ..analysis import cosine_map
+from ._draw import SIGNED, Scale, add_colorbar, draw, pixels_of, size_of
 from ._figure import axes_of, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def cosine_map(feat: Tensor, position: tuple[int, int], *, sample: int = 0) -> Tensor:
-    """Computes the cosine of the angle between the vector at one position and that at each.
-
-    Args:
-        feat: Maps `[N, C, H, W]`. (`fold` takes tokens.)
-        position: Row and column, counted from 0; negative ones from the end.
-        sample: Which of the `N` samples.
-
-    Returns:
-        `[H, W]`, float32 on the host, from -1 to 1; 0 where a vector is zero.
-
-    Raises:
-        ValueError: The feature is no map.
-        IndexError: There is no such position or sample.
-    """
-    if feat.ndim != 4:
-        raise ValueError(f"a cosine map is of [N, C, H, W], not {list(feat.shape)}")
-    vectors = feat.detach()[sample].to("cpu", torch.float32)
-    row, column = position
-    return torch.cosine_similarity(vectors, vectors[:, row, column, None, None], dim=0)
 
 
 def cosine(
@@ -43,7 +21,9 @@ def cosine(
     *,
     photo: Any = None,
     sample: int = 0,
+    layout: str | None = None,
     opacity: float = 0.6,
+    colorbar: bool = True,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -52,32 +32,36 @@ def cosine(
     Args:
         feat: As in `cosine_map`.
         position: As in `cosine_map`.
-        photo: Drawn below the map, where given; as in `overlay`.
+        photo: Drawn below the map; as in `overlay`. Default: None.
         sample: As in `cosine_map`.
-        opacity: Of the map over the photo.
-        title: A title.
-        ax: Where to draw; None makes a figure of its own.
+        layout: As in `cosine_map`.
+        opacity: The opacity of the map over the photo. Default: 0.6.
+        colorbar: Draw the scale beside the map. Default: True.
+        title: A title. Default: None.
+        ax: The axes to draw into. Default: None, those of a new figure.
 
     Returns:
         The figure; its scale is always -1 to 1.
 
     Raises:
-        ValueError, IndexError: As `cosine_map`.
+        ValueError: If the feature is no map.
+        LayoutError: If the order of its dimensions is not known, or it is no map of the photo.
+        IndexError: If there is no such position or sample.
     """
-    grid, ax = cosine_map(feat, position, sample=sample), axes_of(ax, width=4.6)
-    shown = draw(ax, grid, None, "RdBu_r")
-    shown.set_clim(-1, 1)
+    size = None if photo is None else size_of(photo)
+    grid = cosine_map(feat, position, sample=sample, layout=layout, image_size=size)
+    ax = axes_of(ax, width=4.6)
     rows, columns = grid.shape
-    height, width = (rows, columns) if photo is None else pixels_of(photo).shape[:2]
-    shown.set_extent((0, width, height, 0))
+    height, width = size or (rows, columns)
     if photo is not None:
-        shown.set_alpha(opacity)
         ax.imshow(pixels_of(photo), extent=(0, width, height, 0), zorder=0)
-        shown.set_zorder(1)
+    shown = draw(ax, grid, Scale(vmin=-1, vmax=1, cmap=SIGNED), extent=(0, width, height, 0), zorder=1)
+    shown.set_alpha(1 if photo is None else opacity)
     row, column = position[0] % rows, position[1] % columns
     ax.plot((column + 0.5) * width / columns, (row + 0.5) * height / rows, "+", color="black", markersize=10, zorder=2)
     ax.set(xlim=(0, width), ylim=(height, 0))
-    figure_of(ax).colorbar(shown, ax=ax, shrink=0.8, label="cosine")
+    if colorbar:
+        add_colorbar(ax, shown, "cosine")
     named = f" ({title})" if title else ""
     ax.set_label(
         f"Cosine of each position with that at row {row}, column {column}{named}: "

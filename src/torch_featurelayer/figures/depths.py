@@ -3,69 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from ._draw import Channel, draw_photo
-from ._figure import FeatureFigure
-from .maps import feature_map
+from .._errors import LayoutError
+from ..analysis._maps import ByLayer, Channel, layout_for
+from ._draw import draw_photo, size_of
+from ._figure import figure_of, panels_of
+from .feature_map import feature_map
 from .overlay import overlay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def depths(
-    rows: Mapping[str, Mapping[str, Tensor]] | Mapping[str, Any],
+    rows: Mapping[str, ByLayer],
     *,
     image: Any = None,
     channel: Channel = "mean",
     sample: int = 0,
+    layout: str | Mapping[str, str] | None = None,
     percentiles: tuple[float, float] | None = None,
-    cmap: str = "viridis",
+    cmap: str | None = None,
     over: bool = False,
-) -> FeatureFigure:
+    ax: Axes | None = None,
+) -> Figure:
     """Draws what several models see, layer by layer: one row a model, one column a layer.
 
-    Each map has its own range of colours: compare shapes, not magnitudes.
+    Each map has its own range of colours and its own colour bar: compare shapes, not colours.
 
     Args:
-        rows: For each model's name its features by layer: a `Features`, or a dict from name to tensor.
+        rows: For each model's name its features by layer: a `Features`, or a dict from name to tensor. Tokens are
+            made maps by `tokens_to_map` first.
         image: The photo, drawn first in each row: `[1, 3, H, W]` or `[3, H, W]`
             from 0 to 1, as `images.load(..., mean=None, std=None)` gives it, or
-            what matplotlib's `imshow` takes.
-        channel: As in `feature_map`.
-        sample: As in `feature_map`.
+            what matplotlib's `imshow` takes. Default: None.
+        channel: As in `feature_map`; the figure says it.
+        sample: The index of the sample. Default: 0.
+        layout: The order of the dimensions, one for all or a dict by layer. Default: None, the one that the shape
+            and the photo allow.
         percentiles: As in `feature_map`.
         cmap: As in `feature_map`.
-        over: Draw each map over the photo, half transparent.
+        over: Draw each map over the photo, half transparent. Default: False.
+        ax: The axes whose place the rows take. Default: None, a new figure.
 
     Returns:
-        A new figure.
+        The figure.
 
     Raises:
-        ValueError: There is no row, a feature has no height and width, or `over` without a photo.
+        ValueError: If there is no row, or `over` is given without a photo.
+        LayoutError: If a feature is no map, or the order of its dimensions is not known; it names the layer.
+        IndexError: If there is no such sample or channel.
     """
     layers = {model: dict(features.items()) for model, features in rows.items()}
     if over and image is None:
         raise ValueError("over needs the photo: image=")
     if not layers or not all(layers.values()):
         raise ValueError("depths needs at least one model, and at least one feature of each")
-    draw_one = partial(overlay, photo=image) if over else feature_map
     photos = 0 if image is None else 1
     columns = photos + max(map(len, layers.values()))
-    figure = FeatureFigure(figsize=(2 * columns, 2.3 * len(layers)), layout="constrained")
-    axes = figure.subplots(len(layers), columns, squeeze=False)
-    for row, (model, features) in zip(axes, layers.items(), strict=True):
-        for ax in row:
-            ax.set_axis_off()
+    panels = panels_of(ax, len(layers), columns, 2.3, 2.4)
+    options = {"channel": channel, "sample": sample, "percentiles": percentiles, "cmap": cmap}
+    for row, (model, features) in zip(panels, layers.items(), strict=True):
+        for panel in row:
+            panel.set_axis_off()
         if photos:
             draw_photo(row[0], image)
             row[0].set_title("photo\n", fontsize="x-small")
             row[0].set_label("The photo.")
-        for ax, (layer, feat) in zip(row[photos:], features.items(), strict=False):
-            size = "×".join(map(str, feat.shape[-3:]))
-            draw_one(feat, channel=channel, sample=sample, percentiles=percentiles, cmap=cmap, ax=ax)
-            ax.set_title(f"{layer}\n{size}", fontsize="x-small")
-            ax.set_label(f"{model}, {layer} ({size}): {ax.get_label()}")
+        for panel, (layer, feat) in zip(row[photos:], features.items(), strict=False):
+            named = {**options, "layout": layout_for(layout, layer), "ax": panel}
+            _draw_layer(feat, layer, image, over, named)
+            size = "×".join(map(str, feat.shape[1:])) if hasattr(feat, "shape") else ""
+            panel.set_title(f"{layer}\n{size}", fontsize="x-small")
+            panel.set_label(f"{model}, {layer} ({size}): {panel.get_label()}")
         row[0].text(-0.04, 0.5, model, transform=row[0].transAxes, rotation=90, ha="right", va="center")
-    return figure
+    return figure_of(panels[0][0])
+
+
+def _draw_layer(feat: Any, layer: str, image: Any, over: bool, options: dict[str, Any]) -> None:
+    try:
+        if over:
+            overlay(feat, image, **options)
+        else:
+            feature_map(feat, image_size=None if image is None else size_of(image), **options)
+    except LayoutError as error:
+        raise error.of(layer) from None

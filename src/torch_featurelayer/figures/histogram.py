@@ -4,62 +4,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ._figure import FeatureFigure
+from .._errors import LayoutError
+from ..analysis import dead_channels
+from ..analysis._maps import ByLayer, channels_first, layout_for
+from ._figure import figure_of, panels_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def dead_channels(feat: Tensor) -> list[int]:
-    """Returns the channels that are never above zero, in any of the samples given.
-
-    Args:
-        feat: `[N, C, *positions]`. On few samples a channel may only seem dead.
-
-    Raises:
-        ValueError: There is no channel.
-    """
-    if feat.ndim < 2 or not feat.numel():
-        raise ValueError(f"channels are the second dimension: [N, C, *positions], not {list(feat.shape)}")
-    greatest = feat.detach().movedim(1, 0).flatten(1).amax(1)
-    return (greatest <= 0).nonzero().flatten().tolist()
-
-
-def histogram(feats: Mapping[str, Tensor], *, bins: int = 60, columns: int = 3) -> FeatureFigure:
+def histogram(
+    feats: ByLayer,
+    *,
+    layout: str | Mapping[str, str] | None = None,
+    bins: int = 60,
+    columns: int = 3,
+    ax: Axes | None = None,
+) -> Figure:
     """Draws the distribution of the activations of layers, with the number of dead channels.
 
     Args:
         feats: `[N, C, *positions]` by layer: a `Features`, or a dict.
-        bins: How many bars.
-        columns: How many layers stand side by side.
+        layout: The order of the dimensions, one for all or a dict by layer. Default: None, the one that shapes allow.
+        bins: The number of bars. Default: 60.
+        columns: The number of layers side by side. Default: 3.
+        ax: The axes whose place the histograms take. Default: None, a new figure.
 
     Returns:
-        A new figure; each part says on how many images it rests. What is not finite is left out and counted.
+        The figure; each part says on how many images it rests. Values that are not finite are left out and counted.
 
     Raises:
-        ValueError: There is no layer, or it has no channels.
+        ValueError: If there is no layer, or it has no channels.
+        LayoutError: If which dimension of a layer holds the channels is not known; it names the layer.
     """
     layers = dict(feats.items())
     if not layers:
         raise ValueError("histogram needs at least one layer")
     columns = min(columns, len(layers))
     rows = math.ceil(len(layers) / columns)
-    figure = FeatureFigure(figsize=(3 * columns, 2.3 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[len(layers) :]:
-        ax.set_axis_off()
-    for ax, (layer, feat) in zip(axes, layers.items(), strict=False):
-        values = feat.detach().flatten().to("cpu", torch.float32)
-        finite = values[values.isfinite()]
-        images = f"{len(feat)} image{'s' if len(feat) != 1 else ''}"
-        said = f"{len(dead_channels(feat))} of {feat.shape[1]} channels dead on {images}"
-        if len(finite) < len(values):
-            said += f", {len(values) - len(finite)} values not finite"
-        ax.hist(finite.numpy(), bins=bins, log=True, color="#31688e")
-        ax.axvline(0, color="0.3", linewidth=0.8)
-        ax.set_title(f"{layer}\n{said}", fontsize="x-small")
-        ax.tick_params(labelsize="x-small")
-        ax.set_label(f"{layer}: {said}; mean {finite.mean():.3g}, {finite.min():.3g} to {finite.max():.3g}.")
-    axes[0].set_ylabel("activations (log)", fontsize="x-small")
-    return figure
+    panels = [panel for row in panels_of(ax, rows, columns, 3, 2.3) for panel in row]
+    for panel in panels[len(layers) :]:
+        panel.set_axis_off()
+    for panel, (layer, feat) in zip(panels, layers.items(), strict=False):
+        _draw_one(panel, layer, _named(layer, feat, layout_for(layout, layer)), bins)
+    panels[0].set_ylabel("activations (log)", fontsize="x-small")
+    return figure_of(panels[0])
+
+
+def _named(layer: str, feat: Tensor, layout: str | None) -> Tensor:
+    try:
+        return channels_first(feat, layout).detach()
+    except LayoutError as error:
+        raise error.of(layer) from None
+
+
+def _draw_one(ax: Axes, layer: str, feat: Tensor, bins: int) -> None:
+    values = feat.flatten().to("cpu", torch.float32)
+    finite = values[values.isfinite()]
+    images = f"{len(feat)} image{'s' if len(feat) != 1 else ''}"
+    layout = "NC" if feat.ndim == 2 else "NC" + "ABDEFG"[: feat.ndim - 2]
+    said = f"{len(dead_channels(feat, layout=layout))} of {feat.shape[1]} channels dead on {images}"
+    if len(finite) < len(values):
+        said += f", {len(values) - len(finite)} values not finite"
+    ax.hist(finite.numpy(), bins=bins, log=True, color="#31688e")
+    ax.axvline(0, color="0.3", linewidth=0.8)
+    ax.set_title(f"{layer}\n{said}", fontsize="x-small")
+    ax.tick_params(labelsize="x-small")
+    numbers = (
+        f"mean {finite.mean():.3g}, {finite.min():.3g} to {finite.max():.3g}" if len(finite) else "no finite value"
+    )
+    ax.set_label(f"{layer}: {said}; {numbers}.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from os import PathLike
+from dataclasses import replace
+from os import PathLike, fspath
 from typing import Final, TypeAlias
 
 import torch
@@ -59,7 +60,8 @@ def load(
     if weights not in (DEFAULT, RANDOM):
         loaded = load_file(loaded, weights)
     loaded.model.eval().to(device)
-    return loaded
+    given = {"weights": (weights if weights in (DEFAULT, RANDOM) else fspath(weights), DEFAULT), "seed": (seed, 0)}
+    return replace(loaded, arguments={name: value for name, (value, default) in given.items() if value != default})
 
 
 def _source(spec: str) -> Source:

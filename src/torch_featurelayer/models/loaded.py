@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .._errors import ImageError, LabelNotFoundError
+from .._errors import ImageError, LabelNotFoundError, LayoutError
+from .._layouts import find_layouts
 from .._optional import need
+from ..analysis import tokens_to_map
 from .preprocess import Preprocess
 from .stages import stages
 
@@ -25,6 +28,7 @@ class LoadedModel:
         preprocess: Makes its input: from an image a tensor (a `Preprocess`), from a text keyword arguments.
         weights: Where its weights are from, in words.
         labels: The name of each class of its output, in order; empty where they are not known.
+        arguments: The arguments of `load` beside its name that were not the defaults.
     """
 
     name: str
@@ -33,6 +37,7 @@ class LoadedModel:
     weights: str
     labels: tuple[str, ...] = field(default=(), repr=False)
     _stages: tuple[str, ...] = field(default=(), repr=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def inputs(self, source: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Returns the arguments to call the model with for an image or a text, on the model's device.
@@ -57,6 +62,71 @@ class LoadedModel:
             return self._stages
         args, kwargs = self.example()
         return stages(self.model, *args, **kwargs)
+
+    @cached_property
+    def layouts(self) -> Mapping[str, str | None]:
+        """The layout of each layer's feature, such as `"NCHW"`; None where the model's operations do not show it."""
+        args, kwargs = self.example()
+        with torch.no_grad():
+            return find_layouts(self.model, "**", *args, **kwargs)
+
+    @property
+    def patch(self) -> int | tuple[int, int] | None:
+        """The side of the patches of a vision transformer in pixels, or its height and width; None without patches."""
+        embedding = getattr(self.model, "patch_embed", None)
+        for owner in (embedding, self.model, getattr(self.model, "config", None)):
+            side = getattr(owner, "patch_size", None)
+            if isinstance(side, int):
+                return side
+            if isinstance(side, (tuple, list)) and len(side) == 2:
+                return int(side[0]), int(side[1])
+        return None
+
+    @property
+    def cam_layer(self) -> str:
+        """The layer for Grad-CAM: the last stage; in a transformer with a class token its first normalisation.
+
+        After that no other token of the last block reaches the logits, so their gradient is zero.
+        """
+        last = self.stages[-1]
+        has_class_token = any(
+            name.rpartition(".")[2] in ("cls_token", "class_token", "class_embedding")
+            for name, _ in self.model.named_parameters()
+        )
+        if not has_class_token or self.layouts.get(last) != "NTC":
+            return last
+        inside = self.model.get_submodule(last).named_modules()
+        return next((f"{last}.{name}" for name, part in inside if name and "Norm" in type(part).__name__), last)
+
+    def to_map(self, layer: str, feat: Any, image_size: tuple[int, int]) -> Tensor:
+        """Returns a layer's feature as maps of the image.
+
+        Args:
+            layer: The address of the layer, or of its gradient.
+            feat: The feature.
+            image_size: Height and width of the model's input, in pixels.
+
+        Returns:
+            `[N, C, H, W]`: a view of the feature where memory allows.
+
+        Raises:
+            LayoutError: If the feature is no map of the image, or its layout is not known.
+        """
+        layout = self.layouts.get(layer.partition("@")[0].partition(":")[0])
+        if not isinstance(feat, Tensor) or layout is None or len(layout) != feat.ndim:
+            found = list(feat.shape) if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
+            raise LayoutError(f"this feature is no map of the image: {found}", layer, hint="Choose another layer.")
+        try:
+            return self._mapped(feat, layout, image_size)
+        except LayoutError as error:
+            raise error.of(layer) from None
+
+    def _mapped(self, feat: Tensor, layout: str, image_size: tuple[int, int]) -> Tensor:
+        try:
+            return tokens_to_map(feat, layout=layout, image_size=image_size, patch=self.patch)
+        except LayoutError:
+            # Later stages of a hierarchy have fewer tokens than there are patches.
+            return tokens_to_map(feat, layout=layout, image_size=image_size)
 
     @property
     def title(self) -> str:

@@ -1,0 +1,108 @@
+"""Tokens and maps of transformers, brought to the layout of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from torch import Tensor
+
+from .._errors import LayoutError
+from .._layout import Layout
+from ._maps import maps_of
+
+_PREFIXES: Final = (0, 1, 2, 4, 5, 8, 9)  # a class token, another for distillation, 4 or 8 registers
+
+
+def tokens_to_map(
+    feat: Tensor,
+    *,
+    grid: tuple[int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
+    patch: int | tuple[int, int] | None = None,
+    prefix: int | None = None,
+    layout: str | None = None,
+) -> Tensor:
+    """Makes maps of tokens, without the class and register tokens in front, and puts channels before positions.
+
+    The grid of the tokens follows from the image's size and the model's patch, not from the number of tokens alone:
+    200 tokens are 10 × 20 of an image that is twice as wide as high, and 14 × 14 with 4 registers of a square one.
+
+    Args:
+        feat: Tokens `[N, T, C]`; maps `[N, C, H, W]` and `[N, H, W, C]` (Swin) are permuted where needed.
+        grid: Rows and columns of patches. Default: None, from `image_size`.
+        image_size: Height and width of the image in pixels. Default: None.
+        patch: The side of a patch in pixels, or its height and width. Default: None: the only one that fits the
+            number of tokens.
+        prefix: The number of tokens before the patches. Default: None: the tokens that the grid leaves over, if
+            that is a number of class and register tokens in use (0, 1, 2, 4, 5, 8 or 9).
+        layout: The order of the dimensions, such as `"NTC"`, `"TNC"` or `"NHWC"`. Default: None: `"NTC"` for tokens,
+            for maps the one that the shape allows.
+
+    Returns:
+        `[N, C, H, W]`: a view of the feature where memory allows, which carries its gradient.
+
+    Raises:
+        LayoutError: If the grid is not known, or the tokens do not fill it.
+
+    Examples:
+        >>> import torch
+        >>> tokens_to_map(torch.zeros(1, 197, 768), image_size=(224, 224)).shape
+        torch.Size([1, 768, 14, 14])
+        >>> tokens_to_map(torch.zeros(1, 200, 768), grid=(10, 20)).shape
+        torch.Size([1, 768, 10, 20])
+    """
+    if feat.ndim == 4:
+        return maps_of(feat, layout, image_size)
+    if feat.ndim != 3:
+        raise LayoutError(f"tokens are [N, T, C], not {list(feat.shape)}", shape=tuple(feat.shape))
+    tokens = Layout.parse(layout or "NTC").channels_first(feat)
+    count = tokens.shape[-1]
+    before, (rows, columns) = token_grid(count, grid, image_size, patch, prefix)
+    patches = tokens[..., before:]
+    return patches.reshape(*patches.shape[:-1], rows, columns)
+
+
+def token_grid(
+    count: int,
+    grid: tuple[int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
+    patch: int | tuple[int, int] | None = None,
+    prefix: int | None = None,
+) -> tuple[int, tuple[int, int]]:
+    """Returns the number of tokens before the patches, and the rows and columns of these.
+
+    Raises:
+        LayoutError: If the grid is not known, or several fit.
+    """
+    grids = [grid] if grid is not None else _grids(image_size, patch)
+    if not grids:
+        raise LayoutError(
+            f"the grid of {count} tokens is not known",
+            hint="Give image_size=(height, width), with patch= if several fit, or grid=(rows, columns).",
+        )
+    wanted = _PREFIXES if prefix is None else (prefix,)
+    fitting = [(count - rows * columns, (rows, columns)) for rows, columns in grids]
+    fitting = [(before, size) for before, size in fitting if before in wanted and min(size) > 0]
+    if len(fitting) != 1:
+        found = " or ".join(f"{before} + {rows} × {columns}" for before, (rows, columns) in fitting)
+        raise LayoutError(
+            f"{count} tokens may be {found}" if fitting else f"{count} tokens fill no {_described(grids)} grid",
+            hint="Give grid=(rows, columns) and prefix=, the number of tokens before the patches.",
+        )
+    return fitting[0]
+
+
+def _grids(image_size: tuple[int, int] | None, patch: int | tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Returns the grids that patches may make of an image, each once."""
+    if image_size is None:
+        return []
+    height, width = image_size
+    if patch is not None:
+        high, wide = patch if isinstance(patch, tuple) else (patch, patch)
+        return [(height // high, width // wide)]
+    return list(dict.fromkeys((height // side, width // side) for side in range(1, min(height, width) + 1)))
+
+
+def _described(grids: Sequence[tuple[int, int]]) -> str:
+    return " × ".join(map(str, grids[0])) if len(grids) == 1 else "such"
