@@ -12,10 +12,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)))
 # without `summary`, which reads the others' results; what measures time comes last, and alone
-BENCHMARKS := correctness coverage timm_intermediates graph_breaks robustness versions mutation newcomer \
+BENCHMARKS := correctness coverage layouts timm_intermediates graph_breaks robustness versions mutation newcomer \
   peers overhead compiled extraction engines command explorer
 
-.PHONY: demo test coverage lint docs browser examples versions bench clean
+.PHONY: demo test coverage lint docs browser examples versions gpu bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
@@ -30,6 +30,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 # strict: a link or a reference that leads nowhere is an error
@@ -44,6 +45,11 @@ examples: $(READY)
 # an environment for each version, in .versions; the newest takes what pip finds
 versions: $(READY)
 	$(BIN)/python -m benchmarks.versions --folder .versions
+
+# on a machine with a CUDA device, with the PyTorch that is there: the core's tests, then the benchmark
+gpu:
+	$(PYTHON) -m pytest -q --confcutdir=tests -p no:cacheprovider tests/engine tests/test_features.py tests/test_patterns.py
+	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu
 
 # the tests of the explorer's page drive a real Chromium, Debian's
 browser:

@@ -19,8 +19,10 @@ from sybil.parsers.rest import DocTestParser
 ROOT = Path(__file__).parent
 
 
-def _seed(_: dict[str, Any]) -> None:
+def _seed(names: dict[str, Any]) -> None:
+    """Seeds, and imports torch for the examples in docstrings."""
     torch.manual_seed(0)
+    names.setdefault("torch", torch)
 
 
 def _run(example: Example) -> None:

@@ -16,7 +16,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     file = tmp_path / "out.png"
     demo.run(file)
     said = capsys.readouterr().out
-    classes = said[said.index("class") : said.index("What we captured")]
+    classes = said[said.index("class") : said.index("Captured layers")]
     assert "Egyptian cat" in classes
     assert all(layer in said for layer in demo.LAYERS)
     assert "1×16×112×112" in said

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TypeVar
 
 from torch import nn
 
@@ -15,17 +14,11 @@ from .engine import EditValue, InterventionSet
 __all__ = ["edit"]
 
 # The keys of a Mapping are invariant: a dict of str is no Mapping of Selector.
-Changes: TypeAlias = (
-    Mapping[str, EditValue]
-    | Mapping[nn.Module, EditValue]
-    | Mapping[type[nn.Module], EditValue]
-    | Mapping[re.Pattern[str], EditValue]
-    | Mapping[Selector, EditValue]
-)
+Key = TypeVar("Key", bound=Selector)
 
 
 @contextmanager
-def edit(model: nn.Module, changes: Changes) -> Iterator[None]:
+def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
     """Replaces values inside a model while inside, wherever it is called from.
 
     Edits are made where captures read: an address may name an output, an `:input`,

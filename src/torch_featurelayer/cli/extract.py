@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -86,8 +86,8 @@ def extract(
                 found, layer or found.stages[-1], data, out, reduce=kept,
                 dtype=getattr(torch, dtype.value), autocast=torch.bfloat16 if bfloat16 else None, fast=fast,
                 batch_size=batch_size, workers=cpus() - 1 if workers is None else workers, shard_rows=shard_rows,
-                engine=None if engine is EngineName.LOCAL else engine.value, strict=strict, retry_errors=retry_errors,
-                progress=report,
+                engine=cast("Any", None if engine is EngineName.LOCAL else engine.value), strict=strict,
+                retry_errors=retry_errors, progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("stopped: what was finished is kept, and the same command goes on from there", err=True)

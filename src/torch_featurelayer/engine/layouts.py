@@ -31,17 +31,22 @@ class Axes:
     """What is known of the dimensions of a tensor.
 
     Attributes:
-        channel: The dimension of the channels.
+        channels: The dimensions of the channels: several where a reshape split them, as into heads or groups.
         batch: The dimension of the items; None if it is not known, -1 if there is none.
     """
 
-    channel: int
+    channels: tuple[int, ...]
     batch: int | None = UNKNOWN
+
+    @property
+    def channel(self) -> int | None:
+        """The one dimension of the channels, None where they are split."""
+        return self.channels[0] if len(self.channels) == 1 else None
 
     def moved(self, order: Sequence[int]) -> Axes:
         """Returns the axes after dimensions were permuted: `order[new] == old`."""
         batch = order.index(self.batch) if self.batch is not None and self.batch >= 0 else self.batch
-        return Axes(order.index(self.channel), batch)
+        return Axes(tuple(sorted(order.index(dim) for dim in self.channels)), batch)
 
 
 Arguments: TypeAlias = tuple[Any, ...]
@@ -90,13 +95,14 @@ class LayoutTracker(TorchFunctionMode):
         axes = self.axes(tensor) or _declared(module, len(shape))
         if axes is None and not self._has_seen(tensor):
             axes = self._like_last(shape)
-        if axes is None:
+        channel = axes.channel if axes is not None else None
+        if axes is None or channel is None:
             raise unknown(shape)
-        return Layout(axes.channel, self._batch(shape, axes), len(shape))
+        return Layout(channel, self._batch(shape, axes), len(shape))
 
     def batch(self, tensor: Tensor) -> int | None:
         """Returns the dimension of the items alone, as `layout` does."""
-        return self._batch(tuple(tensor.shape), self.axes(tensor) or Axes(tensor.ndim - 1))
+        return self._batch(tuple(tensor.shape), self.axes(tensor) or Axes((tensor.ndim - 1,)))
 
     def _has_seen(self, tensor: Tensor) -> bool:
         """Whether an operation gave this tensor, rather than an autograd function or code outside PyTorch."""
@@ -106,7 +112,7 @@ class LayoutTracker(TorchFunctionMode):
     def _batch(self, shape: tuple[int, ...], axes: Axes) -> int | None:
         if axes.batch is not None:
             return None if axes.batch == NO_BATCH else axes.batch
-        if axes.channel == 0:
+        if axes.channels == (0,):
             return None
         if self._may_have_items_second and len(shape) == 3:
             raise LayoutError(
@@ -119,10 +125,9 @@ class LayoutTracker(TorchFunctionMode):
 
     def _like_last(self, shape: tuple[int, ...]) -> Axes | None:
         """Returns the axes of the last known tensor, for one of its shape that an unknown function returned."""
-        if self._last is None or self._last[0] != shape:
+        if self._last is None or self._last[0] != shape or self._last[1].channel is None:
             return None
-        channels = shape[self._last[1].channel]
-        return self._last[1] if shape[1:].count(channels) == 1 else None
+        return self._last[1] if shape[1:].count(shape[self._last[1].channel]) == 1 else None
 
     def _set(self, tensor: Tensor, axes: Axes | None) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), axes)
@@ -222,7 +227,7 @@ def _declared(module: nn.Module, ndim: int) -> Axes | None:
     """Returns the axes that a module declares: timm's `output_fmt`."""
     declared = getattr(module, "output_fmt", None)
     text = str(getattr(declared, "value", declared) or "")
-    return Axes(text.index("C"), 0) if len(text) == ndim and text.count("C") == 1 else None
+    return Axes((text.index("C"),), 0) if len(text) == ndim and text.count("C") == 1 else None
 
 
 def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
@@ -233,7 +238,7 @@ def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outpu
             continue
         if found is None:
             found = axes
-        elif found.channel != axes.channel and tensor.shape == output.shape:
+        elif found.channels != axes.channels and tensor.shape == output.shape:
             return None  # two readings
         elif found.batch is None:
             found = replace(found, batch=axes.batch)
@@ -251,11 +256,11 @@ def _defines(channel_from_end: int) -> Rule:
     def rule(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
         channel = output.ndim - channel_from_end
         before = next((axes for tensor, axes in tracker.inputs(args[:1], kwargs) if tensor.ndim == output.ndim), None)
-        if before is not None and before.channel != channel:
+        if before is not None and before.channel is not None and before.channel != channel:
             return None  # applied to positions, as in an MLP-Mixer: two readings
         if channel_from_end > 1:
-            return Axes(channel, 0 if channel else NO_BATCH)
-        return Axes(channel, before.batch if before is not None else UNKNOWN)
+            return Axes((channel,), 0 if channel else NO_BATCH)
+        return Axes((channel,), before.batch if before is not None else UNKNOWN)
 
     return rule
 
@@ -271,19 +276,20 @@ def _layer_norm(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any],
 
 
 def _embedding(*arguments: Any) -> Axes:
-    return Axes(arguments[-1].ndim - 1)
+    return Axes((arguments[-1].ndim - 1,))
 
 
 def _matmul(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
     """A product keeps the columns of the second factor, and the rows of the first."""
     first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
     left, right = tracker.axes(first), tracker.axes(second)
-    if right is not None and right.channel == second.ndim - 1 and second.ndim == output.ndim:
-        return Axes(output.ndim - 1, right.batch if right.batch != second.ndim - 2 else UNKNOWN)
-    if left is not None and first.ndim == output.ndim and second.ndim == 2 and left.channel == first.ndim - 1:
-        return Axes(output.ndim - 1, left.batch)  # a linear layer by hand
-    if left is not None and first.ndim == output.ndim and left.channel < first.ndim - 1:
-        return left if right is None else None
+    if right is not None and second.ndim == output.ndim and second.ndim - 2 not in right.channels:
+        return right if right.batch != second.ndim - 2 else replace(right, batch=UNKNOWN)
+    if left is not None and first.ndim == output.ndim:
+        if second.ndim == 2 and left.channel == first.ndim - 1:
+            return Axes((output.ndim - 1,), left.batch)  # a linear layer by hand
+        if right is None and first.ndim - 1 not in left.channels:
+            return left
     return None
 
 
@@ -320,19 +326,33 @@ def _moved(tracker: LayoutTracker, args: Arguments, order: list[int]) -> Axes | 
 
 def _reshape(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
     """A dimension is kept if it has as many values, and as many values before it."""
-    axes, before = tracker.axes(args[0]), tuple(args[0].shape)
-    if axes is None or before == tuple(output.shape):
+    axes, before, after = tracker.axes(args[0]), tuple(args[0].shape), tuple(output.shape)
+    if axes is None or before == after:
         return axes
-    channel = _same_place(before, axes.channel, tuple(output.shape))
-    if channel is None:
+    channels = _same_place(before, axes.channels, after)
+    if channels is None:
         return None
-    batch = axes.batch if axes.batch in (None, NO_BATCH) else _same_place(before, axes.batch, tuple(output.shape))
-    return Axes(channel, batch)
+    batch = axes.batch
+    if batch is not None and batch >= 0:
+        found = _same_place(before, (batch,), after)
+        batch = found[0] if found is not None and len(found) == 1 else UNKNOWN
+    return Axes(channels, batch)
 
 
-def _same_place(before: tuple[int, ...], dim: int, after: tuple[int, ...]) -> int | None:
-    dims = [d for d, size in enumerate(after) if size == before[dim] and prod(after[:d]) == prod(before[:dim])]
-    return dims[0] if len(dims) == 1 else None
+def _same_place(before: tuple[int, ...], dims: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Returns the dimensions after a reshape that hold what some neighbouring ones held before it."""
+    if dims != tuple(range(dims[0], dims[-1] + 1)):
+        return None
+    start, size = prod(before[: dims[0]]), prod(before[dim] for dim in dims)
+    first = next(
+        (dim for dim in range(len(after)) if prod(after[:dim]) == start and (after[dim] > 1 or size == 1)), None
+    )
+    if first is None:
+        return None
+    last = first
+    while last < len(after) and prod(after[first : last + 1]) < size:
+        last += 1
+    return tuple(range(first, last + 1)) if prod(after[first : last + 1]) == size else None
 
 
 def _index(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
@@ -367,12 +387,13 @@ def _remove(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], out
 
 def _picked(axes: Axes, kept: Sequence[int | None]) -> Axes | None:
     """Returns the axes of a tensor whose dimensions are these of another; None stands for a new one."""
-    if axes.channel not in kept:
+    channels = tuple(kept.index(dim) for dim in axes.channels if dim in kept)
+    if not channels:
         return None
     batch = axes.batch
     if batch is not None and batch >= 0:
         batch = kept.index(batch) if batch in kept else NO_BATCH
-    return Axes(kept.index(axes.channel), batch)
+    return Axes(channels, batch)
 
 
 def _stack(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
@@ -385,24 +406,24 @@ def _stack(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outp
 
 def _expand(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
     axes, more = tracker.axes(args[0]), output.ndim - args[0].ndim
-    return axes if axes is None or not more else Axes(axes.channel + more, UNKNOWN)
+    return axes if axes is None or not more else Axes(tuple(dim + more for dim in axes.channels), UNKNOWN)
 
 
 def _recurrent(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
     """The outputs of a recurrent layer: `[T, N, C]`, or `[N, T, C]` with `batch_first`."""
     if output.ndim != 3 or not isinstance(args[-1], bool):  # a packed sequence
-        return Axes(output.ndim - 1) if output.ndim == 2 else None
-    return Axes(2, 0 if args[-1] else 1)
+        return Axes((output.ndim - 1,)) if output.ndim == 2 else None
+    return Axes((2,), 0 if args[-1] else 1)
 
 
 def _states(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
     """The states of a recurrent layer: `[layers, N, C]`."""
-    return Axes(2, 1) if output.ndim == 3 else None
+    return Axes((2,), 1) if output.ndim == 3 else None
 
 
 def _attention(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
     """What `multi_head_attention_forward` returns first: `[T, N, C]`."""
-    return Axes(output.ndim - 1, 1 if output.ndim == 3 else NO_BATCH)
+    return Axes((output.ndim - 1,), 1 if output.ndim == 3 else NO_BATCH)
 
 
 def _table(rules: dict[str, Rule]) -> dict[str, Rule]:

@@ -19,7 +19,7 @@ from ..address import Selector
 from ..models import LoadedModel, Preprocess
 from ..store import Store, StoreWriter, open_store, store_settings
 from .batches import over
-from .engines import Engine, engine_of
+from .engines import Engine, EngineName, engine_of
 from .fastest import first_inputs, with_mode
 from .job import Job, using_threads
 from .progress import Progress, Tally
@@ -47,7 +47,7 @@ def extract(
     workers: int = 0,
     threads: int | None = None,
     shard_rows: int = 1024,
-    engine: str | None = None,
+    engine: EngineName | None = None,
     actors: int | None = None,
     strict: bool = False,
     retry_errors: bool = False,

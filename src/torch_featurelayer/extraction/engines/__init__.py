@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .engine import Engine, Local, engine_of
+from .engine import Engine, EngineName, Local, engine_of
 
-__all__ = ["Engine", "Local", "engine_of"]
+__all__ = ["Engine", "EngineName", "Local", "engine_of"]

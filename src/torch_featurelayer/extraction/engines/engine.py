@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from ..job import Job, Report
 from ..sources import Items
+
+EngineName: TypeAlias = Literal["torchrun", "ray"]
 
 
 class Engine(Protocol):
