@@ -1,8 +1,8 @@
 """On a CUDA device: every layer against hooks that clone at once, and what a capture costs there.
 
-Correctness: the features of all layers of every classification model of torchvision, in float32, under autocast to float16,
-and with channels last in memory; gradients of one model of each kind; activation checkpointing, whose recomputation
-runs in another thread there. Cost: medians of interleaved runs, over the model alone.
+Correctness: the features of all layers of every classification model of torchvision, in float32, under autocast to
+float16, and with channels last in memory; gradients of one model of each kind; activation checkpointing, whose
+recomputation runs in another thread there. Cost: medians of interleaved runs, over the model alone.
 
     python -m benchmarks.gpu
 """
@@ -157,9 +157,10 @@ def costs() -> tuple[list[str], dict[str, Any]]:
         ratio = {key: value / median["bare"] for key, value in median.items()}
         spread = statistics.quantiles(taken["bare"], n=4)
         numbers[f"{name}, {batch}"] = ratio
+        bare = f"{median['bare'] * 1e3:.2f} (quartiles {spread[0] * 1e3:.2f} to {spread[2] * 1e3:.2f})"
         lines.append(
-            f"| {name}, {batch} | {median['bare'] * 1e3:.2f} (quartiles {spread[0] * 1e3:.2f} to {spread[2] * 1e3:.2f}) | "
-            f"{ratio['one']:.3f} | {ratio['all']:.3f} | {ratio['clones']:.3f} | {ratio['stop']:.3f} |"
+            f"| {name}, {batch} | {bare} | {ratio['one']:.3f} | {ratio['all']:.3f} | "
+            f"{ratio['clones']:.3f} | {ratio['stop']:.3f} |"
         )
     return lines, numbers
 
@@ -188,12 +189,8 @@ def main() -> None:
     counts, grads = correctness(), gradients()
     lines, numbers = costs()
     about = f"{__doc__.partition('    python')[0].strip()}\n\nDevice: {torch.cuda.get_device_name()}."
-    found = [
-        f"{counts['wrong']} of {counts['features']} features of {counts['models']} models wrong; "
-        f"{grads['wrong']} of {grads['gradients']} gradients wrong. {memory()}.",
-        "",
-        *lines,
-    ]
+    features = f"{counts['wrong']} of {counts['features']} features of {counts['models']} models wrong"
+    found = [f"{features}; {grads['wrong']} of {grads['gradients']} gradients wrong. {memory()}.", "", *lines]
     report("gpu", "On a GPU", about, found, {"features": dict(counts), "gradients": dict(grads), "costs": numbers})
 
 
