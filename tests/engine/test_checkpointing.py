@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +80,38 @@ def test_edits_are_made_again(mode: str, changes: str, inside: bool) -> None:
 
     ours, right = compared(mode, run)
     assert all(map(torch.allclose, ours, right))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("capture", ["block", "wrapper"])
+def test_a_model_that_is_checkpointed_as_a_whole(reentrant: bool, capture: str) -> None:
+    found = []
+    for use in (True, False):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+        x = torch.ones(3, 4, requires_grad=True)
+
+        def run(model: Callable[..., Any], *args: Any, use: bool = use) -> Any:
+            return checkpoint(model, *args, use_reentrant=reentrant) if use else model(*args)
+
+        with tl.edit(layers, {"0": lambda feat: feat * 2}):
+            if capture == "block":
+                with tl.capture(layers, ["2:grad_output", "0"], keep="last") as feats:
+                    output = run(layers, x)
+            else:
+                kept: list[Any] = []
+                wrapper = tl.FeatureLayers(layers, ["2:grad_output", "0"])
+
+                def call(x: torch.Tensor, wrapper: Any = wrapper, kept: list[Any] = kept) -> Any:
+                    feats, output = wrapper(x)
+                    kept.append(feats)
+                    return output
+
+                output = run(call, x)
+                feats = kept[0]
+        output.square().sum().backward()
+        found.append([x.grad, layers[0].weight.grad, feats["2:grad_output"], feats["0"].detach()])
+    assert all(map(torch.allclose, *found))
 
 
 def test_an_edit_that_is_learned() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
+import torch
+
 from ._torch_private import checkpointed_functions, may_be_checkpointed
 
 Replay: TypeAlias = Callable[[], AbstractContextManager[object]]
@@ -42,6 +44,11 @@ class Recomputed:
                 return True
             function = function._function
         return False
+
+
+def may_be_recomputed() -> bool:
+    """Whether a forward pass that begins now may be computed again: with gradients, or in a reentrant region."""
+    return torch.is_grad_enabled() or any(True for _ in checkpointed_functions(sys._getframe(1)))
 
 
 def wrap_checkpoints(owner: object, replay: Callable[[], Replay]) -> bool:

@@ -14,7 +14,7 @@ from ..address import Request
 from ._torch_private import is_traced
 from .call_selector import CallSelector
 from .captured import CapturedValue, Gradients
-from .checkpointing import Replay, wrap_checkpoints
+from .checkpointing import Replay, may_be_recomputed, wrap_checkpoints
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager, run_outside_dynamo
 from .hook_set import HookSet
@@ -68,7 +68,7 @@ class ForwardPass:
         self._stop, self.stopped = stop, False
         self.ran_elsewhere = False
         self._owner: list[None] = []  # an identity for the graph, which must not hold the pass and its features
-        self._may_recompute = not scope.any_thread and torch.is_grad_enabled()
+        self._may_recompute = not scope.any_thread and may_be_recomputed()
         copy, traced = options.copier(), not scope.any_thread and is_traced()
         self.values = [
             CapturedValue(

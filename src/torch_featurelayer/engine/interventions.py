@@ -17,7 +17,7 @@ from .._errors import (
 from .._pytree import UncopyableError, describe, replace_part, snapshot, substitute
 from ..address import ATTENTION_WEIGHTS, Address, Request, located
 from .arguments import Arguments, replace_arguments
-from .checkpointing import Replay, wrap_checkpoints
+from .checkpointing import Replay, may_be_recomputed, wrap_checkpoints
 from .copy_on_write import copier
 from .diagnostics import check_operation, explain_missing_call
 from .dynamo import force_eager
@@ -218,7 +218,7 @@ class InterventionSet:
 
     def _begin(self, _: nn.Module) -> None:
         """A forward pass begins: calls are counted from 0 again."""
-        self._may_recompute = torch.is_grad_enabled()
+        self._may_recompute = may_be_recomputed()
         for edit in self._edits:
             edit.calls = 0
         if self._operations is not None:
