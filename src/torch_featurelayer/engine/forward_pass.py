@@ -22,6 +22,7 @@ from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
 from .options import Options
 from .scope import Scope
+from .signature import modules_of
 
 
 class EarlyStop(BaseException):
@@ -257,7 +258,7 @@ def _modes(model: nn.Module) -> Callable[[], None]:
     """
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     autocast = [(kind, torch.is_autocast_enabled(kind)) for kind in ("cpu", "cuda")]
-    training = [(module, module.training) for module in model.modules()]
+    training = [(module, module.training) for module in modules_of(model)]
 
     def restore() -> None:
         torch.set_grad_enabled(grad)

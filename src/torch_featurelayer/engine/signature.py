@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 _SCALARS: Final = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type)
+_PLAIN: Final = frozenset([type(None), bool, int, float, str])
 _OWN: Final = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, the training flag
 _DEEPEST: Final = 6
 _MOST_OBJECTS: Final = 5_000
@@ -34,7 +35,25 @@ def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     """
     modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled())
     arguments = _Reader(lambda _: object()).read((args, kwargs), 0)
-    return modes, arguments, tuple(map(_Reader(id).module, model.modules()))
+    return modes, arguments, tuple(map(_Reader(id).module, modules_of(model)))
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Returns a model and the modules inside, each once: as `model.modules()`, in half the time."""
+    found: dict[int, nn.Module] = {}
+    stack = [model]
+    while stack:
+        module = stack.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            stack.extend(child for child in module._modules.values() if child is not None)
+    return list(found.values())
+
+
+@functools.cache
+def _is_of_torch(kind: type[nn.Module]) -> bool:
+    """Whether a class of modules is PyTorch's own, whose attributes do not change how often layers are called."""
+    return kind.__module__.startswith("torch.nn.")
 
 
 class _Reader:
@@ -50,11 +69,12 @@ class _Reader:
 
     def module(self, module: nn.Module) -> Hashable:
         """Reads a module: its identity, its mode and, for classes outside PyTorch, its attributes."""
-        key = (id(module), module.training)
-        if type(module).__module__.startswith("torch.nn."):
-            return key
-        state = vars(module)
-        return *key, *((name, self.read(state[name], 1)) for name in state if name not in _OWN)
+        key: list[Hashable] = [id(module), module.training]
+        if not _is_of_torch(type(module)):
+            for name, value in vars(module).items():  # benchmarks.overhead: this loop is most of the signature's time
+                if name not in _OWN:
+                    key.append(value if type(value) in _PLAIN else self.read(value, 1))
+        return tuple(key)
 
     def read(self, value: Any, depth: int) -> Hashable:
         """Reads any value."""
