@@ -104,7 +104,10 @@ def gradients() -> Counter[str]:
         (right,) = torch.autograd.grad(output.square().sum(), feats[path], retain_graph=True)
         output.square().sum().backward()
         counts["gradients"] += 1
-        counts["wrong"] += not torch.allclose(feats[f"{path}:grad_output"], right, rtol=1e-4, atol=1e-6)
+        # two backward passes: kernels that add in any order differ in the last bits
+        off = (feats[f"{path}:grad_output"] - right).abs().max() / right.abs().max()
+        print(f"gradient of {name}: {off:.1e} off, of the greatest", file=sys.stderr)
+        counts["wrong"] += not off < 1e-3
     for reentrant in (True, False):
         found = []
         for use in (True, False):
@@ -116,7 +119,9 @@ def gradients() -> Counter[str]:
             output.square().sum().backward()
             found.append([x.grad, layers[0].weight.grad, record["2:grad_output"]])
         counts["gradients"] += 1
-        counts["wrong"] += not all(map(torch.allclose, *found))
+        off = max(float((one - other).abs().max() / other.abs().max()) for one, other in zip(*found, strict=True))
+        print(f"checkpointing, reentrant={reentrant}: {off:.1e} off", file=sys.stderr)
+        counts["wrong"] += not off < 1e-3
     return counts
 
 

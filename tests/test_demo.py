@@ -30,5 +30,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     import sys
 
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(ImportError, match=r'pip install "torch-featurelayer\[demo\]"'):
+    with pytest.raises(
+        ImportError, match=r'is not installed: pip install "efficientnet-lite-pytorch==.*the extra \'demo\''
+    ):
         demo.run(tmp_path / "out.png")

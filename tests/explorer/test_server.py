@@ -228,7 +228,7 @@ def test_the_python_lines_make_the_picture(
     client: TestClient, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They run as they are, beside the image, and draw the same pixels."""
-    Image.fromarray(chelsea()).save(tmp_path / "cat.jpg")
+    Image.fromarray(chelsea()).save(tmp_path / "cat.jpg", format="PNG")  # the explorer's image, without loss
     monkeypatch.chdir(tmp_path)
     options = {"layer": "_blocks.10", "shown": shown, "channel": 5, "target": "tabby", "x": 0.3, "y": 0.4}
     told, arrays = ask(client, "picture", **options)

@@ -26,11 +26,14 @@ class MissingExtraError(FeatureLayerError, ImportError):
     Attributes:
         package: The package that cannot be imported.
         extra: The extra of torch-featurelayer that brings it.
+        requirements: What the extra requires, as `pip install` takes it.
     """
 
-    def __init__(self, package: str, extra: str) -> None:
-        self.package, self.extra = package, extra
-        super().__init__(f'{package} is not installed: pip install "torch-featurelayer[{extra}]"')
+    def __init__(self, package: str, extra: str, requirements: Sequence[str] = ()) -> None:
+        self.package, self.extra, self.requirements = package, extra, list(requirements) or [package]
+        # The packages themselves: the name torch-featurelayer on PyPI is another author's.
+        install = " ".join(f'"{requirement}"' for requirement in self.requirements)
+        super().__init__(f"{package} is not installed: pip install {install} (the extra {extra!r}: docs/install.md)")
 
 
 class ModelNotFoundError(FeatureLayerError, ValueError):
