@@ -74,7 +74,7 @@ class CapturedValue:
         copy: How tensors are copied in this forward pass.
         selector: Which calls are wanted.
         layouts: Finds the layout of tensors, for reductions that need it.
-        level: The level of the `torch.func` transform that the capture was opened in, 0 for none.
+        level: The level of the `torch.func` transform that the capture was opened in, 0 for none; None: not checked.
         is_traced: Whether `torch.jit.trace` records the forward pass.
 
     Attributes:
@@ -91,7 +91,7 @@ class CapturedValue:
         copy: Copy,
         selector: CallSelector,
         layouts: LayoutFinder | None = None,
-        level: int = 0,
+        level: int | None = 0,
         is_traced: bool = False,
     ) -> None:
         self.request, self.options, self.selector = request, options, selector
@@ -100,6 +100,8 @@ class CapturedValue:
         self.gradients: dict[int, Gradients] = {}
         self.may_be_recomputed = False
         self._copy, self._layouts, self._level, self._is_traced = copy, layouts, level, is_traced
+        self._last = selector.last
+        self._wants_all = self._last is None and (selector.call is None or selector.keeps_all)
         self._kept: deque[tuple[int, Any]] = deque(maxlen=None if selector.keeps_all else selector.from_end)
 
     def restart(self) -> None:
@@ -111,7 +113,7 @@ class CapturedValue:
     @property
     def is_just_filled(self) -> bool:
         """Whether the call just recorded was the last one wanted."""
-        return self.selector.last is not None and self.calls == self.selector.last + 1
+        return self._last is not None and self.calls == self._last + 1
 
     @property
     def kept(self) -> list[tuple[int, Any]]:
@@ -148,7 +150,7 @@ class CapturedValue:
         """Counts a call; returns its number if it is wanted."""
         number = self.calls if number is None else number
         self.calls = number + 1
-        return number if self.selector.wants(number) else None
+        return number if self._wants_all or self.selector.wants(number) else None
 
     def _recorded(self, value: Any, number: int | None, index: Sequence[int | str]) -> Any:
         wanted = self._next(number)
@@ -172,7 +174,7 @@ class CapturedValue:
                 part = select(part, step)
         except LookupError as error:
             raise StructureError(self.request.name, str(error)) from None
-        if not torch.compiler.is_compiling() and in_function_transform():
+        if self._level is not None and in_function_transform():
             self._check_level(part)
         if self.request.address.is_gradient:
             gradients = self.gradients.setdefault(number, Gradients(self.options, self._layouts))
@@ -205,7 +207,7 @@ class CapturedValue:
 
     def _check_level(self, part: Any) -> None:
         """Refuses tensors of a `torch.func` transform that ends before the feature is read."""
-        if any(transform_level(tensor) > self._level for tensor in tensors(part)):
+        if any(transform_level(tensor) > (self._level or 0) for tensor in tensors(part)):
             raise TransformError(self.request.name)
 
     def result(self) -> Any:

@@ -71,6 +71,7 @@ class ForwardPass:
         self._owner: list[None] = []  # an identity for the graph, which must not hold the pass and its features
         self._may_recompute = not scope.any_thread and may_be_recomputed()
         copy, traced = options.copier(), not scope.any_thread and is_traced()
+        level = None if scope.any_thread else scope.level
         self.values = [
             CapturedValue(
                 request, options, copy, CallSelector(request.address.call, count), finder, scope.level, traced
@@ -266,6 +267,7 @@ def _modes(model: nn.Module) -> Callable[[], None]:
         for kind, enabled in autocast:
             torch.set_autocast_enabled(kind, enabled)
         for module, mode in training:
-            module.training = mode
+            if module.training is not mode:
+                module.training = mode
 
     return restore

@@ -50,12 +50,6 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
-@functools.cache
-def _is_of_torch(kind: type[nn.Module]) -> bool:
-    """Whether a class of modules is PyTorch's own, whose attributes do not change how often layers are called."""
-    return kind.__module__.startswith("torch.nn.")
-
-
 class _Reader:
     """Reads values into hashable keys; an object that is met again is a reference to the first time.
 
@@ -70,7 +64,7 @@ class _Reader:
     def module(self, module: nn.Module) -> Hashable:
         """Reads a module: its identity, its mode and, for classes outside PyTorch, its attributes."""
         key: list[Hashable] = [id(module), module.training]
-        if not _is_of_torch(type(module)):
+        if not type(module).__module__.startswith("torch.nn."):  # PyTorch's own attributes change no number of calls
             for name, value in vars(module).items():  # benchmarks.overhead: this loop is most of the signature's time
                 if name not in _OWN:
                     key.append(value if type(value) in _PLAIN else self.read(value, 1))
