@@ -73,9 +73,7 @@ class ForwardPass:
         copy, traced = options.copier(), not scope.any_thread and is_traced()
         level = None if scope.any_thread else scope.level
         self.values = [
-            CapturedValue(
-                request, options, copy, CallSelector(request.address.call, count), finder, scope.level, traced
-            )
+            CapturedValue(request, options, copy, CallSelector(request.address.call, count), finder, level, traced)
             for request, count, finder in zip(requests, calls or [None] * len(requests), self._finders, strict=True)
         ]
         self._unfilled = sum(count != 0 for count in calls or [None] * len(requests))
