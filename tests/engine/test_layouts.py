@@ -191,6 +191,26 @@ def test_without_evidence_it_is_an_error() -> None:
     torch.testing.assert_close(told, IMAGE.mean((2, 3)))
 
 
+def test_weights_of_attention_have_no_channels() -> None:
+    """Also with a bias that has: one number a head, as of relative positions."""
+
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias, self.drop, self.classes = nn.Embedding(9, 4), nn.Dropout(0.0), nn.Softmax(1)
+
+        def forward(self, scores: Tensor) -> Tensor:
+            bias = self.bias(torch.arange(36).reshape(6, 6) % 9).permute(2, 0, 1)[None]
+            self.classes(nn.functional.conv2d(scores, torch.ones(5, 4, 1, 1)))
+            return self.drop((scores + bias.expand(2, -1, -1, -1)).softmax(-1))
+
+    model, scores = Attends().eval(), torch.randn(2, 4, 6, 6)
+    with pytest.raises(tl.LayoutError, match="'drop'"):
+        tl.FeatureLayer(model, "drop", reduce="mean")(scores)
+    mean, _ = tl.FeatureLayer(model, "classes", reduce="mean")(scores)  # a softmax over channels
+    torch.testing.assert_close(mean, whole(model, "classes", scores).mean((2, 3)))
+
+
 def test_two_readings_are_an_error() -> None:
     """A linear layer over positions, as MLP-Mixer's over tokens, leaves channels where they were."""
     model = nn.Sequential(nn.Conv1d(3, 8, 1), nn.Linear(16, 16))

@@ -250,6 +250,13 @@ def _forget(*_: Any) -> None:
     return
 
 
+def _softmax(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    """A softmax over channels keeps them; over positions it gives weights, as in attention, without channels."""
+    axes = _keep(tracker, args, kwargs, output)
+    dim = args[1] if len(args) > 1 else kwargs.get("dim")
+    return axes if axes is not None and isinstance(dim, int) and dim % output.ndim == axes.channel else None
+
+
 def _defines(channel_from_end: int) -> Rule:
     """Layers that define their channels, counted from the last dimension: 1 for a linear layer, 3 for `conv2d`."""
 
@@ -439,6 +446,7 @@ _RULES: Final = _table(
         "batch_norm group_norm instance_norm": _second,
         "layer_norm rms_norm": _layer_norm,
         "embedding": _embedding,
+        "softmax log_softmax gumbel_softmax": _softmax,
         "matmul bmm mm addmm baddbmm rmatmul": _matmul,
         "permute": _permute,
         "transpose swapaxes swapdims swapaxis t .mT .mH": _transpose,
