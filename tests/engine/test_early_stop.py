@@ -19,6 +19,8 @@ class Steps(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer, self.inner, self.last = nn.Linear(4, 4), nn.Dropout(0.0), nn.Linear(4, 2)
+        self.register_buffer("more", torch.tensor(0))
+        self.plain = torch.tensor(0)
         self.steps, self.config = 1, SimpleNamespace(depth={"steps": [1]})
         self.calls = 0
 
@@ -31,6 +33,7 @@ class Steps(nn.Module):
             steps = int(sum(steps))
         if steps is None:
             steps = self.steps * self.config.depth["steps"][0] + (2 if self.inner.training else 0)
+            steps += int(self.more) + int(self.plain)
         for _ in range(steps):
             x = self.layer(x)
             self.calls += 1
@@ -72,7 +75,7 @@ def test_an_object_that_changes() -> None:
     assert torch.equal(layer.features(x, steps=steps), layer(x, steps=steps)[0])
 
 
-@pytest.mark.parametrize("change", ["attribute", "nested", "mode of a part", "module"])
+@pytest.mark.parametrize("change", ["attribute", "nested", "mode of a part", "module", "buffer", "tensor"])
 def test_state_of_the_model(change: str) -> None:
     model, x = Steps().eval(), torch.randn(2, 4)
     layer = tl.FeatureLayer(model, "layer@-1")
@@ -82,6 +85,10 @@ def test_state_of_the_model(change: str) -> None:
         model.steps = 3
     elif change == "nested":
         model.config.depth["steps"][0] = 2
+    elif change == "buffer":
+        model.more += 2
+    elif change == "tensor":
+        model.plain.fill_(1)
     elif change == "mode of a part":
         model.inner.train()
     else:

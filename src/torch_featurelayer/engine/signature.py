@@ -22,8 +22,8 @@ def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     """Returns a key that differs wherever a layer may be called another number of times.
 
     It covers the shapes of tensors, the values of all other arguments, the training flags, the modules, their
-    attributes and PyTorch's modes. It does not cover the values of tensors, nor what a model reads from elsewhere,
-    such as a global variable.
+    attributes (of buffers, whether they were written to) and PyTorch's modes. It does not cover the values of tensors
+    in the arguments, nor what a model reads from elsewhere, such as a global variable.
 
     Args:
         model: The model.
@@ -68,6 +68,7 @@ class _Reader:
             for name, value in vars(module).items():  # benchmarks.overhead: this loop is most of the signature's time
                 if name not in _OWN:
                     key.append(value if type(value) in _PLAIN else self.read(value, 1))
+            key += map(_version, module._buffers.values())
         return tuple(key)
 
     def read(self, value: Any, depth: int) -> Hashable:
@@ -75,6 +76,8 @@ class _Reader:
         kind = type(value)
         if isinstance(value, _SCALARS):
             return (kind, value)
+        if isinstance(value, Tensor) and depth and self._unreadable is id:  # of the model's own state
+            return _version(value)
         if isinstance(value, Tensor):
             return (kind, tuple(value.shape), value.dtype, value.device, value.requires_grad)
         if id(value) in self._seen:
@@ -112,6 +115,11 @@ class _Reader:
         elif not names:
             return self._unreadable(value)
         return tuple((name, self.read(part, depth)) for name, part in state.items())
+
+
+def _version(tensor: Tensor | None) -> Hashable:
+    """Returns a key of a tensor that changes as it is replaced or written to."""
+    return tensor is not None and (id(tensor), 0 if tensor.is_inference() else tensor._version)
 
 
 def _slots(kind: type) -> tuple[str, ...]:
