@@ -29,6 +29,22 @@ def test_a_padding_mask_in_the_encoders_fast_path(layers: str) -> None:
         slow.layers = encoder.layers
         torch.testing.assert_close(slow(x, src_key_padding_mask=mask)[~mask], bare[~mask])
     assert encoder.use_nested_tensor
+    assert encoder.layers[0].activation_relu_or_gelu == 1
+
+
+@pytest.mark.parametrize("layer", ["linear1", "self_attn[0]", "norm1:input", "self_attn:multi_head_attention_forward[0]"])
+def test_a_layer_of_an_encoder_without_a_mask(layer: str) -> None:
+    """One fused kernel runs an encoder's layer in eval mode: what is inside is found and edited all the same."""
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")).eval()
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        bare = model(x)
+        _, output = tl.FeatureLayer(model, f"0.{layer}")(x)
+        with tl.edit(model, {f"0.{layer}": torch.zeros_like}):
+            changed = model(x)
+        torch.testing.assert_close(output, bare)
+        assert torch.equal(model(x), bare)
+    assert not torch.allclose(changed, bare)
 
 
 @pytest.mark.skipif(TORCH < (2, 6), reason="flex attention was a prototype")

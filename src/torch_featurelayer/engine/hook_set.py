@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from torch import nn
 
 from ..address import Request, located
-from .hooks import HookPoint, Pass, disable_nested_tensors
+from .hooks import HookPoint, Pass, disable_fast_path
 from .layouts import LayoutFinder
 from .operations import OperationMode
 
@@ -84,7 +84,7 @@ class HookSet:
 
     def install(self, stack: ExitStack) -> None:
         """Registers the hooks; the stack removes them."""
-        disable_nested_tensors(self.modules.values(), stack)
+        disable_fast_path(self.modules.values(), stack)
         for (_, operation, _), (module, point) in self._points.items():
             if operation is None:
                 point.install(module, stack)

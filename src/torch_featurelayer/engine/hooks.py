@@ -168,12 +168,19 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def disable_nested_tensors(modules: Iterable[nn.Module], stack: ExitStack) -> None:
-    """Makes `nn.TransformerEncoder` take its usual path: with hooks inside, its fast path for padding masks crashes.
+def disable_fast_path(modules: Iterable[nn.Module], stack: ExitStack) -> None:
+    """Makes `nn.TransformerEncoder` and its layers call the modules inside them, as they do in train mode.
 
-    It converts its input to a nested tensor, and then its layers refuse the fast path because of our hooks.
+    The encoder's fast path converts its input to a nested tensor, which its layers then refuse because of our hooks.
+    A layer's fast path is one fused kernel; before PyTorch 2.6 it is taken with hooks inside too, and they see nothing.
     """
     for module in modules:
         if isinstance(module, nn.TransformerEncoder) and getattr(module, "use_nested_tensor", False):
-            module.use_nested_tensor = False
-            stack.callback(setattr, module, "use_nested_tensor", True)
+            _set(module, "use_nested_tensor", False, stack)
+        if isinstance(module, nn.TransformerEncoderLayer) and module.activation_relu_or_gelu:
+            _set(module, "activation_relu_or_gelu", 0, stack)
+
+
+def _set(module: nn.Module, name: str, value: object, stack: ExitStack) -> None:
+    stack.callback(setattr, module, name, getattr(module, name))
+    setattr(module, name, value)

@@ -22,7 +22,7 @@ from .copy_on_write import copier
 from .diagnostics import check_operation, explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import required_requests
-from .hooks import HookPoint, disable_nested_tensors
+from .hooks import HookPoint, disable_fast_path
 from .operations import OperationMode, unwound
 from .recorder import ForwardTracker, modules_around
 from .scope import Scope
@@ -187,7 +187,7 @@ class InterventionSet:
         """Holds the hooks, in a checkpointed region from the calls at its beginning."""
         with ExitStack() as stack:
             stack.enter_context(force_eager(self._modules.values()))
-            disable_nested_tensors(self._modules.values(), stack)
+            disable_fast_path(self._modules.values(), stack)
             if any(edit.address.operation is not None for edit in self._edits):
                 self._operations = OperationMode()
                 stack.enter_context(unwound())
