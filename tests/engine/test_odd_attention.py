@@ -32,7 +32,9 @@ def test_a_padding_mask_in_the_encoders_fast_path(layers: str) -> None:
     assert encoder.layers[0].activation_relu_or_gelu == 1
 
 
-@pytest.mark.parametrize("layer", ["linear1", "self_attn[0]", "norm1:input", "self_attn:multi_head_attention_forward[0]"])
+@pytest.mark.parametrize(
+    "layer", ["linear1", "self_attn[0]", "norm1:input", "self_attn:multi_head_attention_forward[0]"]
+)
 def test_a_layer_of_an_encoder_without_a_mask(layer: str) -> None:
     """One fused kernel runs an encoder's layer in eval mode: what is inside is found and edited all the same."""
     model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")).eval()
