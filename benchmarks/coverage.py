@@ -3,7 +3,7 @@
 Each module's output and input, captured in one run, against a deep copy made at hook time in another run, in eval
 mode (without gradients) and in train mode (with). Random weights, the smallest variants, small inputs.
 
-    python -m benchmarks.coverage [torchvision] [timm] [transformers] [--limit N]
+    python -m benchmarks.coverage [torchvision] [timm] [transformers] [--limit N] [--processes N]
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -128,8 +129,18 @@ def measure(name: str, build: Callable[[], Case]) -> Outcome:
     return outcome
 
 
-def measure_apart(library: str, name: str) -> Outcome:
-    """Measures in a process of its own, so that one model too large for the machine ends only itself."""
+def measure_apart(library: str, name: str) -> tuple[Outcome, float]:
+    """Measures in a process of its own, so that one model too large for the machine ends only itself.
+
+    Returns:
+        The outcome and the seconds it took.
+    """
+    start = time.perf_counter()
+    outcome = _measure_apart(library, name)
+    return outcome, time.perf_counter() - start
+
+
+def _measure_apart(library: str, name: str) -> Outcome:
     with ProcessPoolExecutor(1, get_context("fork")) as pool:
         try:
             return pool.submit(_measure_named, library, name).result()
@@ -142,24 +153,21 @@ def _measure_named(library: str, name: str) -> Outcome:
     return measure(name, dict(_architectures.LIBRARIES[library]())[name])
 
 
-def survey(library: str, limit: int | None) -> None:
-    """Measures one model after the other, and writes the table."""
+def survey(library: str, limit: int | None, processes: int) -> None:
+    """Measures the models, so many at a time, and writes the table."""
     lines: list[str] = []
     outcomes: list[Outcome] = []
     unable: list[str] = []
-    for name, _ in _architectures.LIBRARIES[library]():
-        if limit is not None and len(outcomes) == limit:
-            break
-        start = time.perf_counter()
-        one = measure_apart(library, name)
-        seconds = time.perf_counter() - start
-        if one.unable:
-            unable.append(f"- {name}: {one.unable}")
-            continue
-        outcomes.append(one)
-        counts = f"{one.compared} | {one.wrong} | {one.missing}"
-        lines.append(f"| {name} | {counts} | {one.equal} | {one.crash} | {seconds:.1f} |")
-        print(lines[-1], flush=True)
+    names = [name for name, _ in _architectures.LIBRARIES[library]()][:limit]
+    with ThreadPoolExecutor(processes) as pool:
+        for name, (one, seconds) in zip(names, pool.map(partial(measure_apart, library), names), strict=True):
+            if one.unable:
+                unable.append(f"- {name}: {one.unable}")
+                continue
+            outcomes.append(one)
+            counts = f"{one.compared} | {one.wrong} | {one.missing}"
+            lines.append(f"| {name} | {counts} | {one.equal} | {one.crash} | {seconds:.1f} |")
+            print(lines[-1], flush=True)
     if limit is None:
         write(library, [*lines, total(outcomes)], outcomes, unable)
 
@@ -189,10 +197,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("libraries", nargs="*", default=[*_architectures.LIBRARIES])
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--processes", type=int, default=1, help="how many models at a time")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     for library in given.libraries:
-        survey(library, given.limit)
+        survey(library, given.limit, given.processes)
 
 
 if __name__ == "__main__":
