@@ -31,6 +31,7 @@ from benchmarks._report import report
 from tests.reference import agree, frozen
 
 Case = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
+FORKING = get_context("forkserver")  # forks from a process that has one thread
 
 
 @dataclass
@@ -141,7 +142,7 @@ def measure_apart(library: str, name: str) -> tuple[Outcome, float]:
 
 
 def _measure_apart(library: str, name: str) -> Outcome:
-    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+    with ProcessPoolExecutor(1, FORKING) as pool:
         try:
             return pool.submit(_measure_named, library, name).result()
         except BrokenProcessPool:
@@ -150,6 +151,7 @@ def _measure_apart(library: str, name: str) -> Outcome:
 
 
 def _measure_named(library: str, name: str) -> Outcome:
+    warnings.simplefilter("ignore")
     return measure(name, dict(_architectures.LIBRARIES[library]())[name])
 
 
@@ -200,6 +202,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="how many models at a time")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    FORKING.set_forkserver_preload(["timm", "torchvision", "transformers"])
     for library in given.libraries:
         survey(library, given.limit, given.processes)
 
