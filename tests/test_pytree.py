@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+import weakref
 from collections import OrderedDict, deque
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -253,6 +254,11 @@ def test_containers_of_any_kind_are_private(kind: str) -> None:
         (lambda x: (x, lambda: x), "a function, which refers to tensors"),
         (lambda x: {"bound": Validated(x).__init__}, "a method, which refers to tensors"),
         (lambda x: Unpicklable(x), "a Unpicklable, which cannot be rebuilt"),
+        (lambda x: memoryview(x.numpy()), "a memoryview, which cannot be rebuilt"),
+        (lambda x: [{"array": x.numpy()}.values()], "a dict_values, which cannot be rebuilt"),
+        (lambda x: (x, weakref.ref(x)), "a ReferenceType, which cannot be rebuilt"),
+        (lambda x: future_of(x), "a Future, which cannot be rebuilt"),
+        (lambda x: torch.utils.dlpack.to_dlpack(x), "a PyCapsule, which cannot be rebuilt"),
     ],
 )
 def test_what_cannot_be_rebuilt_is_an_error(make: Any, says: str) -> None:
@@ -269,6 +275,12 @@ def test_what_cannot_be_rebuilt_is_an_error(make: Any, says: str) -> None:
     assert caught.value.name == "0"
     with pytest.raises(tl.UncopyableValueError, match=says):
         tl.FeatureLayer(model, "0")(x)
+
+
+def future_of(tensor: Tensor) -> Any:
+    future: Any = torch.futures.Future()
+    future.set_result(tensor)
+    return future
 
 
 class Unpicklable:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
 from enum import Enum
@@ -27,6 +28,7 @@ _IMMUTABLE: Final = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, Enum, type, ModuleType),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, torch.Generator),
 )
+_MEMORY: Final = (Tensor, torch.UntypedStorage, torch.futures.Future)  # the last keeps its value out of sight
 _FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType)
 _LARGEST_SEARCH: Final = 10_000  # objects
 
@@ -218,8 +220,8 @@ class _Snapshot:
 
     @staticmethod
     def _kept(value: Any, problem: str) -> Any:
-        """Returns a value that is not rebuilt, if no tensor can be reached from it."""
-        if _reaches_tensor(value):
+        """Returns a value that is not rebuilt, if nothing that the model may write to can be reached from it."""
+        if _reaches_memory(value):
             raise UncopyableError(type(value).__name__, problem)
         return value
 
@@ -236,12 +238,12 @@ def _set_state(new: Any, state: Any) -> None:
         object.__setattr__(new, name, part)
 
 
-def _reaches_tensor(value: Any) -> bool:
-    """Whether a tensor can be reached from an object; classes, modules and the globals of functions are not entered."""
+def _reaches_memory(value: Any) -> bool:
+    """Whether a tensor or an array can be reached; classes, modules and the globals of functions are not entered."""
     queue, seen = deque([value]), {id(value)}
     while queue and len(seen) < _LARGEST_SEARCH:
         part = queue.popleft()
-        if isinstance(part, Tensor):
+        if isinstance(part, _MEMORY) or type(part).__name__ == "PyCapsule" or _is_writable_buffer(part):
             return True
         for inner in _referents(part):
             if id(inner) not in seen and not isinstance(inner, (type, ModuleType, nn.Module, str, int)):
@@ -250,9 +252,20 @@ def _reaches_tensor(value: Any) -> bool:
     return False
 
 
+def _is_writable_buffer(value: Any) -> bool:
+    """Whether a value gives others its memory, as a NumPy array and a `memoryview` do."""
+    try:
+        with memoryview(value) as buffer:
+            return not buffer.readonly
+    except (TypeError, ValueError, BufferError):
+        return False
+
+
 def _referents(value: Any) -> list[Any]:
     if isinstance(value, FunctionType):
         return [value.__closure__, value.__defaults__, value.__kwdefaults__, *vars(value).values()]
+    if isinstance(value, weakref.ref):
+        return [value()]
     return gc.get_referents(value)
 
 
