@@ -399,3 +399,10 @@ def test_images_out_of_range(value: int, tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 300.0, dtype=np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(tl.ImageError, match="floating-point values must be from 0 to 1"):
         tl.images.load(tmp_path / "float.tiff")
+
+
+def test_a_transform_of_one_image_is_told_to_add_a_dimension(tmp_path: Path) -> None:
+    store = extracted([picture(1), picture(2)], tmp_path, preprocess=lambda image: SMALL(image)[0])
+    assert len(store) == 0
+    assert [error.id for error in store.errors] == ["0", "1"]
+    assert all("add `.unsqueeze(0)`" in error.reason for error in store.errors)

@@ -82,11 +82,16 @@ def _together(inputs: list[Any]) -> Any:
     return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}
 
 
+def _is_image(made: Any) -> bool:
+    return isinstance(made, Tensor) and made.ndim == 3 and len(made) in (1, 3, 4)
+
+
 def _checked(made: Any) -> Any:
     if isinstance(made, Mapping) and made and all(isinstance(value, Tensor) for value in made.values()):
         made = dict(made)
     elif not isinstance(made, Tensor):
         raise TypeError(f"a model's input is a tensor, or keyword arguments that are, not a {type(made).__name__}")
     if (count := rows(made)) != 1:
-        raise ValueError(f"preprocess gave {count} rows for this item: it must give one, [1, ...]")
+        hint = " (a transform of one image leaves that dimension out: add `.unsqueeze(0)`)" if _is_image(made) else ""
+        raise ValueError(f"preprocess gave {count} rows for this item: it must give one, [1, ...]{hint}")
     return made
