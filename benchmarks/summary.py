@@ -76,7 +76,7 @@ def versions() -> str:
     """README: which PyTorch."""
     passed = [version for version, said in numbers("versions").items() if "failed" not in said and "error" not in said]
     return f"""
-Python 3.11 or newer, PyTorch 2.4 or newer: the core's tests pass on {", ".join(passed)}
+Python 3.11 or newer, PyTorch 2.4 or newer: the core's tests pass on {", ".join(name.partition("+")[0] for name in passed)}
 ([table](docs/benchmarks/versions.md)), the whole suite on {_version(result_of("versions"))}.
 """
 
