@@ -74,9 +74,10 @@ Both make their own environment in `.venv` first. From `git clone` to a feature 
 
 def versions() -> str:
     """README: which PyTorch."""
-    passed = [version for version, said in numbers("versions").items() if "failed" not in said and "error" not in said]
+    said = numbers("versions").items()
+    passed = [name.partition("+")[0] for name, tests in said if "failed" not in tests and "error" not in tests]
     return f"""
-Python 3.11 or newer, PyTorch 2.4 or newer: the core's tests pass on {", ".join(name.partition("+")[0] for name in passed)}
+Python 3.11 or newer, PyTorch 2.4 or newer: the core's tests pass on {", ".join(passed)}
 ([table](docs/benchmarks/versions.md)), the whole suite on {_version(result_of("versions"))}.
 """
 
