@@ -174,6 +174,52 @@ def test_transformer_with_items_second() -> None:
     torch.testing.assert_close(told, model[0](x).mean(0))
 
 
+class MovesFirst(nn.Module):
+    """Computes on items, then moves their dimension, as fairseq and CLIP do: nothing says `batch_first=False`."""
+
+    def __init__(self, first: nn.Module, move: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.move, self.norm = first, move, nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.move(self.first(x)))
+
+
+TEXT = torch.randint(0, 5, (2, 7))
+MOVES: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.transpose(0, 1),
+    lambda x: x.permute(1, 0, 2),
+    lambda x: x.movedim(1, 0),
+    lambda x: x.swapaxes(1, 0) * 2 + 1,
+    lambda x: x.transpose(0, 1).reshape(7, 2, 2, 4).flatten(2),
+]
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("first", [nn.Embedding(5, 8), nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 8))])
+def test_items_that_may_have_moved(first: nn.Module, move: Callable[[Tensor], Tensor]) -> None:
+    """Whether `[2, 7]` is items by tokens, or the other way round, only the user can say."""
+    model = MovesFirst(first, move).eval()
+    with pytest.raises(tl.LayoutError, match="may be in dimension 0 or 1") as caught:
+        tl.FeatureLayer(model, "norm", reduce="mean")(TEXT)
+    assert caught.value.readings == ("NTC", "TNC")
+    feat, _ = tl.FeatureLayer(model, "norm", reduce="mean", layout="TNC")(TEXT)
+    torch.testing.assert_close(feat, whole(model, "norm", TEXT).mean(0))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "positions"),
+    [
+        (MovesFirst(nn.Embedding(5, 8), lambda x: x.transpose(0, 1).transpose(0, 1)), TEXT, (1,)),
+        (MovesFirst(nn.Conv1d(3, 8, 1), lambda x: x.permute(2, 0, 1)), torch.randn(2, 3, 7), (0,)),
+        (MovesFirst(nn.Conv2d(3, 8, 2, 2), lambda x: x.flatten(2).permute(2, 0, 1)), torch.randn(2, 3, 4, 4), (0,)),
+    ],
+)
+def test_items_that_moved_for_certain(model: nn.Module, x: Tensor, positions: tuple[int, ...]) -> None:
+    feat, _ = tl.FeatureLayer(model.eval(), "norm", reduce="mean")(x)
+    torch.testing.assert_close(feat, whole(model, "norm", x).mean(positions))
+
+
 def test_without_evidence_it_is_an_error() -> None:
     """An input that no layer has seen, weights of attention, a product that mixes dimensions."""
     vit = timm.create_model("vit_tiny_patch16_224", img_size=64).eval()

@@ -33,10 +33,12 @@ class Axes:
     Attributes:
         channels: The dimensions of the channels: several where a reshape split them, as into heads or groups.
         batch: The dimension of the items; None if it is not known, -1 if there is none.
+        guessed: Whether `batch` only follows a first dimension that nothing says holds the items.
     """
 
     channels: tuple[int, ...]
     batch: int | None = UNKNOWN
+    guessed: bool = False
 
     @property
     def channel(self) -> int | None:
@@ -45,8 +47,10 @@ class Axes:
 
     def moved(self, order: Sequence[int]) -> Axes:
         """Returns the axes after dimensions were permuted: `order[new] == old`."""
-        batch = order.index(self.batch) if self.batch is not None and self.batch >= 0 else self.batch
-        return Axes(tuple(sorted(order.index(dim) for dim in self.channels)), batch)
+        channels = tuple(sorted(order.index(dim) for dim in self.channels))
+        if self.batch == NO_BATCH or (self.batch is None and order[0] == 0):
+            return Axes(channels, self.batch)
+        return Axes(channels, order.index(self.batch or 0), self.guessed or self.batch is None)
 
 
 Arguments: TypeAlias = tuple[Any, ...]
@@ -110,17 +114,14 @@ class LayoutTracker(TorchFunctionMode):
         return found is not None and found[0]() is tensor
 
     def _batch(self, shape: tuple[int, ...], axes: Axes) -> int | None:
-        if axes.batch is not None:
+        if axes.batch is not None and not axes.guessed:
             return None if axes.batch == NO_BATCH else axes.batch
+        if axes.guessed and axes.batch:
+            raise _unknown_items(shape, axes, "the model moves the first dimension")
         if axes.channels == (0,):
             return None
         if self._may_have_items_second and len(shape) == 3:
-            raise LayoutError(
-                f"the items of this feature {list(shape)} may be in dimension 0 or 1, since the model holds a layer "
-                "with batch_first=False",
-                shape=shape,
-                readings=("NTC", "TNC"),
-            )
+            raise _unknown_items(shape, axes, "the model holds a layer with batch_first=False")
         return 0
 
     def _like_last(self, shape: tuple[int, ...]) -> Axes | None:
@@ -211,6 +212,15 @@ def unknown(shape: tuple[int, ...]) -> LayoutError:
     )
 
 
+def _unknown_items(shape: tuple[int, ...], axes: Axes, reason: str) -> LayoutError:
+    channel, other, ndim = axes.channels[0], max(axes.batch or 1, 1), len(shape)
+    return LayoutError(
+        f"the items of this feature {list(shape)} may be in dimension 0 or {other}, since {reason}",
+        shape=shape,
+        readings=tuple(str(Layout(channel, batch, ndim)) for batch in (0, other) if batch != channel),
+    )
+
+
 def _channels(layout: Layout, tensor: Tensor) -> int:
     return tensor.shape[layout.channel] if layout.channel < tensor.ndim else 0
 
@@ -240,8 +250,8 @@ def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outpu
             found = axes
         elif found.channels != axes.channels and tensor.shape == output.shape:
             return None  # two readings
-        elif found.batch is None:
-            found = replace(found, batch=axes.batch)
+        elif found.batch is None or found.guessed:
+            found = replace(found, batch=axes.batch, guessed=axes.guessed)
     return found
 
 
@@ -267,7 +277,7 @@ def _defines(channel_from_end: int) -> Rule:
             return None  # applied to positions, as in an MLP-Mixer: two readings
         if channel_from_end > 1:
             return Axes((channel,), 0 if channel else NO_BATCH)
-        return Axes((channel,), before.batch if before is not None else UNKNOWN)
+        return Axes((channel,)) if before is None else replace(before, channels=(channel,))
 
     return rule
 
@@ -291,10 +301,10 @@ def _matmul(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], out
     first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
     left, right = tracker.axes(first), tracker.axes(second)
     if right is not None and second.ndim == output.ndim and second.ndim - 2 not in right.channels:
-        return right if right.batch != second.ndim - 2 else replace(right, batch=UNKNOWN)
+        return right if right.batch != second.ndim - 2 else Axes(right.channels)
     if left is not None and first.ndim == output.ndim:
         if second.ndim == 2 and left.channel == first.ndim - 1:
-            return Axes((output.ndim - 1,), left.batch)  # a linear layer by hand
+            return replace(left, channels=(output.ndim - 1,))  # a linear layer by hand
         if right is None and first.ndim - 1 not in left.channels:
             return left
     return None
@@ -343,7 +353,7 @@ def _reshape(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], ou
     if batch is not None and batch >= 0:
         found = _same_place(before, (batch,), after)
         batch = found[0] if found is not None and len(found) == 1 else UNKNOWN
-    return Axes(channels, batch)
+    return Axes(channels, batch, axes.guessed and batch is not None)
 
 
 def _same_place(before: tuple[int, ...], dims: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -400,7 +410,7 @@ def _picked(axes: Axes, kept: Sequence[int | None]) -> Axes | None:
     batch = axes.batch
     if batch is not None and batch >= 0:
         batch = kept.index(batch) if batch in kept else NO_BATCH
-    return Axes(channels, batch)
+    return Axes(channels, batch, axes.guessed)
 
 
 def _stack(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
