@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -185,6 +186,17 @@ class MovesFirst(nn.Module):
         return self.norm(self.move(self.first(x)))
 
 
+class Prepares(nn.Module):
+    """Moves its input before the layer."""
+
+    def __init__(self, move: Callable[[Tensor], Tensor], layer: nn.Module) -> None:
+        super().__init__()
+        self.move, self.layer = move, layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.move(x))
+
+
 TEXT = torch.randint(0, 5, (2, 7))
 MOVES: list[Callable[[Tensor], Tensor]] = [
     lambda x: x.transpose(0, 1),
@@ -205,6 +217,30 @@ def test_items_that_may_have_moved(first: nn.Module, move: Callable[[Tensor], Te
     assert caught.value.readings == ("NTC", "TNC")
     feat, _ = tl.FeatureLayer(model, "norm", reduce="mean", layout="TNC")(TEXT)
     torch.testing.assert_close(feat, whole(model, "norm", TEXT).mean(0))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (Prepares(lambda x: x.transpose(0, 1).contiguous(), nn.Embedding(5, 8)), TEXT),
+        (Prepares(lambda x: x.t()[:6], nn.Embedding(5, 8)), TEXT),
+        (Prepares(lambda x: x.permute(1, 0, 2) * 2, nn.Linear(4, 8)), torch.randn(2, 7, 4)),
+        (Prepares(lambda x: x.transpose(0, 1), nn.LayerNorm(4)), torch.randn(2, 7, 4)),
+    ],
+)
+def test_inputs_that_a_model_moves(model: nn.Module, x: Tensor) -> None:
+    """As XLNet turns `[items, tokens]` into `[tokens, items]` before it looks up embeddings."""
+    with pytest.raises(tl.LayoutError, match="may be in dimension 0 or 1"):
+        tl.FeatureLayer(model, "layer", reduce="mean")(x)
+
+
+def test_a_bias_of_positions_says_nothing_of_items() -> None:
+    """T5's bias for relative positions moves dimensions of its own."""
+    config = transformers.T5Config(d_model=32, num_layers=2, num_heads=2, d_kv=16, d_ff=64, vocab_size=50)
+    model, name = transformers.T5EncoderModel(config).eval(), "encoder.block.1.layer.1.layer_norm"
+    tokens = torch.randint(0, 50, (2, 7))
+    feat, _ = tl.FeatureLayer(model, name, reduce="mean")(input_ids=tokens)
+    torch.testing.assert_close(feat, whole(model, name, input_ids=tokens).mean(1))
 
 
 @pytest.mark.parametrize(

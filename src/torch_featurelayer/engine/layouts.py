@@ -31,7 +31,8 @@ class Axes:
     """What is known of the dimensions of a tensor.
 
     Attributes:
-        channels: The dimensions of the channels: several where a reshape split them, as into heads or groups.
+        channels: The dimensions of the channels: several where a reshape split them, as into heads or groups; none
+            where all that is known is that the items may have moved.
         batch: The dimension of the items; None if it is not known, -1 if there is none.
         guessed: Whether `batch` only follows a first dimension that nothing says holds the items.
     """
@@ -86,8 +87,13 @@ class LayoutTracker(TorchFunctionMode):
         return output
 
     def axes(self, tensor: Tensor) -> Axes | None:
-        """Returns what is known of a tensor's dimensions."""
-        return self._known[id(tensor)][1] if self._has_seen(tensor) else None
+        """Returns the axes of a tensor whose channels are known."""
+        found = self.items(tensor)
+        return found if found is not None and found.channels else None
+
+    def items(self, tensor: Any) -> Axes | None:
+        """Returns what is known of a tensor, which may be its items alone."""
+        return self._known[id(tensor)][1] if isinstance(tensor, Tensor) and self._has_seen(tensor) else None
 
     def layout(self, tensor: Tensor, module: nn.Module) -> Layout:
         """Returns the layout of a tensor that a module has just been given or returned.
@@ -132,15 +138,21 @@ class LayoutTracker(TorchFunctionMode):
 
     def _set(self, tensor: Tensor, axes: Axes | None) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), axes)
-        if axes is not None:
+        if axes is not None and axes.channels:
             self._last = (tuple(tensor.shape), axes)
 
     def _infer(self, name: str, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
         rule = _RULES.get(name) or _RULES.get(name.partition("[")[0], _keep)
         try:
-            return rule(self, args, kwargs, output)
+            found = rule(self, args, kwargs, output)
         except (IndexError, TypeError, ValueError, AttributeError, KeyError):  # called in an unexpected way
-            return None
+            found = None
+        return found or self._still_moved(args, output)
+
+    def _still_moved(self, args: Arguments, output: Tensor) -> Axes | None:
+        """Where nothing else is known of the output, its items may have moved if those of the input may have."""
+        first = self.items(args[0]) if args else None
+        return first if first is not None and not first.channels and args[0].ndim == output.ndim else None
 
     def inputs(self, args: Arguments, kwargs: dict[str, Any]) -> Iterator[tuple[Tensor, Axes]]:
         """Yields the tensors among the arguments of an operation whose axes are known."""
@@ -250,9 +262,15 @@ def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outpu
             found = axes
         elif found.channels != axes.channels and tensor.shape == output.shape:
             return None  # two readings
-        elif found.batch is None or found.guessed:
+        elif _says_more(axes, found, of_output=tensor.shape == output.shape):
             found = replace(found, batch=axes.batch, guessed=axes.guessed)
     return found
+
+
+def _says_more(axes: Axes, found: Axes, *, of_output: bool) -> bool:
+    """Whether axes say where the items are, and others do not; a guess counts only from a tensor like the output."""
+    unknown = found.batch is None or found.guessed
+    return unknown and axes.batch is not None and (not axes.guessed or of_output)
 
 
 def _forget(*_: Any) -> None:
@@ -272,7 +290,8 @@ def _defines(channel_from_end: int) -> Rule:
 
     def rule(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
         channel = output.ndim - channel_from_end
-        before = next((axes for tensor, axes in tracker.inputs(args[:1], kwargs) if tensor.ndim == output.ndim), None)
+        given = args[0] if args else kwargs["input"]
+        before = tracker.items(given) if given.ndim == output.ndim else None
         if before is not None and before.channel is not None and before.channel != channel:
             return None  # applied to positions, as in an MLP-Mixer: two readings
         if channel_from_end > 1:
@@ -292,8 +311,9 @@ def _layer_norm(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any],
     return (_defines(1) if len(tuple(shape)) == 1 else _keep)(tracker, args, kwargs, output)
 
 
-def _embedding(*arguments: Any) -> Axes:
-    return Axes((arguments[-1].ndim - 1,))
+def _embedding(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
+    found = tracker.items(args[0] if args else kwargs["input"]) or Axes(())
+    return replace(found, channels=(output.ndim - 1,))
 
 
 def _matmul(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
@@ -337,8 +357,11 @@ def _movedim(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], ou
 
 
 def _moved(tracker: LayoutTracker, args: Arguments, order: list[int]) -> Axes | None:
-    axes = tracker.axes(args[0])
-    return None if axes is None else axes.moved(order)
+    axes = tracker.items(args[0])
+    if axes is not None:
+        return axes.moved(order)
+    is_weight = isinstance(args[0], nn.Parameter)
+    return None if is_weight or order[0] == 0 else Axes(()).moved(order)  # an input, for instance token ids
 
 
 def _reshape(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
