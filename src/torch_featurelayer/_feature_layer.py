@@ -60,7 +60,8 @@ class _Layers(ModelWrapper):
             self._compiled = None
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
-        forward, output = self._once(args, kwargs)
+        signature = input_signature(self.model, args, kwargs) if self.options.needs_layout else None
+        forward, output = self._once(args, kwargs, signature)
         return forward.results(), output
 
     def _run_to_layer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -68,7 +69,7 @@ class _Layers(ModelWrapper):
             return self._run(args, kwargs)[0]
         signature = input_signature(self.model, args, kwargs)
         calls = self._call_counts.get(signature)
-        forward, _ = self._once(args, kwargs, stop=True, calls=calls)
+        forward, _ = self._once(args, kwargs, signature, stop=True, calls=calls)
         for value in forward.values:
             value.check_unambiguous()
         values = forward.results()
@@ -80,11 +81,12 @@ class _Layers(ModelWrapper):
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        signature: Hashable,
         *,
         stop: bool = False,
         calls: tuple[int, ...] | None = None,
     ) -> tuple[ForwardPass, Any]:
-        track = self._must_track(args, kwargs)
+        track = self._must_track(signature)
         if self._compiled is not None and not track and (calls is not None or not stop):
             return self._compiled(args, kwargs, stop=stop, calls=calls)
         return run_with_capture(
@@ -99,11 +101,10 @@ class _Layers(ModelWrapper):
             track_layouts=track,
         )
 
-    def _must_track(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether layouts must still be learned for inputs like these."""
+    def _must_track(self, signature: Hashable) -> bool:
+        """Whether layouts must still be learned for inputs of this signature."""
         if not self.options.needs_layout:
             return False
-        signature = input_signature(self.model, args, kwargs)
         is_new = signature not in self._tracked
         self._tracked.add(signature)
         return is_new

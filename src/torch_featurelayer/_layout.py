@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -76,6 +76,11 @@ class Layout:
         front = [self.channel] if self.batch is None else [self.batch, self.channel]
         order = (*front, *self.positions)
         return tensor if order == tuple(range(self.ndim)) else tensor.permute(order)
+
+
+def layout_for(layout: str | Mapping[str, str] | None, layer: str) -> str | None:
+    """Returns the layout of one layer, from one for all or a dict by layer."""
+    return layout.get(layer) if isinstance(layout, Mapping) else layout
 
 
 def map_layout(shape: Sequence[int], image_size: tuple[int, int] | None = None) -> Layout:

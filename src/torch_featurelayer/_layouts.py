@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from ._layout import Layout
 from .address import Selector, checked, resolve
-from .engine import Options, layout_finders, run_with_capture
+from .engine import ForwardPass, Options, layout_finders, run_with_capture
 
 __all__ = ["find_layouts"]
 
@@ -40,16 +41,12 @@ def find_layouts(
         >>> find_layouts(model, "*", torch.zeros(2, 3, 10, 10))
         {'0': 'NCHW', '1': 'NCT', '2': None}
     """
-    requests = resolve(checked(model), layers)
-    options = Options(detach=True, reduce=_Look())
-    finders = layout_finders(requests, options)
-    forward, _ = run_with_capture(model, requests, options, args, kwargs, finders=finders, track_layouts=True)
-    ran = [bool(value.calls) for value in forward.values]
-    found = {}
-    for request, finder, has_run in zip(requests, finders, ran, strict=True):
-        if has_run and finder is not None:
-            found[request.name] = str(finder.first) if isinstance(finder.first, Layout) else None
-    return found
+    forward, found = _looked(model, layers, args, kwargs, needs_channel=True)
+    return {
+        value.request.name: None if layout is None else str(layout)
+        for value, layout in zip(forward.values, found, strict=True)
+        if value.calls
+    }
 
 
 def item_dimensions(
@@ -60,24 +57,36 @@ def item_dimensions(
     Raises:
         LayoutError: If two dimensions may hold them.
     """
-    requests = resolve(checked(model), layers)
-    options = Options(detach=True, reduce=_Look(needs_channel=False))
-    finders = layout_finders(requests, options)
-    forward, _ = run_with_capture(model, requests, options, args, kwargs, finders=finders, track_layouts=True)
+    forward, found = _looked(model, layers, args, kwargs, needs_channel=False)
     forward.results()
     return {
-        request.name: finder.first.batch if finder is not None and finder.first is not None else 0
-        for request, finder in zip(requests, finders, strict=True)
+        value.request.name: 0 if layout is None else layout.batch
+        for value, layout in zip(forward.values, found, strict=True)
     }
 
 
+def _looked(
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    needs_channel: bool,
+) -> tuple[ForwardPass, list[Layout | None]]:
+    """Runs a model once; returns the forward pass, and the layout of each request's first tensor, None if unknown."""
+    requests = resolve(checked(model), layers)
+    options = Options(detach=True, reduce=_Look(needs_channel))
+    finders = layout_finders(requests, options)
+    forward, _ = run_with_capture(model, requests, options, args, kwargs, finders=finders, track_layouts=True)
+    return forward, [None if finder is None else finder.first for finder in finders]
+
+
+@dataclass(frozen=True)
 class _Look:
     """A reduction that needs the layout, and keeps nothing."""
 
+    needs_channel: bool
     needs_layout = True
-
-    def __init__(self, *, needs_channel: bool = True) -> None:
-        self.needs_channel = needs_channel
 
     def __call__(self, feature: Tensor, layout: Layout | None) -> Tensor:  # noqa: ARG002
         return feature.new_empty(0)

@@ -16,7 +16,7 @@ from torchvision import models
 import torch_featurelayer as tl
 from tests.reference import holds_hooks
 from tests.versions import TORCH
-from torch_featurelayer.engine.operations import operation_name
+from torch_featurelayer.engine.operation_names import operation_name
 
 
 class Adds(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import torch
@@ -139,8 +138,3 @@ def channels_first(feat: Any, layout: LayoutName = None) -> Tensor:
     raise LayoutError(
         f"which dimension of this feature {list(feat.shape)} holds the channels is not known", shape=tuple(feat.shape)
     )
-
-
-def layout_for(layout: str | Mapping[str, str] | None, layer: str) -> LayoutName:
-    """Returns the layout of one layer, from one for all or a dict by layer."""
-    return layout.get(layer) if isinstance(layout, Mapping) else layout

@@ -228,9 +228,9 @@ class CapturedValue:
 
     def _is_wanted(self, number: int) -> bool:
         """Whether a call is the wanted one, now that the module does not run again."""
-        call, last = self.selector.call, self.selector.last
-        if last is not None and self.calls > last:
-            return number == last or call is None
+        call = self.selector.call
+        if self.selector.is_done(self.calls):
+            return number == self._last or call is None
         return call is None or call == number or call == number - self._module_calls
 
     @property

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from .._errors import LayoutError
 from .._layout import Layout
+from .operation_names import operation_name
 
 UNKNOWN: Final = None
 NO_BATCH: Final = -1
@@ -238,11 +239,10 @@ def _channels(layout: Layout, tensor: Tensor) -> int:
 
 
 def _name(func: Callable[..., Any]) -> str:
-    """Returns the name of an operation: `add` for `+`, `+=`, `torch.add` and `Tensor.add_`; `.T` for an attribute."""
-    name = getattr(func, "__name__", "").partition(".")[0]
-    if name == "__get__":
+    """Returns the name of an operation; `.T` for an attribute."""
+    if getattr(func, "__name__", "") == "__get__":
         return "." + getattr(getattr(func, "__self__", None), "__name__", "")
-    return name.strip("_")
+    return operation_name(func)
 
 
 def _declared(module: nn.Module, ndim: int) -> Axes | None:
@@ -480,7 +480,7 @@ _RULES: Final = _table(
         "layer_norm rms_norm": _layer_norm,
         "embedding": _embedding,
         "softmax log_softmax gumbel_softmax": _softmax,
-        "matmul bmm mm addmm baddbmm rmatmul": _matmul,
+        "matmul bmm mm addmm baddbmm": _matmul,
         "permute": _permute,
         "transpose swapaxes swapdims swapaxis t .mT .mH": _transpose,
         ".T .H": _reverse,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -35,30 +35,13 @@ from ._torch_private import (
 from .arguments import Arguments
 from .attention import FUSED, attention_weights
 from .hooks import HookPoint
+from .operation_names import ATTRIBUTES, operation_name
 from .temporary import register_hook, register_pre_hook
 
 # By id: hashing a code object hashes everything it holds, each time.
 _INSIDE_CALL: Final = [part for part in getattr(CALL_IMPL, "co_consts", ()) if isinstance(part, CodeType)]
 _CALLING: Final = {id(CALL_IMPL), *map(id, _INSIDE_CALL)}
 _FEW: Final = 4
-ATTRIBUTES: Final = {"__get__", "__set__", "__delete__"}
-_SPELLINGS: Final = {"truediv": "div", "floordiv": "floor_divide", "pos": "positive", "invert": "bitwise_not"}
-_REVERSIBLE: Final = {"add", "sub", "mul", "div", "truediv", "floordiv", "pow", "matmul", "mod", "and", "or", "xor"}
-
-
-@lru_cache(maxsize=4096)
-def operation_name(function: Callable[..., Any]) -> str:
-    """Returns the name of an operation: `add` for `+`, `+=`, `torch.add` and `Tensor.add_`.
-
-    Examples:
-        >>> operation_name(torch.Tensor.__iadd__), operation_name(torch.nn.functional.relu)
-        ('add', 'relu')
-    """
-    written = getattr(function, "__name__", "").partition(".")[0]  # an exported graph runs `add.Tensor`
-    name = written.strip("_")
-    if written.startswith("__") and name[:1] in ("i", "r") and name[1:] in _REVERSIBLE:
-        name = name[1:]
-    return _SPELLINGS.get(name, name)
 
 
 def holds_tensor(output: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from .._layout import Layout
+from .._layout import Layout, layout_for
 from .._pytree import snapshot
 from .copy_on_write import ClonePolicy, Copy, copier
 
@@ -73,7 +73,7 @@ class Options:
 
     def layout_of(self, name: str) -> Layout | None:
         """Returns the layout that the user gave for a request."""
-        text = self.layout.get(name) if isinstance(self.layout, Mapping) else self.layout
+        text = layout_for(self.layout, name)
         return None if text is None else Layout.parse(text)
 
     def copier(self) -> Copy:

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from .._pytree import outline, tensors
 from .dynamo import force_eager, run_outside_dynamo
-from .operations import ATTRIBUTES, holds_tensor, operation_name, running_module
+from .operation_names import ATTRIBUTES, operation_name
+from .operations import holds_tensor, running_module
 
 
 @dataclass(slots=True)

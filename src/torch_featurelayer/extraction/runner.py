@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._errors import FeatureOverflowError, LayoutError
 from .._feature_layer import FeatureLayers
-from .._layout import Layout
+from .._layout import Layout, layout_for
 from .._layouts import item_dimensions
 from .._reduce import Reduction
 from .batches import over, rows, shapes
@@ -54,7 +54,7 @@ class Recipe:
 
     def layout_of(self, name: str) -> str | None:
         """Returns the layout that the user gave for a layer."""
-        return self.layout.get(name) if isinstance(self.layout, Mapping) else self.layout
+        return layout_for(self.layout, name)
 
 
 class Runner:
@@ -109,17 +109,18 @@ class Runner:
     def _stored(self, name: str, feat: Any, count: int) -> Tensor:
         if not isinstance(feat, Tensor) or feat.ndim == 0:
             raise ValueError(_not_rows(name, feat, count))
-        if len(self._with_items_first(name, feat)) != count:
+        made = self._with_items_first(name, feat)
+        if len(made) != count:
             raise ValueError(_not_rows(name, feat, count))
         dtype = self._recipe.dtype
-        if feat.is_quantized:
-            feat = feat.dequantize()
-        if dtype is None or not feat.is_floating_point():
-            return self._with_items_first(name, feat).cpu()
-        wide = feat.float() if feat.itemsize == 1 else feat  # 8-bit floats know few operations
+        if made.is_quantized:
+            made = made.dequantize()
+        if dtype is None or not made.is_floating_point():
+            return made.cpu()
+        wide = made.float() if made.itemsize == 1 else made  # 8-bit floats know few operations
         if ((wide.abs() > torch.finfo(dtype).max) & wide.isfinite()).any():
             raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
-        return self._with_items_first(name, feat).to(dtype).cpu()
+        return made.to(dtype).cpu()
 
     def _with_items_first(self, name: str, feat: Tensor) -> Tensor:
         """Moves the dimension of the items to the front, where the user said which it is; reductions did it."""

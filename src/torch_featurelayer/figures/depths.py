@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._errors import LayoutError
-from ..analysis._maps import ByLayer, Channel, layout_for
+from .._layout import layout_for
+from ..analysis._maps import ByLayer, Channel
 from ._draw import draw_photo, size_of
 from ._figure import figure_of, panels_of
 from .feature_map import feature_map

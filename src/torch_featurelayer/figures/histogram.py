@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .._errors import LayoutError
+from .._layout import layout_for
 from ..analysis import dead_channels
-from ..analysis._maps import ByLayer, channels_first, layout_for
+from ..analysis._maps import ByLayer, channels_first
 from ._figure import figure_of, panels_of
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._layout import layout_for
 from ..analysis import pca_rgb
-from ..analysis._maps import ByLayer, layout_for, pick
+from ..analysis._maps import ByLayer, pick
 from ._draw import draw_photo
 from ._figure import figure_of, panels_of
 

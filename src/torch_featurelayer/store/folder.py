@@ -20,9 +20,12 @@ from fsspec.implementations.local import LocalFileSystem
 from .._errors import StoreTargetError
 
 _TEMPORARY: Final = ".torch_featurelayer.tmp"  # a name that a user's own folder does not have
-
-
 _OWN: Final = frozenset([_TEMPORARY, ".lock"])  # left by a writer that was killed before it wrote anything
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is one of this machine's file system: fsspec would read `::` in it as a chain of URLs."""
+    return "://" not in path.partition("::")[0]
 
 
 class Folder:
@@ -40,9 +43,7 @@ class Folder:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = fspath(path)
-        # A path of this machine is not given to fsspec, which reads `::` in it as a chain of URLs.
-        is_local = "://" not in self.path.partition("::")[0]
-        system, root = (LocalFileSystem(), os.path.abspath(self.path)) if is_local else url_to_fs(self.path)
+        system, root = (LocalFileSystem(), os.path.abspath(self.path)) if is_local(self.path) else url_to_fs(self.path)
         self._system: Any = system
         self._root: str = root.rstrip("/")
         self.local = isinstance(system, LocalFileSystem)

@@ -15,6 +15,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from ..._optional import need
+from ...store.folder import is_local
 from .items import Items, Prepare
 
 # Endings of images that Pillow reads with a plug-in only; a file without an ending may be one too.
@@ -37,11 +38,6 @@ def image_folder(folder: str, prepare: Prepare) -> Items:
     _warn_of_left_out([name for name in paths if not _is_image(name)])
     ids = sorted(name for name in paths if _is_image(name))
     return Items(ids, partial(image_of, [paths[name] for name in ids]), prepare)
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's file system: fsspec would read `::` in it as a chain of URLs."""
-    return "://" not in path.partition("::")[0]
 
 
 def open_file(path: str) -> Any:

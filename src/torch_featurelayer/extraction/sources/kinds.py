@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..._errors import DatasetError
-from .files import image_folder, image_of, is_local, is_tar, samples_of_tars
+from ...store.folder import is_local
+from .files import image_folder, image_of, is_tar, samples_of_tars
 from .items import Items, Prepare, Stream, ready_or
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
