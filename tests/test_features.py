@@ -316,13 +316,13 @@ class TestNotRun:
     def test_a_holder_of_layers(self) -> None:
         model = toys.Returns(lambda x: x)
         model.blocks = nn.ModuleList([nn.Linear(1, 1)])
-        with pytest.raises(tl.LayerNotRunError, match="'blocks' is a ModuleList.*Name one of them, such as 'blocks.0'"):
+        with pytest.raises(tl.LayerNotRunError, match="'blocks' is a ModuleList.*Name a layer in it, such as 'blocks.0'"):
             tl.FeatureLayer(model, "blocks")(torch.ones(1))
 
     def test_layer_used_by_its_weights(self) -> None:
         model = models.vit_b_16(weights=None, image_size=32).eval()
         path = "encoder.layers.encoder_layer_0.self_attention.out_proj"
-        with pytest.raises(tl.LayerNotRunError, match="uses this layer's weights without calling it"):
+        with pytest.raises(tl.LayerNotRunError, match="uses the weights of this layer without calling it"):
             tl.FeatureLayer(model, path)(torch.randn(1, 3, 32, 32))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ._features import Features
 from ._reduce import Reduction, reducer
-from .address import Selector, checked, resolve
+from .address import Selector, check_model, resolve
 from .engine import ActivationRecorder, ClonePolicy, Options
 
 __all__ = ["Record", "capture"]
@@ -131,7 +131,7 @@ def capture(
         (3, torch.Size([1, 3]))
     """
     options = Options(clone, detach, None if reduce is None else reducer(reduce), dtype, device, layout)
-    recorder = ActivationRecorder(checked(model), resolve(model, layers), options, _count(keep))
+    recorder = ActivationRecorder(check_model(model), resolve(model, layers), options, _count(keep))
     with recorder.installed():
         yield Record(recorder, single=keep == "last")
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from .address import Request, Selector, checked, resolve
+from .address import Request, Selector, check_model, resolve
 from .engine import EditValue, InterventionSet
 
 __all__ = ["edit"]
@@ -55,7 +55,7 @@ def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
         ...     model(torch.ones(1, 4))
         tensor([[2., 2., 2.]])
     """
-    checked(model)
+    check_model(model)
     found: dict[Request, EditValue] = {}
     for selector, value in changes.items():
         found.update(dict.fromkeys(resolve(model, selector), value))

@@ -11,103 +11,116 @@ from torch import Tensor, nn
 from ._features import Features
 from ._reduce import Reduction, reducer
 from ._wrapper import ModelWrapper
-from .address import Selector, checked, resolve
-from .engine import NOT_RUN, ClonePolicy, ForwardPass, Options, input_signature, layout_finders, run_with_capture
+from .address import Selector, check_model, resolve
+from .engine import (
+    NOT_RUN,
+    CallSelector,
+    ClonePolicy,
+    ForwardPass,
+    Options,
+    call_selectors,
+    input_signature,
+    layout_finders,
+    run_with_capture,
+)
 from .engine.compiled_forward import CompiledForward
 
 __all__ = ["FeatureLayer", "FeatureLayers"]
 
 
 class _Layers(ModelWrapper):
-    """The requests of `FeatureLayer` and `FeatureLayers`, and the two ways to run them."""
+    """The requests of `FeatureLayer` and `FeatureLayers`, and the ways to run them."""
 
     def __init__(
         self, model: nn.Module, selectors: Selector | Iterable[Selector], options: Options, stop: bool
     ) -> None:
-        super().__init__(checked(model))
+        super().__init__(check_model(model))
         self.requests = resolve(model, selectors)
         self.options = options
         self.stop = stop
         self._finders = layout_finders(self.requests, options)
-        self._call_counts: dict[Hashable, tuple[int, ...]] = {}
+        self._selectors = call_selectors(self.requests)
+        self._counted: dict[Hashable, list[CallSelector]] = {}
         self._tracked: set[Hashable] = set()
         self._compiled: CompiledForward | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the features, in the order they are returned in."""
-        return tuple(request.name for request in self.requests)
+        """The names of the features, in the order in which they are returned."""
+        return tuple([request.name for request in self.requests])
 
     def compile(self, **options: Any) -> None:
-        """Compiles the forward, and `.features()` with its early stop, capture included.
+        """Compiles the forward pass and its capture with `torch.compile`, for calls and for `.features()`.
 
-        Leaves hooks in the model that do nothing in other calls, until `uncompile()`.
+        Compiled hooks stay in the model and do nothing in other calls, until `uncompile()` removes them.
 
         Args:
-            **options: Passed to `torch.compile`, such as `fullgraph=True`.
+            **options: Passed to `torch.compile`, such as `fullgraph=True`. Default: none.
 
         Raises:
-            CompileError: If a gradient or an operation is requested, which only eager forward passes give, or if this
-                PyTorch cannot trace hooks.
+            CompileError: If a gradient or an operation is requested, which only eager forward passes can capture, or
+                if this PyTorch cannot trace hooks (before 2.13).
         """
         self.uncompile()
         self._compiled = CompiledForward(self.model, self.requests, self.options, options, self._finders)
 
     def uncompile(self) -> None:
-        """Undoes `compile()`: removes its hooks from the model; calls are eager again."""
+        """Undoes `compile()`: removes its hooks from the model, and runs eagerly again."""
         if self._compiled is not None:
             self._compiled.remove()
             self._compiled = None
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
-        signature = input_signature(self.model, args, kwargs) if self.options.needs_layout else None
-        forward, output = self._once(args, kwargs, signature)
+        track = self.options.needs_layout and self._is_new(input_signature(self.model, args, kwargs))
+        forward, output = self._run_once(args, kwargs, self._selectors, track=track)
         return forward.results(), output
 
     def _run_to_layer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         if not self.stop:
             return self._run(args, kwargs)[0]
         signature = input_signature(self.model, args, kwargs)
-        calls = self._call_counts.get(signature)
-        forward, _ = self._once(args, kwargs, signature, stop=True, calls=calls)
+        track = self.options.needs_layout and self._is_new(signature)
+        counted = self._counted.get(signature)
+        # The first forward pass of a signature counts the calls of each layer; from then on, the last one is known.
+        eager = counted is None or track
+        forward, _ = self._run_once(args, kwargs, counted or self._selectors, stop=True, eager=eager, track=track)
         for value in forward.values:
             value.check_unambiguous()
         values = forward.results()
         if not forward.stopped:
-            self._call_counts[signature] = tuple(value.calls for value in forward.values)
+            self._counted[signature] = call_selectors(self.requests, [value.calls for value in forward.values])
         return values
 
-    def _once(
+    def _run_once(
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        signature: Hashable,
+        selectors: list[CallSelector],
         *,
         stop: bool = False,
-        calls: tuple[int, ...] | None = None,
+        eager: bool = False,
+        track: bool = False,
     ) -> tuple[ForwardPass, Any]:
-        track = self._must_track(signature)
-        if self._compiled is not None and not track and (calls is not None or not stop):
-            return self._compiled(args, kwargs, stop=stop, calls=calls)
+        if self._compiled is not None and not (eager or track):
+            return self._compiled(args, kwargs, stop=stop, selectors=selectors)
         return run_with_capture(
             self.model,
             self.requests,
             self.options,
             args,
             kwargs,
+            selectors=selectors,
             stop=stop,
-            calls=calls,
             finders=self._finders,
             track_layouts=track,
         )
 
-    def _must_track(self, signature: Hashable) -> bool:
-        """Whether layouts must still be learned for inputs of this signature."""
-        if not self.options.needs_layout:
+    def _is_new(self, signature: Hashable) -> bool:
+        """Whether inputs of this signature are seen for the first time."""
+        if signature in self._tracked:
             return False
-        is_new = signature not in self._tracked
         self._tracked.add(signature)
-        return is_new
+        return True
 
     def extra_repr(self) -> str:
         """Shows the names of the features."""
@@ -117,7 +130,7 @@ class _Layers(ModelWrapper):
         return {
             **super().__getstate__(),  # type: ignore[no-untyped-call]
             "_compiled": None,
-            "_call_counts": {},
+            "_counted": {},
             "_tracked": set(),
             "_finders": layout_finders(self.requests, self.options),
         }

@@ -11,7 +11,7 @@ from torch import nn
 
 from ._errors import FeatureNotFoundError
 from ._optional import need
-from .address import checked
+from .address import check_model
 from .engine import profile_model
 
 __all__ = ["LayerRow", "LayerTable", "layers"]
@@ -134,7 +134,7 @@ def layers(model: nn.Module, *args: Any, **kwargs: Any) -> LayerTable:
         >>> [(row.path, row.type, row.output, row.operations) for row in table[1:]]
         [('0', 'Linear', '[1, 3]', {'linear': 1}), ('1', 'ReLU', '[1, 3]', {'relu': 1})]
     """
-    seen = profile_model(checked(model), args, kwargs)
+    seen = profile_model(check_model(model), args, kwargs)
     whole = seen[id(model)].seconds
     return LayerTable(
         LayerRow(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ._layout import Layout
-from .address import Selector, checked, resolve
+from .address import Selector, check_model, resolve
 from .engine import ForwardPass, Options, layout_finders, run_with_capture
 
 __all__ = ["find_layouts"]
@@ -74,7 +74,7 @@ def _looked(
     needs_channel: bool,
 ) -> tuple[ForwardPass, list[Layout | None]]:
     """Runs a model once; returns the forward pass, and the layout of each request's first tensor, None if unknown."""
-    requests = resolve(checked(model), layers)
+    requests = resolve(check_model(model), layers)
     options = Options(detach=True, reduce=_Look(needs_channel))
     finders = layout_finders(requests, options)
     forward, _ = run_with_capture(model, requests, options, args, kwargs, finders=finders, track_layouts=True)

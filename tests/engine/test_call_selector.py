@@ -33,11 +33,25 @@ def test_wants(call: Call, expected: int | None, wanted: list[int], last: int | 
 
 
 @pytest.mark.parametrize(
-    ("call", "expected", "calls", "is_done"),
-    [(None, None, 9, False), (None, 2, 1, False), (None, 2, 2, True), (1, None, 1, False), (1, None, 2, True)],
+    ("call", "expected", "seen", "calls", "selected"),
+    [
+        (None, None, 3, 3, [0, 1, 2]),
+        (None, 2, 2, 2, [0, 1]),
+        (1, None, 3, 3, [1]),
+        (1, None, 1, 1, []),
+        (-1, None, 3, 3, [2]),
+        (-3, None, 3, 3, [0]),
+        (-4, None, 3, 3, []),
+        # Stopped after the call that was the second to last when the calls were counted.
+        (-2, 3, 2, 2, [1]),
+        # An operation that the third call of its module did not run.
+        (-2, None, 2, 3, [1]),
+        (-1, None, 2, 3, []),
+    ],
 )
-def test_is_done(call: Call, expected: int | None, calls: int, is_done: bool) -> None:
-    assert CallSelector(call, expected).is_done(calls) is is_done
+def test_selects(call: Call, expected: int | None, seen: int, calls: int, selected: list[int]) -> None:
+    selector = CallSelector(call, expected)
+    assert [number for number in range(seen) if selector.selects(number, seen, calls)] == selected
 
 
 @pytest.mark.parametrize(("call", "count"), [(None, 1), (3, 1), (-1, 1), (-4, 4), ("*", 1)])

@@ -165,7 +165,7 @@ def test_compile_is_refused_where_hooks_cannot_be_traced(small: nn.Module) -> No
 
 
 def test_gradient_ports_are_eager_only(small: nn.Module) -> None:
-    with pytest.raises(tl.CompileError, match="'0:grad_output': gradients are captured in eager runs"):
+    with pytest.raises(tl.CompileError, match="'0:grad_output': gradients are captured in eager forward passes"):
         tl.FeatureLayer(small, "0:grad_output").compile()
     assert holds_hooks(small) == 0
 

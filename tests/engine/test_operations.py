@@ -154,7 +154,7 @@ def test_what_did_not_run_is_an_error_with_what_did(resnet18: nn.Module, image: 
         tl.FeatureLayer(resnet18, "layer1.0:add.1")(image)
     with pytest.raises(tl.AmbiguousOperationError, match=r"runs 2 times .*':add.0'.*':add.1'"):
         tl.FeatureLayer(Adds(), ":add")(torch.randn(1, 4))
-    with pytest.raises(tl.CompileError, match="operations are captured in eager runs"):
+    with pytest.raises(tl.CompileError, match="operations are captured in eager forward passes"):
         tl.FeatureLayer(resnet18, "layer1.0:add").compile()
 
 

@@ -18,6 +18,7 @@ Step: TypeAlias = int | str
 Port: TypeAlias = Literal["output", "input", "grad_output", "grad_input"]
 
 PORTS: Final[tuple[Port, ...]] = ("output", "input", "grad_output", "grad_input")
+GRADIENT_PORTS: Final[frozenset[Port]] = frozenset({"grad_output", "grad_input"})
 
 ATTENTION_WEIGHTS: Final = "attention_weights"  # an operation that is computed on request, beside the model
 
@@ -54,7 +55,7 @@ class Address:
     @property
     def is_gradient(self) -> bool:
         """Whether the value comes with `backward()`."""
-        return self.port.startswith("grad_")
+        return self.port in GRADIENT_PORTS
 
     @property
     def is_glob(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .resolve import checked
+from .resolve import check_model
 
 
 def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[str]:
@@ -35,5 +35,5 @@ def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[st
     """
     if max_depth is not None and max_depth < 1:
         raise ValueError(f"max_depth counts from 1 (None for all), not {max_depth}")
-    paths = (path for path, _ in checked(model).named_modules(remove_duplicate=False) if path)
+    paths = (path for path, _ in check_model(model).named_modules(remove_duplicate=False) if path)
     return [path for path in paths if max_depth is None or path.count(".") < max_depth]

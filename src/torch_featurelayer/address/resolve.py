@@ -39,7 +39,7 @@ class Request:
     pattern: str = ""
 
 
-def checked(model: object) -> nn.Module:
+def check_model(model: object) -> nn.Module:
     """Returns the model if it is one.
 
     Raises:
@@ -64,7 +64,7 @@ def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple
         NotAModuleError: If the model is not an `nn.Module`.
         ScriptedModuleError: If a layer is inside a TorchScript module.
     """
-    modules = dict(checked(model).named_modules(remove_duplicate=False))
+    modules = dict(check_model(model).named_modules(remove_duplicate=False))
     found: dict[str, Request] = {}
     for selector in _listed(selectors):
         requests, is_pattern = _expand(model, modules, selector)
@@ -151,7 +151,7 @@ def _matches(model: nn.Module, modules: dict[str, nn.Module], what: str, paths: 
     """Returns requests for the paths that can run; a container without a forward cannot."""
     runnable = [path for path in paths if has_forward(modules[path])]
     hookable = [path for path in runnable if _scripted(modules, path) is None]
-    runnable = hookable or runnable  # a pattern of scripted layers alone is refused where they are checked
+    runnable = hookable or runnable  # a pattern of scripted layers alone is refused where they are check_model
     if not runnable:
         raise LayerNotFoundError(what, type(model).__name__, nearest(what, modules), hint)
     return [Request(path, Address(path), what) for path in runnable]
@@ -181,21 +181,23 @@ def _scripted(modules: dict[str, nn.Module], path: str) -> str | None:
     return next((outer for outer in around if isinstance(modules.get(outer), torch.jit.ScriptModule)), None)
 
 
-def located(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Module]:
-    """Looks up modules as they are now, and those around them: outer before inner, the model first.
+def locate(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Module]:
+    """Returns the modules that requests name and the modules around those, by path: outer before inner.
 
     Raises:
-        LayerNotFoundError: If a layer that was in the model before is gone.
+        LayerNotFoundError: If a layer has been removed from the model since the request was resolved.
     """
     found = {"": model}
     for request in requests:
-        path = request.address.path
-        for outer in (*ancestors(path), path):
-            if outer not in found:
-                parent, _, name = outer.rpartition(".")
-                child = found[parent]._modules.get(name) if parent in found else None
-                if child is not None:
-                    found[outer] = child
+        path, module, outer = request.address.path, model, ""
+        if path in found:
+            continue
+        for name in path.split("."):
+            child = module._modules.get(name)
+            if child is None:
+                break
+            module, outer = child, f"{outer}.{name}" if outer else name
+            found[outer] = module
         if path not in found:
             found[path] = _with_dots(model, path)
     return found

@@ -1,6 +1,7 @@
-"""Capture: hooks that keep features right, for the length of one forward pass."""
+"""The capture engine: hooks that record, keep and replace values in the forward passes of a model."""
 
 from ._torch_private import HAS_COPY_ON_WRITE
+from .call_selector import CallSelector, call_selectors
 from .captured import CapturedValue, GradientHandle
 from .copy_on_write import ClonePolicy
 from .forward_pass import NOT_RUN, EarlyStop, ForwardPass, run_with_capture
@@ -14,6 +15,7 @@ __all__ = [
     "HAS_COPY_ON_WRITE",
     "NOT_RUN",
     "ActivationRecorder",
+    "CallSelector",
     "CapturedValue",
     "ClonePolicy",
     "EarlyStop",
@@ -22,6 +24,7 @@ __all__ = [
     "GradientHandle",
     "InterventionSet",
     "Options",
+    "call_selectors",
     "input_signature",
     "layout_finders",
     "profile_model",

@@ -7,7 +7,7 @@ fallback here, or the feature that needs it raises `UnsupportedTorchError`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -49,9 +49,9 @@ HAS_COPY_ON_WRITE: Final = _lazy_clone_works()
 """Whether `lazy_clone` may be called; otherwise features are cloned at once."""
 
 
-def lazy_clone(tensor: Tensor) -> Tensor:
-    """Copies a tensor on write."""
-    return torch._lazy_clone(tensor)
+# Functions of C are used as they are, without a Python function around them: they run in every capture.
+lazy_clone: Final[Callable[[Tensor], Tensor]] = _lookup(torch, "_lazy_clone") or torch.clone
+"""Copies a tensor on write."""
 
 
 # Module calls, as they appear on the stack: how a forward pass and the owner of an operation are recognised.
@@ -69,9 +69,8 @@ HAS_FUNCTION_MODES: Final = None not in (CALL_IMPL, _push_mode, _pop_mode, _mode
 """Whether operations can be captured: a function mode can be pushed and popped from hooks."""
 
 
-def push_function_mode(mode: TorchFunctionMode) -> None:
-    """Puts a function mode on top of the stack."""
-    _push_mode(mode)
+push_function_mode: Final[Callable[[TorchFunctionMode], None]] = _push_mode
+"""Puts a function mode on top of the stack."""
 
 
 def remove_function_mode(mode: TorchFunctionMode) -> None:
@@ -88,14 +87,19 @@ def function_modes() -> list[TorchFunctionMode]:
     return list(_mode_stack()) if _mode_stack is not None else []
 
 
-_transforms_active = _lookup(torch, "_C._are_functorch_transforms_active")
+def _no() -> bool:
+    return False
+
+
+def _none() -> None:
+    return None
+
+
+in_function_transform: Final[Callable[[], bool]] = _lookup(torch, "_C._are_functorch_transforms_active") or _no
+"""Whether `torch.func` transforms the running code."""
+
 _level = _lookup(torch, "_C._functorch.maybe_get_level")
 _current_level = _lookup(torch, "_C._functorch.maybe_current_level")
-
-
-def in_function_transform() -> bool:
-    """Whether `torch.func` transforms the code that runs."""
-    return bool(_transforms_active()) if _transforms_active is not None else False
 
 
 def transform_level(tensor: Tensor | None = None) -> int:
@@ -108,20 +112,22 @@ def transform_level(tensor: Tensor | None = None) -> int:
     return max(_level(tensor), 0) if _level is not None else 0
 
 
-_tracing_state = _lookup(torch, "_C._get_tracing_state")
-
-
-def is_traced() -> bool:
-    """Whether `torch.jit.trace` or the older ONNX exporter records the operations."""
-    return _tracing_state is not None and _tracing_state() is not None
-
+tracing_state: Final[Callable[[], object | None]] = _lookup(torch, "_C._get_tracing_state") or _none
+"""The graph that `torch.jit.trace` or the older ONNX exporter records; None outside them."""
 
 _eval_frame_callback = _lookup(torch, "_C._dynamo.eval_frame.get_eval_frame_callback")
 
 
 def dynamo_watches() -> bool:
-    """Whether Dynamo looks at the frames of this thread; True where PyTorch does not tell."""
+    """Whether Dynamo compiles the frames of this thread; True if Dynamo is loaded and PyTorch does not tell."""
+    if "torch._dynamo" not in sys.modules:
+        return False
     return _eval_frame_callback is None or _eval_frame_callback() is not None
+
+
+def has_compiled_code(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of the modules runs compiled code."""
+    return "torch._dynamo" in sys.modules and any(map(is_compiled, modules))
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -1,37 +1,35 @@
-"""Which calls of a module are wanted, and after which one nothing more is."""
+"""Which calls of a module are wanted, and after which call a forward pass may stop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from ..address import Call
+from ..address import Call, Request
 
 
-@dataclass(frozen=True, slots=True)
 class CallSelector:
-    """The arithmetic of `@call`, over calls numbered from 0.
+    """The arithmetic of `@call`; calls are numbered from 0.
+
+    Args:
+        call: The call of the address: a number, a negative number from the end, `"*"`, or None for the last call.
+        expected: The number of calls in one forward pass, if it is known: the forward pass may then stop early.
+            Default: None.
 
     Attributes:
-        call: As in the address: a number, a negative number from the end, `"*"`, or None for the last call.
-        expected: How many calls one forward pass makes, if known: a forward pass may then stop early.
+        last: The number of the last call that is wanted; None if it is not known.
+        keeps_all: Whether every call is wanted.
+        from_end: The number of latest calls to keep until the last call is known: 1 for the last call itself.
     """
 
-    call: Call
-    expected: int | None = None
+    __slots__ = ("call", "expected", "from_end", "keeps_all", "last")
 
-    @property
-    def keeps_all(self) -> bool:
-        """Whether every call is wanted."""
-        return self.call == "*"
+    def __init__(self, call: Call, expected: int | None = None) -> None:
+        self.call, self.expected = call, expected
+        self.keeps_all = call == "*"
+        self.from_end = -call if isinstance(call, int) and call < 0 else 1
+        self.last = self._last()
 
-    @property
-    def from_end(self) -> int:
-        """How many of the latest calls must be kept until the last one is known: 1 for the last call itself."""
-        return -self.call if isinstance(self.call, int) and self.call < 0 else 1
-
-    @property
-    def last(self) -> int | None:
-        """The number of the call after which nothing more is wanted; None if that is not known."""
+    def _last(self) -> int | None:
         if isinstance(self.call, int) and self.call >= 0:
             return self.call
         if self.expected is None:
@@ -44,6 +42,28 @@ class CallSelector:
             return number == self.call
         return self.last is None or number <= self.last
 
-    def is_done(self, calls: int) -> bool:
-        """Whether nothing more is wanted after so many calls."""
-        return self.last is not None and calls > self.last
+    def selects(self, number: int, seen: int, calls: int) -> bool:
+        """Whether a kept call is the wanted one, after the last call of the module.
+
+        Args:
+            number: The number of the kept call.
+            seen: The number of calls that the capture counted: fewer than `calls` if an operation ran in some only.
+            calls: The number of calls of the module.
+        """
+        if self.call is None:
+            return True
+        if self.last is not None and seen > self.last:  # the forward pass may have stopped: do not count from the end
+            return number == self.last
+        return self.call in (number, number - calls)
+
+
+def call_selectors(requests: Iterable[Request], expected: Sequence[int | None] | None = None) -> list[CallSelector]:
+    """Returns a selector for each request.
+
+    Args:
+        requests: The requests.
+        expected: The number of calls of each request's module in one forward pass. Default: None, unknown.
+    """
+    if expected is None:
+        return [CallSelector(request.address.call) for request in requests]
+    return [CallSelector(request.address.call, count) for request, count in zip(requests, expected, strict=True)]

@@ -1,4 +1,4 @@
-"""The values that one request keeps, over the calls of its module."""
+"""Captured values: what one request keeps over the calls of its module, and gradients that arrive later."""
 
 from __future__ import annotations
 
@@ -12,39 +12,43 @@ from torch import Tensor
 
 from .._errors import (
     AmbiguousCallError,
+    AmbiguousOperationError,
     CallNotMadeError,
     FeatureLayerError,
     GradientError,
     LayoutError,
+    OperationNotFoundError,
     StructureError,
     TransformError,
     UncopyableValueError,
 )
 from .._pytree import UncopyableError, replace_part, select, snapshot, substitute, tensors
-from ..address import Request
+from ..address import GRADIENT_PORTS, Request
 from ._torch_private import in_function_transform, transform_level
 from .call_selector import CallSelector
 from .copy_on_write import Copy, copier
-from .diagnostics import check_operation
 from .layouts import LayoutFinder
 from .options import Options
 
 
 class OperationCounts(Protocol):
-    """How often a module and the operations directly inside it ran in one forward pass."""
+    """Counts of the calls of a module and of the operations directly inside it, in one forward pass."""
 
     @property
     def calls(self) -> int:
-        """How often the module was called."""
+        """The number of calls of the module."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often each operation ran in one call, at most."""
+        """The largest number of times that each operation ran in one call, by name."""
 
 
 @dataclass(slots=True, eq=False)
 class GradientHandle:
-    """A gradient that `backward()` brings.
+    """A gradient that becomes available when `backward()` has run.
+
+    `Features` reads it when it is indexed, so a handle is met only as an element of `@*` lists and in other containers
+    that hold features.
 
     Attributes:
         name: The address of the request.
@@ -55,33 +59,35 @@ class GradientHandle:
 
     @property
     def value(self) -> Any:
-        """The gradient, in the structure of the value: detached, with memory of its own.
+        """The gradient, in the structure of the value: a detached copy.
 
-        A second backward through the same forward replaces it.
+        A second backward pass through the same forward pass replaces it.
 
         Raises:
-            GradientError: If backward has not reached the layer.
+            GradientError: If no backward pass has reached the value.
         """
         return self._gradients.get(self.name)
 
 
 class CapturedValue:
-    """Keeps the values of the calls that one request wants.
+    """Keeps the values of the calls that one request selects.
 
     Args:
         request: The request.
         options: How values are kept.
-        copy: How tensors are copied in this forward pass.
+        copy: The function that copies tensors in this forward pass.
         selector: Which calls are wanted.
-        layouts: Finds the layout of tensors, for reductions that need it.
-        level: The level of the `torch.func` transform that the capture was opened in, 0 for none; None: not checked.
-        is_traced: Whether `torch.jit.trace` records the forward pass.
+        layouts: Finds the layout of tensors, for reductions that depend on it. Default: None.
+        level: The level of the `torch.func` transform in which the capture was opened: 0 for none (default), None to
+            skip the check.
+        is_traced: Whether `torch.jit.trace` records the forward pass. Default: False.
 
     Attributes:
-        calls: The number of calls seen so far; of an operation, the calls of its module up to the last that ran it.
-        operations: The operations of the module, for a request of one.
-        gradients: The gradients of each call, for a request of them.
-        may_be_recomputed: Whether a checkpointed region ran, which gets its gradients when it is computed again.
+        calls: The number of calls so far; for an operation, of the calls of its module up to the last that ran it.
+        last: The number of the last call that is wanted; None if it is not known.
+        operations: The operations of the module, for a request of an operation.
+        gradients: The gradients of each call, for a request of a gradient.
+        may_be_recomputed: Whether a checkpointed region ran, whose gradients arrive when it is recomputed.
     """
 
     def __init__(
@@ -95,115 +101,116 @@ class CapturedValue:
         is_traced: bool = False,
     ) -> None:
         self.request, self.options, self.selector = request, options, selector
-        self.calls = 0
+        self.calls, self.last = 0, selector.last
         self.operations: OperationCounts | None = None
         self.gradients: dict[int, Gradients] = {}
         self.may_be_recomputed = False
-        self._copy, self._layouts, self._level, self._is_traced = copy, layouts, level, is_traced
-        self._last = selector.last
-        self._wants_all = self._last is None and (selector.call is None or selector.keeps_all)
+        self._copy, self._layouts, self._level = copy, layouts, level
+        self._is_gradient = request.address.port in GRADIENT_PORTS
+        # A traced graph has no gradients, and tracing twice must give the same graph.
+        self._is_on_path = request.address.port == "output" and options.clone is not False and not is_traced
+        self._wants_all = self.last is None and (selector.call is None or selector.keeps_all)
         self._kept: deque[tuple[int, Any]] = deque(maxlen=None if selector.keeps_all else selector.from_end)
 
     def restart(self) -> None:
-        """Forgets the kept values: the next call is the first again."""
+        """Discards the kept values: the next call is the first again."""
         self.calls = 0
         self.gradients = {}
         self._kept.clear()
 
     @property
-    def is_just_filled(self) -> bool:
-        """Whether the call just recorded was the last one wanted."""
-        return self._last is not None and self.calls == self._last + 1
-
-    @property
     def kept(self) -> list[tuple[int, Any]]:
-        """The kept values with the numbers of their calls, as `load` takes them back."""
+        """The kept values with the numbers of their calls, as `load` accepts them."""
         return list(self._kept)
 
     def load(self, calls: int, kept: list[tuple[int, Any]]) -> None:
-        """Takes over the values that another forward pass kept, as a compiled one returns them."""
+        """Takes over the values that another forward pass kept, such as a compiled one."""
         self.calls = calls
         self._kept.extend(kept)
 
-    def record(self, value: Any, number: int | None = None) -> Any:
-        """Keeps the value of the next call, or the part of it that the request's index names, if the call is wanted.
+    def record(self, value: Any, number: int | None = None, *, is_part: bool = False) -> Any:
+        """Keeps the value of a call, or the part that the request's index names, if the call is wanted.
 
         Args:
             value: The value of the port.
-            number: The number of the call; None counts on.
+            number: The number of the call. Default: None, the next one.
+            is_part: Whether `value` is already the part that the index names. Default: False.
 
         Returns:
-            The value to go on into the model: the same object, or one in which copies replace tensors.
+            The value that the model continues with: the same object, or one in which copies replace tensors.
         """
-        return self._recorded(value, number, self.request.address.index)
-
-    def record_part(self, part: Any, number: int | None = None) -> Any:
-        """Keeps the part of a value that the request's index names, as `record` does."""
-        return self._recorded(part, number, ())
-
-    def fail(self, problem: str, number: int | None = None) -> None:
-        """Keeps, in place of a value, the error that the request's index does not fit."""
-        if (wanted := self._next(number)) is not None:
-            self._kept.append((wanted, StructureError(self.request.name, problem)))
-
-    def _next(self, number: int | None) -> int | None:
-        """Counts a call; returns its number if it is wanted."""
         number = self.calls if number is None else number
         self.calls = number + 1
-        return number if self._wants_all or self.selector.wants(number) else None
-
-    def _recorded(self, value: Any, number: int | None, index: Sequence[int | str]) -> Any:
-        wanted = self._next(number)
-        if wanted is None:
+        if not (self._wants_all or self.selector.wants(number)):
             return value
         try:
-            return self._keep(value, wanted, index)
+            return self._keep(value, number, () if is_part else self.request.address.index)
         except LayoutError as error:
             problem: FeatureLayerError = error.of(self.request.name)
         except FeatureLayerError as error:
             problem = error
         except UncopyableError as error:
             problem = UncopyableValueError(self.request.name, error.kind, error.problem)
-        self._kept.append((wanted, problem))  # raised when it is read: the model may catch exceptions
+        # Raised when the feature is read, not here: the model may catch exceptions that hooks raise.
+        self._kept.append((number, problem))
         return value
 
+    def fail(self, problem: str, number: int | None = None) -> None:
+        """Keeps, in place of a value, the error that the request's index does not fit the call.
+
+        Args:
+            problem: What is there instead.
+            number: The number of the call. Default: None, the next one.
+        """
+        number = self.calls if number is None else number
+        self.calls = number + 1
+        if self.selector.wants(number):
+            self._kept.append((number, StructureError(self.request.name, problem)))
+
     def _keep(self, value: Any, number: int, index: Sequence[int | str]) -> Any:
-        part = value
-        try:
-            for step in index:
-                part = select(part, step)
-        except LookupError as error:
-            raise StructureError(self.request.name, str(error)) from None
+        """Keeps the part of a value, and returns the value that the model continues with.
+
+        An output that requires grad is copied twice: the feature is the copy, and the model continues with a copy of
+        the feature. The feature is then on the path to the model's output, and the model cannot write to it.
+        """
+        part = self._select(value, index) if index else value
         if self._level is not None and in_function_transform():
             self._check_level(part)
-        if self.request.address.is_gradient:
-            gradients = self.gradients.setdefault(number, Gradients(self.options, self._layouts))
-            live = gradients.watch(part)
-            self._kept.append((number, gradients))
-            return value if live is part else replace_part(value, index, lambda _: live)
-        through: dict[int, Tensor] = {}
-        feature = self._feature(part, through)
-        self._kept.append((number, self.options.finish(feature, self._layouts)))
-        return substitute(value, lambda tensor: through.get(id(tensor), tensor)) if through else value
-
-    def _feature(self, part: Any, through: dict[int, Tensor]) -> Any:
-        """Copies the tensors of a value.
-
-        An output that carries gradient gets two copies in a row: the feature,
-        and one of the feature that goes on into the model. So the feature is on
-        the path to the model's output, and nothing else can write to it.
-        """
-        copy, options = self._copy, self.options
-        # A traced graph has no gradients, and tracing twice must give the same graph.
-        on_path = self.request.address.port == "output" and options.clone is not False and not self._is_traced
+        if self._is_gradient:
+            return self._watch(value, part, number, index)
+        copy, detach, on_path = self._copy, self.options.detach, self._is_on_path
+        onward: dict[int, Tensor] = {}
 
         def keep(tensor: Tensor) -> Tensor:
-            kept = copy(tensor.detach() if options.detach else tensor)
+            kept = copy(tensor.detach() if detach else tensor)
             if on_path and kept.requires_grad:
-                through[id(tensor)] = copy(kept)
+                onward[id(tensor)] = copy(kept)
             return kept
 
-        return keep(part) if isinstance(part, Tensor) else snapshot(part, keep)
+        feature = keep(part) if isinstance(part, Tensor) else snapshot(part, keep)
+        if self.options.changes_features:
+            feature = self.options.finish(feature, self._layouts)
+        self._kept.append((number, feature))
+        if not onward:
+            return value
+        if isinstance(value, Tensor):
+            return onward[id(value)]
+        return substitute(value, lambda tensor: onward.get(id(tensor), tensor))
+
+    def _select(self, value: Any, index: Sequence[int | str]) -> Any:
+        try:
+            for step in index:
+                value = select(value, step)
+        except LookupError as error:
+            raise StructureError(self.request.name, str(error)) from None
+        return value
+
+    def _watch(self, value: Any, part: Any, number: int, index: Sequence[int | str]) -> Any:
+        """Registers for the gradients of a part, and returns the value that the model continues with."""
+        gradients = self.gradients.setdefault(number, Gradients(self.options, self._layouts))
+        watched = gradients.watch(part)
+        self._kept.append((number, gradients))
+        return value if watched is part else replace_part(value, index, lambda _: watched)
 
     def _check_level(self, part: Any) -> None:
         """Refuses tensors of a `torch.func` transform that ends before the feature is read."""
@@ -214,28 +221,20 @@ class CapturedValue:
         """Returns the feature: a value, a `GradientHandle`, or for `@*` a list of them.
 
         Raises:
-            CallNotMadeError: If the module ran less often than the address says.
-            GradientError: If nothing in the value carries gradient.
-            OperationNotFoundError, AmbiguousOperationError: If the operation did not run, or ran several times.
+            CallNotMadeError: If the module ran fewer times than the address says.
+            GradientError: If a gradient is requested and no tensor of the value requires grad.
+            OperationNotFoundError: If the operation did not run in the module.
+            AmbiguousOperationError: If several such operations ran and the address does not number them.
         """
-        self.check_operation()
+        if self.operations is not None:
+            check_operation(self.request, self.calls > 0, self.operations.counts)
         if self.selector.keeps_all:
             return [self._finished(value) for _, value in self._kept]
+        calls = self.calls if self.operations is None else self.operations.calls
         for number, value in reversed(self._kept):
-            if self._is_wanted(number):
-                return self._finished(value)
-        raise CallNotMadeError(self.request.name, self._module_calls)
-
-    def _is_wanted(self, number: int) -> bool:
-        """Whether a call is the wanted one, now that the module does not run again."""
-        call = self.selector.call
-        if self.selector.is_done(self.calls):
-            return number == self._last or call is None
-        return call is None or call == number or call == number - self._module_calls
-
-    @property
-    def _module_calls(self) -> int:
-        return self.calls if self.operations is None else self.operations.calls
+            if self.selector.call is None or self.selector.selects(number, self.calls, calls):
+                return value if isinstance(value, Tensor) else self._finished(value)
+        raise CallNotMadeError(self.request.name, calls)
 
     def _finished(self, value: Any) -> Any:
         if isinstance(value, FeatureLayerError):
@@ -245,27 +244,17 @@ class CapturedValue:
         if not value.possible and not self.may_be_recomputed:
             raise GradientError(
                 self.request.name,
-                "nothing here requires grad, so no gradient will come. Run without torch.no_grad() "
-                "and inference_mode, with parameters, or an input (image.requires_grad_()), that require grad.",
+                "no tensor here requires grad, so there is no gradient. Run the model without torch.no_grad() and "
+                "torch.inference_mode(), with parameters or an input (image.requires_grad_()) that require grad.",
             )
         return GradientHandle(self.request.name, value)
 
-    def check_operation(self) -> None:
-        """Refuses an operation that did not run in the module, or whose number is needed and missing.
-
-        Raises:
-            OperationNotFoundError: If no such operation ran directly inside the module.
-            AmbiguousOperationError: If several ran and the address does not number them.
-        """
-        if self.operations is not None:
-            check_operation(self.request, self.calls > 0, self.operations.counts)
-
     def check_unambiguous(self) -> None:
-        """Refuses an early stop where the address does not say which call to stop after.
+        """Checks that an early stop knows after which call to stop.
 
         Raises:
-            AmbiguousCallError: If an unmarked module ran more than once, or a
-                module ran more often than when its calls were counted.
+            AmbiguousCallError: If the module ran several times and the address has no `@call`, or if it ran more often
+                than in the forward pass that counted its calls.
         """
         call, expected = self.selector.call, self.selector.expected
         if expected == 0 and self.calls:
@@ -277,21 +266,40 @@ class CapturedValue:
             raise AmbiguousCallError(self.request.name, self.calls, expected)
 
 
-class Gradients:
-    """The gradients of one captured value, filled by `backward()`.
-
-    They come by tensor hooks on copies that go on into the model.
-    `nn.Module.register_full_backward_hook` raises on every module whose output is
-    later changed in place ("Output 0 of BackwardHookFunction is a view and is being
-    modified inplace"). A tensor hook on a copy has no such limit: it receives the
-    gradient with respect to the value before any change.
+def check_operation(request: Request, ran: bool, counts: Mapping[str, int]) -> None:
+    """Checks that an operation ran in its module, and that its number is given where it is needed.
 
     Args:
-        options: How a gradient is kept.
-        layouts: Finds the layout of tensors, for reductions that need it.
+        request: The request of the operation.
+        ran: Whether its value was recorded.
+        counts: The number of times that each operation ran in one call of the module.
+
+    Raises:
+        OperationNotFoundError: If no such operation ran directly inside the module.
+        AmbiguousOperationError: If several ran and the address does not number them.
+    """
+    operation, number = request.address.operation or "", request.address.number
+    count = counts.get(operation, 0)
+    if not ran and count <= (number or 0):
+        raise OperationNotFoundError(request.name, operation, counts)
+    if number is None and count > 1:
+        raise AmbiguousOperationError(request.name, operation, count)
+
+
+class Gradients:
+    """The gradients of one captured value, which `backward()` fills in.
+
+    They are received by tensor hooks on copies that the model continues with. Module backward hooks are not used:
+    `nn.Module.register_full_backward_hook` raises for every module whose output is later changed in place ("Output 0 of
+    BackwardHookFunction is a view and is being modified inplace"). A tensor hook on a copy has no such limit, and
+    receives the gradient with respect to the value before any change.
+
+    Args:
+        options: How gradients are kept.
+        layouts: Finds the layout of tensors, for reductions that depend on it. Default: None.
 
     Attributes:
-        possible: Whether any tensor of the value carries gradient.
+        possible: Whether any tensor of the value requires grad.
     """
 
     def __init__(self, options: Options, layouts: LayoutFinder | None = None) -> None:
@@ -302,12 +310,12 @@ class Gradients:
         self._received: dict[int, Any] = {}
 
     def watch(self, value: Any) -> Any:
-        """Hooks the tensors of a value; each place of a tensor has a gradient of its own.
+        """Registers tensor hooks on a value; a tensor that occurs twice has a gradient for each occurrence.
 
-        Watching again, as a checkpointed region is computed again, adds hooks for the same gradients.
+        Watching again, when a checkpointed region is recomputed, adds hooks for the same gradients.
 
         Returns:
-            The value that goes on into the model.
+            The value that the model continues with.
         """
         counts = Counter(id(tensor) for tensor in tensors(value))
         copies: dict[int, Tensor] = {}
@@ -315,7 +323,7 @@ class Gradients:
         def separate(tensor: Tensor) -> Tensor:
             if not tensor.requires_grad:
                 return tensor
-            # Places that share one tensor must go on sharing its memory, so they get views.
+            # Occurrences of one tensor must keep sharing its memory, so they get views.
             copy = tensor.view_as(tensor) if counts[id(tensor)] > 1 else self._copy(tensor)
             copies[id(copy)] = copy
             return copy
@@ -326,7 +334,7 @@ class Gradients:
         return live
 
     def _hooked(self, tensor: Tensor, numbers: list[int]) -> Tensor:
-        """Hooks the tensor at the next place, and returns a tensor that stands for the place."""
+        """Registers a hook on the next tensor, and returns an empty tensor that encodes its number in its length."""
         number = len(numbers)
         numbers.append(number)
         if tensor.requires_grad:
@@ -344,15 +352,15 @@ class Gradients:
         return receive
 
     def get(self, name: str) -> Any:
-        """Returns the gradients in the structure of the value, None where no gradient came.
+        """Returns the gradients in the structure of the value, with None where no gradient arrived.
 
         Raises:
-            GradientError: If backward has not reached the value.
+            GradientError: If no backward pass has reached the value.
         """
         if not self._received:
             raise GradientError(
                 name,
-                "no gradient has arrived: call backward() on something that the model computes "
-                "from this very value, then read it.",
+                "no gradient has arrived. Call backward() on a tensor that the model computed from this value, then "
+                "read the gradient.",
             )
         return snapshot(self._structure, lambda place: self._received.get(len(place)))

@@ -1,8 +1,7 @@
-"""Activation checkpointing: hooks must run again where `torch.utils.checkpoint` computes a region again.
+"""Activation checkpointing: hooks that run again when `torch.utils.checkpoint` recomputes a region.
 
-The recomputation happens in `backward()`, often after our hooks were removed. So
-while a region runs, the function that will compute it again is wrapped: hooks
-come back for the length of the recomputation, and record nothing new.
+The recomputation happens in `backward()`, often after our hooks were removed. While a region runs, the function that
+will recompute it is therefore wrapped: it installs the hooks again, which then record nothing new.
 """
 
 from __future__ import annotations
@@ -14,31 +13,31 @@ from typing import Any, TypeAlias
 
 import torch
 
-from ._torch_private import checkpointed_functions, may_be_checkpointed
+from ._torch_private import checkpointed_functions
 
 Replay: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class Recomputed:
-    """A function of a checkpointed region that runs with hooks.
+    """The function of a checkpointed region, run with hooks.
 
     Args:
         function: The function, as PyTorch keeps it.
         owner: Identifies the capture or edit, which wraps a function once.
-        replay: Makes the context in which the function runs.
+        replay: Returns the context in which the function runs.
     """
 
     def __init__(self, function: Callable[..., Any], owner: object, replay: Replay) -> None:
         self._function, self._owner, self._replay = function, owner, replay
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Computes the region again."""
+        """Recomputes the region."""
         with self._replay():
             return self._function(*args, **kwargs)
 
     @classmethod
     def wraps(cls, function: Any, owner: object) -> bool:
-        """Whether a function was already wrapped for an owner."""
+        """Whether a function is already wrapped for an owner."""
         while isinstance(function, cls):
             if function._owner is owner:
                 return True
@@ -47,22 +46,20 @@ class Recomputed:
 
 
 def may_be_recomputed() -> bool:
-    """Whether a forward pass that begins now may be computed again: with gradients, or in a reentrant region."""
-    return torch.is_grad_enabled() or any(True for _ in checkpointed_functions(sys._getframe(1)))
+    """Whether a forward pass that begins now may be recomputed: with gradients, or inside a reentrant region."""
+    return torch.is_grad_enabled() or next(checkpointed_functions(sys._getframe(1)), None) is not None
 
 
 def wrap_checkpoints(owner: object, replay: Callable[[], Replay]) -> bool:
     """Wraps the functions of the checkpointed regions that are running.
 
     Args:
-        owner: Identifies the capture or edit.
-        replay: Returns the context maker for a region, from the state at its beginning.
+        owner: Identifies the capture or edit, which wraps a function once.
+        replay: Returns the function that makes the context of a region, from the state at its beginning.
 
     Returns:
         Whether any region is running.
     """
-    if not may_be_checkpointed():
-        return False
     found = False
     for region, name in checkpointed_functions(sys._getframe(1)):
         found = True

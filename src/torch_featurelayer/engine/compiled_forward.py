@@ -1,7 +1,7 @@
-"""Capture inside `torch.compile`: hooks that stay in the model, and a forward Dynamo can trace whole.
+"""Capture inside `torch.compile`: hooks that stay in the model, and a forward pass that Dynamo traces into one graph.
 
-Dynamo cannot trace `register_forward_hook`, so the hooks are installed before
-it traces, inert outside the traced forward, and removed on request.
+Dynamo cannot trace `register_forward_hook`. The hooks are therefore installed before it traces, do nothing outside the
+traced forward pass, and are removed by `uncompile()`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import nn
 from .._errors import CompileError
 from ..address import Request
 from ._torch_private import TORCH_VERSION
+from .call_selector import CallSelector, call_selectors
 from .forward_pass import ForwardPass
-from .hook_set import HookSet
+from .hooks import HookSet
 from .layouts import LayoutFinder
 from .options import Options
 from .scope import Scope
@@ -31,14 +32,14 @@ Outcome: TypeAlias = tuple[list[tuple[int, list[tuple[int, Any]]]], Any, bool]
 
 
 class CompiledForward:
-    """Compiled forwards of one model that also return what was asked for.
+    """A compiled forward of one model that also returns the captured values.
 
     Args:
-        model: The model; its hooks stay until `remove`.
-        requests: What to capture; gradients cannot be.
-        options: How to keep it. `"lazy"` becomes a clone, which the compiler fuses.
+        model: The model; the hooks stay in it until `remove`.
+        requests: The requests. Gradients and operations cannot be captured.
+        options: How values are kept. `clone="lazy"` becomes a clone, which the compiler fuses.
         compile_options: Passed to `torch.compile`.
-        finders: The layouts that eager forward passes learned.
+        finders: The layouts that eager forward passes determined.
 
     Raises:
         CompileError: If a gradient or an operation is requested, or this PyTorch cannot trace hooks.
@@ -54,14 +55,14 @@ class CompiledForward:
     ) -> None:
         for request in requests:
             if request.address.is_gradient:
-                raise CompileError(f"{request.name!r}: gradients are captured in eager runs: do not compile this one.")
+                raise CompileError(f"{request.name!r}: gradients are captured in eager forward passes only")
             if request.address.operation is not None:
-                raise CompileError(f"{request.name!r}: operations are captured in eager runs: do not compile this one.")
+                raise CompileError(f"{request.name!r}: operations are captured in eager forward passes only")
         if TORCH_VERSION < OLDEST_TRACING:
             oldest = ".".join(map(str, OLDEST_TRACING))
             raise CompileError(
                 f"capture inside torch.compile needs PyTorch {oldest} or newer, and this is {torch.__version__}, "
-                "whose compiler cannot trace hooks: capture in eager calls, without .compile()"
+                "whose compiler cannot trace hooks. Capture in eager calls, without .compile()"
             )
         self.model, self.requests = model, requests
         self.options = replace(options, clone=options.clone is not False)
@@ -75,29 +76,32 @@ class CompiledForward:
             self._hooks = stack.pop_all()
 
     def remove(self) -> None:
-        """Takes the hooks out of the model."""
+        """Removes the hooks from the model."""
         self._hooks.close()
 
     def __call__(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, stop: bool, calls: Sequence[int | None] | None
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, stop: bool, selectors: Sequence[CallSelector]
     ) -> tuple[ForwardPass, Any]:
-        """Runs the compiled forward; returns what `run_with_capture` does."""
-        kept, output, stopped = self._forward(args, kwargs, stop, calls)
-        forward = self._pass(stop, calls)
+        """Runs the compiled forward; returns what `run_with_capture` returns."""
+        expected = [selector.expected for selector in selectors]
+        kept, output, stopped = self._forward(args, kwargs, stop, expected)
+        forward = self._pass(stop, expected)
         forward.stopped = stopped
         for value, (count, values) in zip(forward.values, kept, strict=True):
             value.load(count, values)
         return forward, output
 
-    def _pass(self, stop: bool, calls: Sequence[int | None] | None) -> ForwardPass:
+    def _pass(self, stop: bool, expected: Sequence[int | None]) -> ForwardPass:
+        selectors = call_selectors(self.requests, expected)
         return ForwardPass(
-            self.model, self.requests, self.options, self._scope, stop=stop, calls=calls, finders=self._finders
+            self.model, self.requests, self.options, self._scope, selectors=selectors, stop=stop, finders=self._finders
         )
 
+    # Numbers of calls rather than selectors: Dynamo guards on the values of its arguments.
     def _trace(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], stop: bool, calls: Sequence[int | None] | None
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], stop: bool, expected: Sequence[int | None]
     ) -> Outcome:
-        forward = self._pass(stop, calls)
+        forward = self._pass(stop, expected)
         self._hook_set.connect(forward)
         try:
             output = forward.run(args, kwargs)
@@ -109,6 +113,7 @@ class CompiledForward:
 def _own_code(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
     """Returns the function over a copy of its code.
 
-    Dynamo counts recompilations by code object: sharing one, the ninth compiled layer of a process would fail.
+    Dynamo limits recompilations for each code object: with shared code, the ninth compiled layer of a process would
+    fail.
     """
     return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)

@@ -1,8 +1,7 @@
-"""How a tensor is kept: copy-on-write where PyTorch can, a clone where it cannot.
+"""How tensors are kept: copy-on-write where PyTorch supports it, a clone elsewhere.
 
-`torch._lazy_clone` gives a tensor that shares memory until either side is
-written to; only then is it copied. It is given only the tensors for which it is
-known to be right.
+`torch._lazy_clone` returns a tensor that shares memory with its source until one of the two is written to, and only
+then copies. It is used only for kinds of tensors for which it is known to be correct.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ._torch_private import HAS_COPY_ON_WRITE, in_function_transform, is_traced, lazy_clone
+from ._torch_private import HAS_COPY_ON_WRITE, in_function_transform, lazy_clone, tracing_state
 
 Copy: TypeAlias = Callable[[Tensor], Tensor]
 ClonePolicy: TypeAlias = Literal["lazy"] | bool
@@ -22,7 +21,7 @@ _DEVICES: Final = frozenset({"cpu", "cuda"})
 
 
 def copier(policy: ClonePolicy) -> Copy:
-    """Returns the function that keeps a tensor under a policy: `"lazy"`, True (clone) or False (the tensor itself).
+    """Returns the function that copies tensors under a policy: `"lazy"`, True (clone) or False (no copy).
 
     Raises:
         ValueError: If the policy is none of these.
@@ -31,35 +30,29 @@ def copier(policy: ClonePolicy) -> Copy:
         return torch.clone
     if policy is False:
         return _same
-    if policy == "lazy":
-        return lazy_copy if HAS_COPY_ON_WRITE and not _is_recorded() else torch.clone
-    raise ValueError(f"clone must be 'lazy', True or False, not {policy!r}")
+    if policy != "lazy":
+        raise ValueError(f"clone must be 'lazy', True or False, not {policy!r}")
+    # A graph that is recorded, by torch.compile, torch.jit.trace or torch.func, must contain the public operation.
+    is_recorded = torch.compiler.is_compiling() or tracing_state() is not None or in_function_transform()
+    return lazy_copy if HAS_COPY_ON_WRITE and not is_recorded else torch.clone
 
 
 def lazy_copy(tensor: Tensor) -> Tensor:
-    """Copies a tensor on write where that is known to be right, at once where it is not."""
-    if not _can_share(tensor):
-        return tensor.clone()
-    try:
-        return lazy_clone(tensor)
-    except RuntimeError:  # memory of numpy, of other processes, mapped files
-        return tensor.clone()
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _is_recorded() -> bool:
-    """Whether operations go into a graph, or through `torch.func`: there `clone` is the known operation."""
-    return torch.compiler.is_compiling() or is_traced() or in_function_transform()
-
-
-def _can_share(tensor: Tensor) -> bool:
-    # Tried: quantized tensors crash the interpreter, conjugate views lose their conjugation.
-    return (
+    """Copies a tensor on write where that is known to be correct, and at once elsewhere."""
+    # Found by trying: quantized tensors crash the interpreter, and conjugate views lose their conjugation.
+    can_share = (
         type(tensor) in (Tensor, nn.Parameter)
         and tensor.layout is torch.strided
         and tensor.device.type in _DEVICES
         and not (tensor.is_quantized or tensor.is_nested or tensor.is_conj() or tensor.is_neg())
     )
+    if not can_share:
+        return tensor.clone()
+    try:
+        return lazy_clone(tensor)
+    except RuntimeError:  # memory of NumPy arrays, of other processes and of mapped files
+        return tensor.clone()
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

@@ -1,55 +1,55 @@
-"""Where `torch.compile` meets a capture that was not compiled with the model.
+"""Captures that meet `torch.compile` without being compiled themselves.
 
-Compiled code that has run once ignores hooks added later (pytorch#117758), so
-a capture inside it runs that model without its compiled code, and says so. And
-a wrapper called inside somebody's compiled code runs as plain Python.
+Compiled code that has run once ignores hooks that are registered later (pytorch#117758). A capture of layers inside
+such code therefore runs the model eagerly, with a warning. A wrapper that is called by compiled code runs as plain
+Python.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from .._errors import CompileError
-from ._torch_private import dynamo_watches, is_compiled
+from ._torch_private import dynamo_watches
 
 Result = TypeVar("Result")
 
 
 def run_outside_dynamo(function: Callable[[], Result]) -> Result:
-    """Calls a function as plain Python, where the caller is being compiled.
+    """Calls a function as plain Python, in a thread whose frames Dynamo compiles.
 
     Raises:
-        CompileError: The caller is being traced; Dynamo then goes on without
-            tracing, or with `fullgraph=True` passes the error to the user.
+        CompileError: If the caller is being traced. Dynamo then continues without tracing it, or with
+            `fullgraph=True` passes the error to the user.
     """
     if torch.compiler.is_dynamo_compiling():
         raise CompileError("call .compile() on the wrapper, in place of torch.compile(wrapper)")
-    if "torch._dynamo" not in sys.modules or not dynamo_watches():
+    if not dynamo_watches():
         return function()
-    # Only where needed: it makes every Python call of the model slower.
+    # Only where it is needed: it makes every Python call of the model slower (benchmarks.overhead).
     eager: Callable[[], Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return eager()
 
 
-def force_eager(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
-    """Returns a context in which compiled code of these modules runs as plain Python."""
-    if "torch._dynamo" not in sys.modules or not any(map(is_compiled, modules)):
-        return nullcontext()
+def force_eager() -> AbstractContextManager[object]:
+    """Returns a context in which compiled code runs as plain Python, and warns about it.
+
+    Raises:
+        CompileError: If this PyTorch cannot run compiled code eagerly.
+    """
     if not hasattr(torch.compiler, "set_stance"):
         raise CompileError(
-            "this PyTorch cannot run a compiled model eagerly, and compiled code ignores hooks: capture from the model "
+            "this PyTorch cannot run a compiled model eagerly, and compiled code ignores hooks. Capture from the model "
             "before torch.compile, or use PyTorch 2.6 or newer"
         )
     warnings.warn(
-        "a layer inside a compiled model is captured: this run does not use the compiled code, since that "
-        "ignores hooks. To capture at compiled speed, wrap the model before compiling and call "
+        "a layer inside a compiled model is captured, and compiled code ignores hooks: this call runs the model "
+        "eagerly. To capture at compiled speed, wrap the model before compiling it and call "
         "FeatureLayer(model, ...).compile().",
         UserWarning,
         stacklevel=2,

@@ -1,7 +1,8 @@
-"""One forward pass of a model: the values it fills, and its early stop."""
+"""One forward pass of a model: its captured values, and its early stop."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -11,13 +12,20 @@ from torch import nn
 
 from .._errors import LayerNotRunError
 from ..address import Request
-from ._torch_private import is_traced
-from .call_selector import CallSelector
-from .captured import CapturedValue, Gradients
-from .checkpointing import Replay, may_be_recomputed, wrap_checkpoints
+from ._torch_private import (
+    checkpointed_functions,
+    dynamo_watches,
+    has_compiled_code,
+    may_be_checkpointed,
+    tracing_state,
+)
+from .call_selector import CallSelector, call_selectors
+from .captured import CapturedValue, Gradients, check_operation
+from .checkpointing import Replay, wrap_checkpoints
+from .copy_on_write import copier
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager, run_outside_dynamo
-from .hook_set import HookSet
+from .hooks import HookSet
 from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
 from .options import Options
@@ -26,9 +34,9 @@ from .signature import modules_of
 
 
 class EarlyStop(BaseException):
-    """Raised inside the model when every request of a forward pass is filled, and caught by that pass.
+    """Ends a forward pass from inside the model, once every request has its value.
 
-    Not an `Exception`: a model's own `except Exception` must not swallow it.
+    Not an `Exception`, because a model's own `except Exception` must not catch it.
     """
 
     def __init__(self, forward: ForwardPass) -> None:
@@ -36,21 +44,22 @@ class EarlyStop(BaseException):
 
 
 class ForwardPass:
-    """One forward pass, and the values it fills.
+    """One forward pass, and the values that it fills.
 
     Args:
         model: The model.
         requests: The requests.
         options: How values are kept.
-        scope: The calls that belong to it.
-        calls: How often each request's module runs, if that was learned.
-        stop: Whether to end the forward pass when every request is filled.
-        finders: Finds the layouts of each request's tensors.
+        scope: The calls that belong to the forward pass.
+        selectors: Which calls of each request's module are wanted. Default: None, those of the requests' addresses.
+        stop: Whether to end the forward pass when every request has its value. Default: False.
+        finders: Finds the layouts of each request's tensors. Default: None.
 
     Attributes:
+        scope: The calls that belong to the forward pass.
         values: The captured value of each request.
         stopped: Whether the forward pass was ended early.
-        ran_elsewhere: Whether hooks ran that do not belong to it, as those of layers in another thread.
+        ran_elsewhere: Whether hooks ran for calls outside the scope, such as layers in another thread.
     """
 
     def __init__(
@@ -60,55 +69,62 @@ class ForwardPass:
         options: Options,
         scope: Scope,
         *,
-        calls: Sequence[int | None] | None = None,
+        selectors: Sequence[CallSelector] | None = None,
         stop: bool = False,
         finders: Sequence[LayoutFinder | None] | None = None,
     ) -> None:
-        self._model, self._requests, self._options, self._scope = model, requests, options, scope
+        self._model, self._requests, self._options, self.scope = model, requests, options, scope
         self._finders = finders or [None] * len(requests)
         self._stop, self.stopped = stop, False
         self.ran_elsewhere = False
         self._owner: list[None] = []  # an identity for the graph, which must not hold the pass and its features
-        self._may_recompute = not scope.any_thread and may_be_recomputed()
-        copy, traced = options.copier(), not scope.any_thread and is_traced()
+        # With gradients, and in a reentrant region, `torch.utils.checkpoint` may compute this forward pass again.
+        self._may_recompute = not scope.any_thread and (
+            torch.is_grad_enabled() or next(checkpointed_functions(sys._getframe()), None) is not None
+        )
+        copy, traced = copier(options.clone), not scope.any_thread and tracing_state() is not None
         level = None if scope.any_thread else scope.level
-        self.values = [
-            CapturedValue(request, options, copy, CallSelector(request.address.call, count), finder, level, traced)
-            for request, count, finder in zip(requests, calls or [None] * len(requests), self._finders, strict=True)
-        ]
-        self._unfilled = sum(count != 0 for count in calls or [None] * len(requests))
+        self.values: list[CapturedValue] = []
+        self._unfilled = 0
+        selectors = call_selectors(requests) if selectors is None else selectors
+        for request, selector, finder in zip(requests, selectors, self._finders, strict=True):
+            self.values.append(CapturedValue(request, options, copy, selector, finder, level, traced))
+            self._unfilled += selector.expected != 0
 
-    def is_current(self) -> bool:
-        """Whether the running code belongs to this forward pass."""
-        return self._scope.is_current()
-
-    def filled(self, _: CapturedValue) -> None:
-        """Counts a value that wants no more calls, and stops the forward pass at the last.
+    def recorded(self, value: CapturedValue) -> None:
+        """Takes note of a value that has just been recorded.
 
         Raises:
-            EarlyStop: If nothing more is wanted.
+            EarlyStop: If no request needs another value.
+        """
+        if self._may_recompute and may_be_checkpointed():
+            self._note_checkpoint(value)
+        if value.calls - 1 == value.last:
+            self.filled(value)
+
+    def filled(self, _: CapturedValue) -> None:
+        """Counts a value that needs no more calls, and stops the forward pass at the last of them.
+
+        Raises:
+            EarlyStop: If no request needs another value.
         """
         self._unfilled -= 1
         if self._stop and self._unfilled == 0:
             raise EarlyStop(self)
 
-    def note_checkpoint(self, value: CapturedValue) -> None:
-        """Arranges that the hooks run again with the checkpointed region that runs now, if one does.
-
-        Args:
-            value: The value that was just recorded.
-        """
-        if self._may_recompute and wrap_checkpoints(self._owner, lambda: self._replay(value)):
+    def _note_checkpoint(self, value: CapturedValue) -> None:
+        """Arranges that the hooks run again when the checkpointed region that runs now is recomputed."""
+        if wrap_checkpoints(self._owner, lambda: self._replay(value)):
             for each in self.values:
                 each.may_be_recomputed = True
 
     def _replay(self, value: CapturedValue) -> Replay:
-        """Returns what records a region again, from the calls at its beginning."""
+        """Returns the function that records a region again, from the calls at its beginning."""
         calls = [each.calls - (each is value) for each in self.values]
         gradients = [each.gradients for each in self.values]
-        # Nothing here may hold features: the graph holds this function, and features hold the graph.
+        # The graph holds this function and features hold the graph: it must not refer to any feature.
         model, requests, options, scope, finders = (
-            self._model, self._requests, self._options, self._scope, self._finders,
+            self._model, self._requests, self._options, self.scope, self._finders,
         )  # fmt: skip
 
         def replay() -> Any:
@@ -127,33 +143,40 @@ class ForwardPass:
             return None
 
     def results(self) -> list[Any]:
-        """Returns the features, in the order of the requests; `NOT_RUN` for a pattern's layer that did not run.
+        """Returns the features in the order of the requests; `NOT_RUN` for a layer of a pattern that did not run.
 
         Raises:
-            LayerNotRunError: If a named layer, or all layers of a pattern, did not run.
-            CallNotMadeError: If a layer ran less often than its address says.
+            LayerNotRunError: If a named layer, or every layer of a pattern, did not run.
+            CallNotMadeError: If a layer ran fewer times than its address says.
             GradientError: If a gradient is requested and nothing requires grad.
         """
-        missing = [value for value in self.values if not value.calls]
-        required = required_requests([value.request for value in missing], [v.request for v in self.values if v.calls])
-        for value in missing:
-            if value.request in required:
-                value.check_operation()
-        if required:
-            ran = [value.request.name for value in self.values if value.calls]
-            hint = explain_missing_call(self._model, required, ran_elsewhere=self.ran_elsewhere)
-            raise LayerNotRunError([request.name for request in required], ran, hint)
+        for value in self.values:
+            if not value.calls:
+                self._check_missing()
+                break
         return [value.result() if value.calls else NOT_RUN for value in self.values]
+
+    def _check_missing(self) -> None:
+        """Raises the error of the layers that had to run and did not, if there are any."""
+        ran = [value.request for value in self.values if value.calls]
+        required = required_requests([value.request for value in self.values if not value.calls], ran)
+        for value in self.values:
+            if value.request in required and value.operations is not None:
+                check_operation(value.request, False, value.operations.counts)
+        if required:
+            hint = explain_missing_call(self._model, required, ran_elsewhere=self.ran_elsewhere)
+            names = [request.name for request in required]
+            raise LayerNotRunError(names, [request.name for request in ran], hint)
 
 
 def required_requests(missing: Sequence[Request], ran: Sequence[Request]) -> list[Request]:
-    """Returns the requests whose layers did not run though they must: named ones, and a pattern's if none of it ran."""
+    """Returns the requests whose layers must run and did not: named layers, and patterns of which no layer ran."""
     patterns = {request.pattern for request in ran}
     return [request for request in missing if not request.pattern or request.pattern not in patterns]
 
 
 class _NotRun:
-    """Stands for the feature of a layer that did not run."""
+    """The type of `NOT_RUN`, which takes the place of the feature of a layer that did not run."""
 
     def __repr__(self) -> str:
         return "NOT_RUN"
@@ -169,12 +192,12 @@ def run_with_capture(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
+    selectors: Sequence[CallSelector] | None = None,
     stop: bool = False,
-    calls: Sequence[int | None] | None = None,
     finders: Sequence[LayoutFinder | None] | None = None,
     track_layouts: bool = False,
 ) -> tuple[ForwardPass, Any]:
-    """Runs a model once and captures.
+    """Runs one forward pass with hooks.
 
     Args:
         model: The model.
@@ -182,29 +205,30 @@ def run_with_capture(
         options: How values are kept.
         args: The positional arguments of the model.
         kwargs: The keyword arguments of the model.
-        stop: Whether to stop after the last value wanted.
-        calls: How often each request's module runs, if that was learned.
-        finders: Finds the layouts of each request's tensors.
-        track_layouts: Whether to follow layouts through this forward pass.
+        selectors: Which calls of each request's module are wanted. Default: None, those of the requests' addresses.
+        stop: Whether to end the forward pass when every request has its value. Default: False.
+        finders: Finds the layouts of each request's tensors. Default: None.
+        track_layouts: Whether to follow layouts through this forward pass. Default: False.
 
     Returns:
-        The forward pass, and the output (None where it was stopped).
+        The forward pass, and the model's output (None if the forward pass was stopped).
 
     Raises:
         CompileError: If `torch.compile` traces the caller.
     """
 
     def capture() -> tuple[ForwardPass, Any]:
-        forward = ForwardPass(model, requests, options, Scope(), calls=calls, stop=stop, finders=finders)
+        forward = ForwardPass(model, requests, options, Scope(), selectors=selectors, stop=stop, finders=finders)
         hooks = HookSet(model, requests, finders or ())
         hooks.connect(forward)
         with ExitStack() as stack:
-            stack.enter_context(force_eager(hooks.modules.values()))
+            if has_compiled_code(hooks.modules.values()):
+                stack.enter_context(force_eager())
             if track_layouts:
                 stack.enter_context(tracked(model, finders or ()))
             stack.callback(hooks.disconnect)
-            stack.enter_context(hooks.installed())
-            if hooks.has_operations:
+            hooks.install(stack)
+            if hooks.operations is not None:
                 stack.enter_context(unwound())
             restore = _modes(model) if stop else None
             output = forward.run(args, kwargs)
@@ -212,12 +236,13 @@ def run_with_capture(
                 restore()
             return forward, output
 
-    return run_outside_dynamo(capture)
+    is_compiling = torch.compiler.is_dynamo_compiling() or dynamo_watches()
+    return run_outside_dynamo(capture) if is_compiling else capture()
 
 
 @contextmanager
 def tracked(model: nn.Module, finders: Sequence[LayoutFinder | None]) -> Iterator[LayoutTracker]:
-    """Follows layouts while inside, for some finders."""
+    """Follows layouts through the operations of a model, for some finders."""
     tracker = LayoutTracker(model)
     found = [finder for finder in finders if finder is not None]
     for finder in found:
@@ -240,18 +265,18 @@ def _replayed(
     calls: Sequence[int],
     gradients: Sequence[dict[int, Gradients]],
 ) -> Iterator[None]:
-    """Runs the hooks of a forward pass again: the same operations, whose values only gradients keep."""
+    """Installs the hooks of a forward pass again: the same operations run, and only gradients are kept."""
     forward = ForwardPass(model, requests, options, Scope(), finders=finders)
     hooks = HookSet(model, requests)
     hooks.connect(forward)
     for value, count, received in zip(forward.values, calls, gradients, strict=True):
         value.calls, value.gradients = count, received
-    with scope.paused(), hooks.installed(), unwound() if hooks.has_operations else nullcontext():
+    with scope.paused(), hooks.installed(), unwound() if hooks.operations is not None else nullcontext():
         yield
 
 
 def _modes(model: nn.Module) -> Callable[[], None]:
-    """Returns a function that puts back the modes that a forward may switch by calls, as they are now.
+    """Returns a function that restores the present modes, which a forward pass may switch.
 
     An early stop skips the code in which the model would have switched them back.
     """

@@ -1,178 +1,305 @@
-"""Hook points: where values of a model are recorded, on modules and on operations.
+"""Hook points: the places of a model where values are recorded, on modules and on operations.
 
-The order of hooks on one module, from the outside in. Before a forward: the start
-of a forward pass, user hooks, edits, captures, operations. After it: operations,
-user hooks registered before ours, edits, captures, the end of a forward pass. So a capture
-sees what user hooks and edits made of a value: what the model goes on with.
+The order in which hooks of one module run, from the outside in:
+
+1. before the forward: the start of a forward pass (`ForwardTracker`), user pre-hooks, edits, captures, operations;
+2. the forward itself;
+3. after the forward: operations, user hooks, edits, captures, the end of a forward pass.
+
+A capture therefore records what user hooks and edits made of a value, which is what the model computes with. The order
+follows from registration: PyTorch runs hooks in the order in which they were registered, and `prepend=True` puts one in
+front. Edits and `ForwardTracker` prepend their pre-hooks; captures never prepend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .._pytree import substitute, tensors
-from ..address import Port
+from ..address import Request, locate
 from .arguments import Arguments, replace_arguments
 from .captured import CapturedValue
-from .temporary import register_hook, register_pre_hook
+from .layouts import LayoutFinder
+from .operations import OperationMode
+from .scope import Scope
+
+# Stands for a hook in a copy of its module: it accepts any arguments, returns None, and unpickles without this package.
+_DO_NOTHING = nullcontext().__exit__
+
+
+class TemporaryHook(partial):  # type: ignore[type-arg]
+    """A hook that copies and pickles of its module do not get.
+
+    A copy holds a function that does nothing in its place, until the hook is removed. A `functools.partial` rather than
+    a class with `__call__`, because calling it adds no Python frame.
+    """
+
+    handle: RemovableHandle
+    copies: tuple[weakref.ref[Any], ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = memo.get(id(self.handle.hooks_dict_ref()))
+        if copied is not None:
+            self.copies += (weakref.ref(copied),)
+        return _DO_NOTHING
+
+    def __reduce__(self) -> Any:
+        return getattr, (nullcontext(), "__exit__")
+
+    def remove(self) -> None:
+        """Removes the hook, and its stand-ins in deep copies of the module."""
+        self.handle.remove()
+        for reference in self.copies:
+            hooks = reference()
+            if hooks is not None:
+                hooks.pop(self.handle.id, None)
+
+
+def register(
+    register_with: Callable[..., RemovableHandle], hook: Callable[..., Any], stack: ExitStack, **options: bool
+) -> None:
+    """Registers a temporary hook; the stack removes it.
+
+    Args:
+        register_with: The method of a module that registers it, such as `module.register_forward_hook`.
+        hook: The hook.
+        stack: The stack.
+        **options: Passed to the method, such as `prepend=True`.
+    """
+    temporary = TemporaryHook(hook)
+    temporary.handle = register_with(temporary, **options)
+    stack.callback(temporary.remove)
+
+
+def register_operations(mode: OperationMode, stack: ExitStack, *, before_captures: bool = False) -> None:
+    """Registers the hooks with which a mode follows the running modules; the stack removes them.
+
+    Args:
+        mode: The mode.
+        stack: The stack.
+        before_captures: Whether the mode listens before captures of the same modules do, as edits need. Default: False.
+    """
+    for module, begin, end, is_watched in mode.hooks():
+        # The innermost hooks run last before a forward and first after it. A watched module is followed from inside
+        # the hooks of its captures; a module that pauses the mode is paused before any of its own hooks run.
+        innermost = is_watched is not before_captures
+        register(module.register_forward_pre_hook, begin, stack, prepend=not innermost)
+        register(module.register_forward_hook, end, stack, prepend=innermost, always_call=True)
+    stack.callback(mode.close)
 
 
 class Pass(Protocol):
     """A forward pass that values are recorded for.
 
     Attributes:
-        ran_elsewhere: Whether hooks ran that do not belong to it, as those of layers in another thread.
+        scope: The calls that belong to it.
+        ran_elsewhere: Whether hooks ran for calls outside its scope, such as layers in another thread.
     """
 
+    scope: Scope
     ran_elsewhere: bool
 
     @property
     def values(self) -> Sequence[CapturedValue]:
         """The captured value of each request."""
 
-    def is_current(self) -> bool:
-        """Whether the running code belongs to it."""
-
-    def filled(self, value: CapturedValue) -> None:
-        """Counts a value that wants no more calls."""
-
-    def note_checkpoint(self, value: CapturedValue) -> None:
-        """Arranges that the hooks run again with the checkpointed region that runs now, if one does."""
+    def recorded(self, value: CapturedValue) -> None:
+        """Takes note of a value that has just been recorded."""
 
 
 class HookPoint:
-    """One place of a model, and the values that are recorded there.
+    """The place that one request names, and the value that is recorded there.
+
+    Args:
+        request: The request.
 
     Attributes:
-        ports: The ports that are asked for.
+        connected: The forward pass that is recorded, and its value for the request; None while the hooks do nothing.
+        substituted: The copies that replaced arguments: by their id, the copy, the argument, and the copy's version.
     """
 
-    def __init__(self) -> None:
-        self.ports: set[Port] = set()
-        self._pass: Pass | None = None
-        self._before: list[CapturedValue] = []
-        self._after: list[CapturedValue] = []
-        self._substituted: dict[int, tuple[Tensor, Tensor, int]] = {}
-
-    def connect(self, forward: Pass, value: CapturedValue) -> None:
-        """Records the calls that follow in a value of a forward pass."""
-        self._pass = forward
-        is_input = value.request.address.port in ("input", "grad_input")
-        (self._before if is_input else self._after).append(value)
-
-    def disconnect(self) -> None:
-        """Makes the hooks do nothing."""
-        self._before, self._after, self._pass = [], [], None
-        self._substituted.clear()
+    def __init__(self, request: Request) -> None:
+        self.connected: tuple[Pass, CapturedValue] | None = None
+        self.substituted: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self._port, self._index = request.address.port, request.address.index
+        self._is_input = self._port in ("input", "grad_input")
 
     def install(self, module: nn.Module, stack: ExitStack) -> None:
-        """Registers the hooks that the ports of a module need; the stack removes them."""
-        if self.ports & {"input", "grad_input"}:
-            register_pre_hook(module, self.before, stack, with_kwargs=True)
-        if "grad_input" in self.ports:
-            register_hook(module, self.write_back, stack, with_kwargs=True)
-        if self.ports & {"output", "grad_output"}:
-            register_hook(module, self.after, stack)
+        """Registers the hooks that the port of a module needs; the stack removes them."""
+        if not self._is_input:
+            register(module.register_forward_hook, self.after, stack)
+            return
+        register(module.register_forward_pre_hook, self.before, stack, with_kwargs=True)
+        if self._port == "grad_input":
+            register(module.register_forward_hook, self.write_back, stack, with_kwargs=True)
 
     def before(
         self, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, number: int | None = None
     ) -> Arguments | None:
-        """The forward pre-hook: records the arguments, and substitutes copies where their gradient is asked for.
+        """Records the arguments: the forward pre-hook.
 
         Args:
             called: The module, or the function of an operation.
             args: The positional arguments.
-            kwargs: The keyword arguments; None in another thread, while our hook is half removed.
-            number: The number of the call; None counts on.
-        """
-        if kwargs is None or not self._is_recorded():
-            return None
-        given: Arguments = (args, kwargs)
-        for value in self._before:
-            new = _recorded_arguments(value, called, given, number)
-            if new is not given:
-                self._substitute(given, new)
-                given = new
-            self._report(value)
-        return given
+            kwargs: The keyword arguments. PyTorch passes none to a hook that another thread is removing.
+            number: The number of the call. Default: None, the next one.
 
-    def write_back(self, _: Any, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
-        """A forward hook: repeats on the model's own tensors what the module did in place to their copies."""
-        if not self._substituted or not self.is_ours():
+        Returns:
+            The arguments to call with: copies replace those whose gradient is requested. None if nothing is recorded.
+        """
+        if kwargs is None or not self._is_input or (current := self._current()) is None:
             return None
-        back: dict[int, Tensor] = {}
-        for copy in tensors((args, kwargs)):
-            found = self._substituted.pop(id(copy), None)
-            if found is not None and copy._version != found[2]:
-                back[id(copy)] = found[1].copy_(copy)
-        return substitute(output, lambda tensor: back.get(id(tensor), tensor)) if back else None
+        forward, value = current
+        given: Arguments = (args, kwargs)
+        new = self._record_arguments(value, called, given, number)
+        if new is not given:
+            self._note_substitutes(given, new)
+        forward.recorded(value)
+        return new
 
     def after(self, _: Any, __: Any, output: Any, number: int | None = None) -> Any:
-        """The forward hook: records the output, and returns it with copies where they must take its place."""
-        if not self._is_recorded():
+        """Records the output: the forward hook.
+
+        Args:
+            _: The module, or the function of an operation.
+            __: The positional arguments.
+            output: The output.
+            number: The number of the call. Default: None, the next one.
+
+        Returns:
+            The output that the model continues with, in which copies may replace tensors; None if nothing is recorded.
+        """
+        if self._is_input or (current := self._current()) is None:
             return None
-        for value in self._after:
-            output = value.record(output, number)
-            self._report(value)
+        forward, value = current
+        output = value.record(output, number)
+        forward.recorded(value)
         return output
 
+    def write_back(self, _: Any, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
+        """Repeats on the model's own tensors what the module did in place to their copies: a forward hook."""
+        if not self.substituted or not self.is_ours():
+            return None
+        written: dict[int, Tensor] = {}
+        for copy in tensors((args, kwargs)):
+            found = self.substituted.pop(id(copy), None)
+            if found is not None and copy._version != found[2]:
+                written[id(copy)] = found[1].copy_(copy)
+        return substitute(output, lambda tensor: written.get(id(tensor), tensor)) if written else None
+
     def is_ours(self) -> bool:
-        """Whether a forward pass is recorded, and the running code belongs to it."""
-        forward = self._pass
-        return forward is not None and forward.is_current()
+        """Whether a forward pass is recorded and the running code belongs to it."""
+        return self.connected is not None and self.connected[0].scope.is_current()
 
-    def _is_recorded(self) -> bool:
-        """As `is_ours`; a call that is not, is noted for the error of a layer that did not run."""
-        forward = self._pass
-        if forward is None:
-            return False
-        if forward.is_current():
-            return True
-        forward.ran_elsewhere = True
-        return False
+    def _current(self) -> tuple[Pass, CapturedValue] | None:
+        """Returns the forward pass and its value; None for a call that does not belong to the forward pass."""
+        if self.connected is None:
+            return None
+        forward = self.connected[0]
+        if forward.scope.is_current():
+            return self.connected
+        forward.ran_elsewhere = True  # for the error message, if the layer then seems not to have run
+        return None
 
-    def _report(self, value: CapturedValue) -> None:
-        if self._pass is not None:
-            self._pass.note_checkpoint(value)
-            if value.is_just_filled:
-                self._pass.filled(value)
+    def _record_arguments(self, value: CapturedValue, called: Any, given: Arguments, number: int | None) -> Arguments:
+        """Records the arguments of a call, or one of them, and returns the arguments to call with."""
+        try:
+            new = replace_arguments(called, *given, self._index, lambda part: value.record(part, number, is_part=True))
+        except LookupError as error:
+            value.fail(str(error), number)
+            return given
+        return given if _are_same(given, new) else new
 
-    def _substitute(self, old: Arguments, new: Arguments) -> None:
-        """Remembers which copies took the place of which arguments; views share the memory and need no writing back."""
+    def _note_substitutes(self, old: Arguments, new: Arguments) -> None:
+        """Remembers which copies replace which arguments; views share memory and need no writing back."""
         for tensor, copy in zip(tensors(old), tensors(new), strict=True):
             if copy is not tensor and copy._base is not tensor:
-                self._substituted[id(copy)] = (copy, tensor, copy._version)
+                self.substituted[id(copy)] = (copy, tensor, copy._version)
 
 
-def _recorded_arguments(value: CapturedValue, called: Any, given: Arguments, number: int | None) -> Arguments:
-    """Records the arguments of a call, or one of them, and returns those to call with."""
-    index = value.request.address.index
-    keep = value.record_part if index else value.record
-    try:
-        return _if_changed(given, replace_arguments(called, *given, index, lambda part: keep(part, number)))
-    except LookupError as error:
-        value.fail(str(error), number)
-        return given
+def _are_same(old: Arguments, new: Arguments) -> bool:
+    positional = all(one is other for one, other in zip(old[0], new[0], strict=True))
+    return positional and (new[1] is old[1] or all(new[1][name] is old[1][name] for name in old[1]))
 
 
-def _if_changed(old: Arguments, new: Arguments) -> Arguments:
-    same = new[1] is old[1] or all(new[1][name] is old[1][name] for name in old[1])
-    return old if same and all(map(_is, new[0], old[0])) else new
+class HookSet:
+    """The hook points of all requests, installed and removed together.
 
+    Args:
+        model: The model.
+        requests: The requests.
+        finders: Finds the layout of each request's tensors. Default: empty, no layouts are needed.
 
-def _is(one: object, other: object) -> bool:
-    return one is other
+    Attributes:
+        modules: The modules that requests name and the modules around those, by path.
+        operations: Records operations; None if no request names one.
+
+    Raises:
+        LayerNotFoundError: If a layer has been removed from the model since the request was resolved.
+    """
+
+    def __init__(
+        self, model: nn.Module, requests: Sequence[Request], finders: Sequence[LayoutFinder | None] = ()
+    ) -> None:
+        self.modules = locate(model, requests)
+        self.operations: OperationMode | None = None
+        self._points: list[tuple[nn.Module, Request, HookPoint]] = []
+        for request in requests:
+            module, point = self.modules[request.address.path], HookPoint(request)
+            self._points.append((module, request, point))
+            if request.address.operation is not None:
+                self.operations = self.operations or OperationMode()  # built only if a request needs it
+                self.operations.watch(module, request.address.operation, request.address.number, point)
+        for (module, _, _), finder in zip(self._points, finders, strict=False):
+            if finder is not None:
+                finder.module = module
+
+    def connect(self, forward: Pass) -> None:
+        """Records from now on in the values of this forward pass, and in those of no other."""
+        if self.operations is not None:
+            self.operations.restart()
+        for (module, request, point), value in zip(self._points, forward.values, strict=True):
+            point.connected = (forward, value)
+            point.substituted.clear()
+            if self.operations is not None and request.address.operation is not None:
+                value.operations = self.operations.watchers[id(module)]
+
+    def disconnect(self) -> None:
+        """Makes every hook do nothing."""
+        for _, _, point in self._points:
+            point.connected = None
+            point.substituted.clear()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Keeps the hooks of all points in the model, or of none, and removes them whatever is raised."""
+        with ExitStack() as stack:
+            self.install(stack)
+            yield
+
+    def install(self, stack: ExitStack) -> None:
+        """Registers the hooks; the stack removes them."""
+        disable_fast_path(self.modules.values(), stack)
+        for module, request, point in self._points:
+            if request.address.operation is None:
+                point.install(module, stack)
+        if self.operations is not None:
+            register_operations(self.operations, stack)
 
 
 def disable_fast_path(modules: Iterable[nn.Module], stack: ExitStack) -> None:
     """Makes `nn.TransformerEncoder` and its layers call the modules inside them, as they do in train mode.
 
-    The encoder's fast path converts its input to a nested tensor, which its layers then refuse because of our hooks.
-    A layer's fast path is one fused kernel; before PyTorch 2.6 it is taken with hooks inside too, and they see nothing.
+    The encoder's fast path converts its input to a nested tensor, which its layers refuse while they have hooks. The
+    fast path of a layer is one fused kernel; before PyTorch 2.6 it is taken even if modules inside have hooks, which
+    then never run.
     """
     for module in modules:
         if isinstance(module, nn.TransformerEncoder) and getattr(module, "use_nested_tensor", False):

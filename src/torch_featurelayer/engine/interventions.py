@@ -15,23 +15,24 @@ from .._errors import (
     StructureError,
 )
 from .._pytree import UncopyableError, describe, replace_part, snapshot, substitute
-from ..address import ATTENTION_WEIGHTS, Address, Request, located
+from ..address import ATTENTION_WEIGHTS, Address, Request, locate
+from ._torch_private import has_compiled_code, may_be_checkpointed
 from .arguments import Arguments, replace_arguments
+from .captured import check_operation
 from .checkpointing import Replay, may_be_recomputed, wrap_checkpoints
 from .copy_on_write import copier
-from .diagnostics import check_operation, explain_missing_call
+from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import required_requests
-from .hooks import HookPoint, disable_fast_path
+from .hooks import disable_fast_path, register, register_operations
 from .operations import OperationMode, unwound
 from .recorder import ForwardTracker, modules_around
 from .scope import Scope
-from .temporary import register_hook, register_pre_hook
 
 EditValue: TypeAlias = Tensor | float | Callable[[Any], Any]
 
 
-class Intervention(HookPoint):
+class Intervention:
     """One value that is replaced each time it passes.
 
     Attributes:
@@ -42,7 +43,6 @@ class Intervention(HookPoint):
     """
 
     def __init__(self, request: Request, value: EditValue, owner: InterventionSet) -> None:
-        super().__init__()
         self.name, self.address = request.name, _editable(request)
         self.calls = self.done = 0
         self._value, self._owner = value, owner
@@ -55,9 +55,9 @@ class Intervention(HookPoint):
     def install(self, module: nn.Module, stack: ExitStack) -> None:
         """Registers the hook of a module's port, before those of captures, so that they see the new value."""
         if self.address.port == "input":
-            register_pre_hook(module, self.before, stack, prepend=True, with_kwargs=True)
+            register(module.register_forward_pre_hook, self.before, stack, prepend=True, with_kwargs=True)
         else:
-            register_hook(module, self.after, stack, prepend=True)
+            register(module.register_forward_hook, self.after, stack, prepend=True)
 
     def before(
         self, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, number: int | None = None
@@ -172,7 +172,7 @@ class InterventionSet:
         self._model, self._changes = model, changes
         self._requests = list(changes)
         self._edits = [Intervention(request, value, self) for request, value in changes.items()]
-        self._modules = located(model, self._requests)
+        self._modules = locate(model, self._requests)
         self._operations: OperationMode | None = None
         self._may_recompute = True
 
@@ -186,7 +186,8 @@ class InterventionSet:
     def _hooked(self, calls: Sequence[int] | None = None) -> Iterator[None]:
         """Holds the hooks, in a checkpointed region from the calls at its beginning."""
         with ExitStack() as stack:
-            stack.enter_context(force_eager(self._modules.values()))
+            if has_compiled_code(self._modules.values()):
+                stack.enter_context(force_eager())
             disable_fast_path(self._modules.values(), stack)
             if any(edit.address.operation is not None for edit in self._edits):
                 self._operations = OperationMode()
@@ -194,7 +195,7 @@ class InterventionSet:
             for edit in self._edits:
                 self._install(edit, stack)
             if self._operations is not None:
-                self._operations.install(stack, first=True)
+                register_operations(self._operations, stack, before_captures=True)
             self._count(calls, stack)
             yield
 
@@ -226,7 +227,7 @@ class InterventionSet:
 
     def note_checkpoint(self) -> None:
         """Arranges that the edits are made again with the checkpointed region that runs now, if one does."""
-        if self._may_recompute:
+        if self._may_recompute and may_be_checkpointed():
             wrap_checkpoints(self.scope, self._replay)
 
     def _replay(self) -> Replay:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .._pytree import outline, tensors
+from ._torch_private import has_compiled_code
 from .dynamo import force_eager, run_outside_dynamo
 from .operation_names import ATTRIBUTES, operation_name
 from .operations import holds_tensor, running_module
@@ -45,7 +46,9 @@ def profile_model(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     modules = dict(model.named_modules())
 
     def run() -> None:
-        with force_eager(modules.values()), ExitStack() as stack:
+        with ExitStack() as stack:
+            if has_compiled_code(modules.values()):
+                stack.enter_context(force_eager())
             for module in model.modules():
                 if not isinstance(module, torch.jit.ScriptModule):  # these take no Python hooks
                     _time(module, seen[id(module)], stack)

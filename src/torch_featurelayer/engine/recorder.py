@@ -13,17 +13,17 @@ from torch import nn
 
 from .._errors import FeatureLayerError, LayerNotRunError
 from ..address import Request, ancestors
-from ._torch_private import calling_frame
+from ._torch_private import calling_frame, has_compiled_code
+from .call_selector import call_selectors
 from .captured import CapturedValue
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import ForwardPass, required_requests, tracked
-from .hook_set import HookSet
+from .hooks import HookSet, register
 from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
 from .options import Options
 from .scope import Scope
-from .temporary import register_hook, register_pre_hook
 
 
 class ForwardTracker:
@@ -46,13 +46,13 @@ class ForwardTracker:
     def install_begin(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
         """Registers the hooks that come before all others; the stack removes them."""
         for module in modules:
-            register_pre_hook(module, self._begin, stack, prepend=True)
+            register(module.register_forward_pre_hook, self._begin, stack, prepend=True)
 
     def install_end(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
         """Registers the hooks that come after those registered so far; the stack removes them."""
         stack.callback(self._finish)
         for module in modules:
-            register_hook(module, self._end, stack, always_call=True)
+            register(module.register_forward_hook, self._end, stack, always_call=True)
 
     def _begin(self, module: nn.Module, *_: Any) -> None:
         if not self._scope.is_current():
@@ -122,11 +122,12 @@ class ActivationRecorder:
         """Records while inside: hooks go in all or none, and are removed whatever is raised."""
         around = modules_around(self._hooks.modules, self.requests)
         with ExitStack() as stack:
-            stack.enter_context(force_eager(self._hooks.modules.values()))
+            if has_compiled_code(self._hooks.modules.values()):
+                stack.enter_context(force_eager())
             stack.enter_context(self._scope.entered())
             if any(self._finders):
                 self._tracker = stack.enter_context(tracked(self.model, self._finders))
-            if self._hooks.has_operations:
+            if self._hooks.operations is not None:
                 stack.enter_context(unwound())
             forwards = ForwardTracker(self._scope, self._begin, self._end)
             forwards.install_begin(around, stack)
@@ -208,7 +209,8 @@ class _Waiting(ForwardPass):
         finders: Sequence[LayoutFinder | None],
         entries: list[deque[tuple[int | None, Any]]],
     ) -> None:
-        super().__init__(model, requests, options, scope, calls=[1] * len(requests), finders=finders)
+        selectors = call_selectors(requests, [1] * len(requests))
+        super().__init__(model, requests, options, scope, selectors=selectors, finders=finders)
         self._entries = entries
 
     def filled(self, value: CapturedValue) -> None:

@@ -1,4 +1,4 @@
-"""Whose calls count: those of one thread and, for captures that span several calls, of one context."""
+"""Scopes: which calls a capture or edit sees, by thread, by context and by `torch.func` transform."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Final
 
 from ._torch_private import in_function_transform, transform_level
 
-# The scopes that were entered in the running context: an asyncio task has a context of its own.
+# The scopes that were entered in the running context. Each asyncio task has its own context.
 _ENTERED: Final[ContextVar[frozenset[int]]] = ContextVar("torch_featurelayer_scopes", default=frozenset())
 
 
 class Scope:
     """The calls that a capture or an edit sees.
 
-    `nn.Module` copies its hooks at each call, so another thread may hold ours
-    while they come and go; and tasks of one thread take turns.
+    Hooks alone do not limit them: `nn.Module` copies its hooks at each call, so another thread may still run ours after
+    they were removed, and the asyncio tasks of one thread run in turns.
 
     Args:
-        any_thread: See all calls: for a forward pass that `torch.compile` traces.
+        any_thread: Whether to see all calls, as a forward pass that `torch.compile` traces must. Default: False.
 
     Attributes:
-        any_thread: Whether it sees all calls.
-        level: The level of the `torch.func` transform in which the scope was opened, 0 for none.
+        any_thread: Whether the scope sees all calls.
+        level: The level of the `torch.func` transform in which the scope was opened; 0 for none.
     """
 
     def __init__(self, *, any_thread: bool = False) -> None:
@@ -36,7 +36,7 @@ class Scope:
         self.level = transform_level() if not any_thread and in_function_transform() else 0
 
     def is_current(self) -> bool:
-        """Whether the running code is in this scope."""
+        """Whether the running code belongs to this scope."""
         if self._thread is None:
             return True
         if self._paused or self._thread != get_ident():
@@ -45,18 +45,18 @@ class Scope:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Limits the scope to the running context, for as long as the block lasts."""
+        """Limits the scope to the running context."""
         self._by_context = True
         _ENTERED.set(_ENTERED.get() | {id(self)})
         try:
             yield
         finally:
-            # Not reset by a token: a generator may be closed in another context than it was opened in.
+            # No token is used to reset it: a generator may be closed in another context than it was opened in.
             _ENTERED.set(_ENTERED.get() - {id(self)})
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Sees nothing while inside."""
+        """Sees no calls."""
         self._paused += 1
         try:
             yield
