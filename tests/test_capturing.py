@@ -108,7 +108,7 @@ def test_errors_of_one_request_are_its_own() -> None:
     with tl.capture(model, ["layer@5", "layer@1", "layer:nothing"]) as feats:
         model(torch.randn(1, 4))
     assert feats["layer@1"].shape == (1, 4)
-    with pytest.raises(tl.CallNotMadeError, match="ran 2 times"):
+    with pytest.raises(tl.CallNotMadeError, match="called 2 times"):
         _ = feats["layer@5"]
     with pytest.raises(tl.OperationNotFoundError, match="'linear'"):
         _ = feats["layer:nothing"]

@@ -177,7 +177,7 @@ def test_what_was_not_edited_is_said(small: nn.Sequential, resnet18: nn.Module, 
         ({"0@-1": 0}, tl.EditError, "count from the first"),
         ({"0:attention_weights": 0}, tl.EditError, "beside the model"),
         ({"9": 0}, tl.LayerNotFoundError, "no layer '9'"),
-        ({}, tl.EmptyRequestError, "no layer was asked for"),
+        ({}, tl.EmptyRequestError, "no layer was requested"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: Any, error: Any, says: str, small: nn.Sequential) -> None:

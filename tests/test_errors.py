@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 import torch_featurelayer as tl
-from torch_featurelayer import _errors
+from torch_featurelayer import _exceptions
 from torch_featurelayer._optional import need
 
 CASES = {
@@ -66,9 +66,11 @@ def test_error(error: tl.FeatureLayerError) -> None:
 
 def test_tree_is_complete() -> None:
     """Every error is exported, tested above and drawn in the docstring."""
-    classes = {name for name, item in vars(_errors).items() if isinstance(item, type) and issubclass(item, Exception)}
-    assert classes == set(_errors.__all__) == {type(error).__name__ for error in CASES} | {"FeatureLayerError"}
-    assert all(name in (_errors.__doc__ or "") for name in classes)
+    classes = {
+        name for name, item in vars(_exceptions).items() if isinstance(item, type) and issubclass(item, Exception)
+    }
+    assert classes == set(_exceptions.__all__) == {type(error).__name__ for error in CASES} | {"FeatureLayerError"}
+    assert all(name in (_exceptions.__doc__ or "") for name in classes)
 
 
 def test_missing_extra_says_what_to_install() -> None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import _errors
-from ._errors import *  # noqa: F403
+from . import _exceptions
+from ._exceptions import *  # noqa: F403
 
 if TYPE_CHECKING:
     from . import analysis, figures, images, models, similarity
@@ -49,7 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
-    *_errors.__all__,
+    *_exceptions.__all__,
     "FeatureLayer",
     "FeatureLayers",
     "Features",

@@ -8,7 +8,7 @@ from typing import Any, overload
 from torch import Tensor
 from torch.utils import _pytree as torch_pytree
 
-from ._errors import FeatureNotFoundError
+from ._exceptions import FeatureNotFoundError
 from ._pytree import snapshot
 from .engine import GradientHandle
 

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from torch import nn
 
-from ._errors import FeatureNotFoundError
+from ._exceptions import FeatureNotFoundError
 from ._optional import need
 from .address import check_model
 from .engine import profile_model

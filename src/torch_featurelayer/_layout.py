@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._errors import LayoutError
+from ._exceptions import LayoutError
 
 
 @dataclass(frozen=True, slots=True)

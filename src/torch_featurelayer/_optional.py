@@ -7,7 +7,7 @@ from importlib import import_module, metadata
 from types import ModuleType
 from typing import Final
 
-from ._errors import MissingExtraError
+from ._exceptions import MissingExtraError
 
 _DISTRIBUTION: Final = "torch-featurelayer"
 

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from torch import Tensor
 
-from ._errors import LayoutError, ReductionError
-from ._errors.base import nearest
+from ._exceptions import LayoutError, ReductionError
 from ._layout import Layout
+from ._suggest import nearest
 
 __all__ = ["Reducer", "Reduction", "reducer"]
 

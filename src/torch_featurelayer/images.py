@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from torch import Tensor
 
-from ._errors import ImageError
+from ._exceptions import ImageError
 from ._optional import need
 
 if TYPE_CHECKING:

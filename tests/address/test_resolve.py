@@ -95,7 +95,7 @@ def test_empty_request(resnet18: nn.Module, selectors: object) -> None:
 
 
 def test_duplicate_request(resnet18: nn.Module) -> None:
-    with pytest.raises(tl.DuplicateRequestError, match="'fc' is asked for twice") as caught:
+    with pytest.raises(tl.DuplicateRequestError, match="'fc' is requested twice") as caught:
         names(resnet18, ["fc", "conv1", "fc"])
     assert isinstance(caught.value, ValueError)
     assert caught.value.name == "fc"

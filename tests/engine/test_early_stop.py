@@ -118,7 +118,7 @@ def test_an_unmarked_layer_that_runs_more_often() -> None:
     model, x = Steps().eval(), torch.randn(2, 4)
     layer = tl.FeatureLayer(model, "layer")
     assert torch.equal(layer.features(x, steps=1), layer(x, steps=1)[0])
-    with pytest.raises(tl.AmbiguousCallError, match="runs 3 times"):
+    with pytest.raises(tl.AmbiguousCallError, match="called 3 times"):
         layer.features(x, steps=3)
 
 

@@ -148,7 +148,7 @@ def test_what_did_not_run_is_an_error_with_what_did(resnet18: nn.Module, image: 
     with pytest.raises(tl.OperationNotFoundError, match=r"'layer1.0:ad'.*Did you mean 'add'") as caught:
         tl.FeatureLayer(resnet18, "layer1.0:ad")(image)
     assert caught.value.operations == {"add": 1}
-    with pytest.raises(tl.OperationNotFoundError, match="It runs none itself"):
+    with pytest.raises(tl.OperationNotFoundError, match="It runs no operation itself"):
         tl.FeatureLayer(resnet18, "layer1:add")(image)
     with pytest.raises(tl.OperationNotFoundError, match="Directly inside it ran 'add'"):
         tl.FeatureLayer(resnet18, "layer1.0:add.1")(image)

@@ -304,7 +304,7 @@ def test_a_damaged_shard_is_made_again(damage: str, tmp_path: Path) -> None:
 def test_a_store_that_was_moved_while_open(tmp_path: Path) -> None:
     store = extracted(X, tmp_path)
     (tmp_path / "store").rename(tmp_path / "moved")
-    with pytest.raises(tl.StoreNotFoundError, match="moved or deleted since it was opened"):
+    with pytest.raises(tl.StoreNotFoundError, match="moved or deleted after it was opened"):
         _ = store["1"][0]
     assert tl.open_store(tmp_path / "moved")["1"][0].shape == (4,)
 

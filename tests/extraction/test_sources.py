@@ -129,7 +129,7 @@ def test_a_stream_is_continued(tmp_path: Path) -> None:
     right = extracted([(f"item {n}", torch.full((3, 32, 32), float(n))) for n in range(11)], tmp_path / "list")
     assert same_rows(store, right)
     assert same_rows(extracted(Endless(11), tmp_path / "iterable"), right)
-    with pytest.raises(tl.StoreMismatchError, match=r"ids of shard 0 is 'item 0 to item 3, 4 of them' there"):
+    with pytest.raises(tl.StoreMismatchError, match=r"ids of shard 0 is 'item 0 to item 3, 4 of them' in the store"):
         extracted(iter([("other", torch.zeros(3, 32, 32))] * 3), tmp_path / "out")
 
 

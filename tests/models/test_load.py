@@ -148,7 +148,7 @@ def test_no_network_says_which_file_is_missing(spec: str, hint: str, tmp_path: P
     with pytest.raises(tl.WeightsNotFoundError, match=hint) as caught:
         tl.models.load(spec)
     assert isinstance(caught.value, FileNotFoundError)
-    assert "never taken in silence" in str(caught.value)
+    assert "used only if you ask" in str(caught.value)
 
 
 @pytest.mark.parametrize(

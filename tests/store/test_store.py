@@ -97,7 +97,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     written(tmp_path, [torch.ones(1)])
     with (
-        pytest.raises(tl.StoreMismatchError, match="model is 'net' there, 'other' here") as caught,
+        pytest.raises(tl.StoreMismatchError, match="model is 'net' in the store and 'other' in this call") as caught,
         StoreWriter.open(tmp_path, {**SETTINGS, "model": "other"}),
     ):
         pass

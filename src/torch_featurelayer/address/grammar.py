@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from .._errors import AddressError
-from .._errors.base import nearest
+from .._exceptions import AddressError
+from .._suggest import nearest
 
 Call: TypeAlias = int | Literal["*"] | None
 Step: TypeAlias = int | str
@@ -125,7 +125,7 @@ class _Reader:
         word = self.take(_WORD, f"':' wants a port ({', '.join(PORTS)}) or an operation, such as 'add'")
         if port := self.port(word):
             return None, None, port
-        near = nearest(word, PORTS, limit=1, alike=0.8)
+        near = nearest(word, PORTS, limit=1, cutoff=0.8)
         if near:
             raise AddressError(self.text, start, f"no port {word!r} (did you mean {near[0]!r}?)")
         number = int(self.take(_NUMBER, "'.' wants the number of an operation, from 0")) if self.skip(".") else None

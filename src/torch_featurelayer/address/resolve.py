@@ -10,14 +10,14 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from .._errors import (
+from .._exceptions import (
     DuplicateRequestError,
     EmptyRequestError,
     LayerNotFoundError,
     NotAModuleError,
     ScriptedModuleError,
 )
-from .._errors.base import nearest
+from .._suggest import nearest
 from .grammar import Address, parse
 from .prefixes import aliases, without_wrappers
 

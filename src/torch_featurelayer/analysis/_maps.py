@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from .._errors import LayoutError
+from .._exceptions import LayoutError
 from .._layout import Layout, map_layout
 
 Channel: TypeAlias = Literal["mean", "max", "norm"] | int

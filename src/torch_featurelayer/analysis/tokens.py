@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import Tensor
 
-from .._errors import LayoutError
+from .._exceptions import LayoutError
 from .._layout import Layout
 from ._maps import maps_of
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from .._errors import MissingExtraError
+from .._exceptions import MissingExtraError
 from .._optional import need
 
 

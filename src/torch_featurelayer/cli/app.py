@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from .. import __version__
-from .._errors import FeatureLayerError
+from .._exceptions import FeatureLayerError
 from . import cam, compare, demo, duplicates, explore, extract, layers, search, show
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .._errors import (
+from .._exceptions import (
     AmbiguousCallError,
     AmbiguousOperationError,
     CallNotMadeError,

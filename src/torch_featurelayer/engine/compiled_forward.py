@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import nn
 
-from .._errors import CompileError
+from .._exceptions import CompileError
 from ..address import Request
 from ._torch_private import TORCH_VERSION
 from .call_selector import CallSelector, call_selectors

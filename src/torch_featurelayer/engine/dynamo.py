@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from .._errors import CompileError
+from .._exceptions import CompileError
 from ._torch_private import dynamo_watches
 
 Result = TypeVar("Result")

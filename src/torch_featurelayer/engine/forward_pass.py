@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._errors import LayerNotRunError
+from .._exceptions import LayerNotRunError
 from ..address import Request
 from ._torch_private import (
     checkpointed_functions,

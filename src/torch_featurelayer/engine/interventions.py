@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._errors import (
+from .._exceptions import (
     EditError,
     LayerNotRunError,
     StructureError,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._errors import LayoutError
+from .._exceptions import LayoutError
 from .._layout import Layout
 from .operation_names import operation_name
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._errors import UnsupportedTorchError
+from .._exceptions import UnsupportedTorchError
 from .._pytree import tensors
 from ..address import ATTENTION_WEIGHTS
 from ._torch_private import (

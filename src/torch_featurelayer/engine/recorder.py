@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from .._errors import FeatureLayerError, LayerNotRunError
+from .._exceptions import FeatureLayerError, LayerNotRunError
 from ..address import Request, ancestors
 from ._torch_private import calling_frame, has_compiled_code
 from .call_selector import call_selectors

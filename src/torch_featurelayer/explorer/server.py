@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from .. import images
-from .._errors import FeatureLayerError
+from .._exceptions import FeatureLayerError
 from .._optional import need
 from . import frames
 from .guard import Guard

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import analysis
 from .._edit import edit
-from .._errors import FeatureNotFoundError, LayoutError
+from .._exceptions import FeatureNotFoundError, LayoutError
 from .._feature_layer import FeatureLayers
 from .._layers import LayerTable, layers
 from ..models import LoadedModel

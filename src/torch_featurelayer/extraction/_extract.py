@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._errors import StoreMismatchError
+from .._exceptions import StoreMismatchError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reduction
 from ..address import Selector

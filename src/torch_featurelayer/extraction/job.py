@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .._errors import ItemError
+from .._exceptions import ItemError
 from ..store import RowError, StoreWriter
 from .batches import Batch
 from .reading import ShardBatches, read_items

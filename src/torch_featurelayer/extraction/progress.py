@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .._errors import StoreCorruptError
+from .._exceptions import StoreCorruptError
 from ..store import StoreWriter
 from .job import Finished
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._errors import StoreMismatchError
+from .._exceptions import StoreMismatchError
 from ..models import LoadedModel
 from ..store import Store
 from .runner import Recipe, Runner

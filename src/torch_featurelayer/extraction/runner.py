@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._errors import FeatureOverflowError, LayoutError
+from .._exceptions import FeatureOverflowError, LayoutError
 from .._feature_layer import FeatureLayers
 from .._layout import Layout, layout_for
 from .._layouts import item_dimensions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._errors import LayoutError
+from .._exceptions import LayoutError
 from .._layout import layout_for
 from ..analysis._maps import ByLayer, Channel
 from ._draw import draw_photo, size_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from .._errors import ModelNotFoundError
+from .._exceptions import ModelNotFoundError
 from .loaded import LoadedModel
 from .preprocess import Preprocess
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from .._errors import ModelNotFoundError, WeightsMismatchError, WeightsNotFoundError
+from .._exceptions import ModelNotFoundError, WeightsMismatchError, WeightsNotFoundError
 from .._optional import need
 from ..images import opened
 from .loaded import LoadedModel

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .._errors import ModelNotFoundError, WeightsNotFoundError
+from .._exceptions import ModelNotFoundError, WeightsNotFoundError
 from .._optional import need
 from .loaded import LoadedModel
 from .preprocess import Preprocess

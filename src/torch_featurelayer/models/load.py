@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import torch
 
-from .._errors import ModelNotFoundError
+from .._exceptions import ModelNotFoundError
 from . import _bundled, _callable, _hf, _timm, _torchvision
 from .loaded import LoadedModel
 from .weights import DEFAULT, RANDOM, load_file

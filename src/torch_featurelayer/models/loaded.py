@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._errors import ImageError, LabelNotFoundError, LayoutError
+from .._exceptions import ImageError, LabelNotFoundError, LayoutError
 from .._layouts import find_layouts
 from .._optional import need
 from ..analysis import tokens_to_map

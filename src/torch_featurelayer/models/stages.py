@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._capture import capture
-from .._errors import UncopyableValueError
+from .._exceptions import UncopyableValueError
 from .._pytree import tensors
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]

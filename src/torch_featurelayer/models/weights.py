@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .._errors import WeightsMismatchError, WeightsNotFoundError
+from .._exceptions import WeightsMismatchError, WeightsNotFoundError
 from .._optional import need
 from .loaded import LoadedModel
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from .._errors import StoreTargetError
+from .._exceptions import StoreTargetError
 
 _TEMPORARY: Final = ".torch_featurelayer.tmp"  # a name that a user's own folder does not have
 _OWN: Final = frozenset([_TEMPORARY, ".lock"])  # left by a writer that was killed before it wrote anything

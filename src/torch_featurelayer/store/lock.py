@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .._errors import StoreLockedError
+from .._exceptions import StoreLockedError
 from .folder import Folder
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from os import PathLike
 from typing import Any
 
-from .._errors import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
+from .._exceptions import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
 from .folder import Folder
 from .rows import StoredLayer
 from .samples import StoredSamples

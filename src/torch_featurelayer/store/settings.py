@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from .._errors import StoreCorruptError, StoreMismatchError
+from .._exceptions import StoreCorruptError, StoreMismatchError
 from .folder import Folder
 
 Settings: TypeAlias = Mapping[str, Any]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .._errors import StoreCorruptError, StoreNotFoundError
+from .._exceptions import StoreCorruptError, StoreNotFoundError
 from .._optional import need
 from .folder import Folder
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from ..._errors import FeatureLayerError
+from ..._exceptions import FeatureLayerError
 from ..._optional import need
 from ..job import Finished, Job, Report
 from ..sources import Items

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..._errors import EmptyDatasetError
+from ..._exceptions import EmptyDatasetError
 from ..batches import Batch
 
 Prepare: TypeAlias = Callable[[Any], Any]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ..._errors import DatasetError
+from ..._exceptions import DatasetError
 from ...store.folder import is_local
 from .files import image_folder, image_of, is_tar, samples_of_tars
 from .items import Items, Prepare, Stream, ready_or

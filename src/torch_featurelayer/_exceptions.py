@@ -1,0 +1,634 @@
+"""All exceptions of this package. Each is a subclass of the built-in exception that people would catch.
+
+```text
+FeatureLayerError
+├── AddressError             ValueError           an address cannot be parsed
+├── EmptyRequestError        ValueError           no layer was requested
+├── DuplicateRequestError    ValueError           a layer was requested twice
+├── LayerNotFoundError       AttributeError       no layer of the model matches the address
+├── LayerNotRunError         RuntimeError         the layer exists but was not called
+├── CallNotMadeError         IndexError           the layer was called fewer times than the address says
+├── AmbiguousCallError       RuntimeError         early stop on a layer that is called several times
+├── OperationNotFoundError   LookupError          the operation did not run in the layer
+├── AmbiguousOperationError  LookupError          the operation ran several times and is not numbered
+├── StructureError           LookupError          `[index]` does not fit the value of the layer
+├── EditError                ValueError           an edit does not fit the value that it replaces
+├── FeatureNotFoundError     KeyError             no feature has this name
+├── GradientError            RuntimeError         there is no gradient, or it has not arrived
+├── NotAModuleError          TypeError            the model is not an `nn.Module`
+├── ScriptedModuleError      TypeError            the layer is inside a TorchScript module
+├── LayoutError              ValueError           the layout of a feature is unknown or unsuitable
+├── ReductionError           TypeError            a reduction cannot be applied to a feature
+├── UncopyableValueError     TypeError            a layer returned a value that cannot be copied
+├── TransformError           RuntimeError         the value ends with a `torch.func` transform
+├── UnsupportedTorchError    NotImplementedError  the installed PyTorch lacks a required function
+├── CompileError             RuntimeError         `torch.compile` would lose the capture
+├── ImageError               ValueError           an image cannot be read
+├── ModelNotFoundError       ValueError           no model has this name
+├── WeightsNotFoundError     FileNotFoundError    weights are not available on this machine
+├── WeightsMismatchError     ValueError           a state dict does not fit the model
+├── LabelNotFoundError       LookupError          the model has no class of this name
+├── DatasetError             TypeError            an object is not a dataset
+├── EmptyDatasetError        ValueError           a dataset has no items
+├── ItemError                ValueError           an item of a dataset cannot be read
+├── FeatureOverflowError     OverflowError        a feature does not fit the dtype of the store
+├── StoreNotFoundError       FileNotFoundError    a folder is not a store
+├── StoreTargetError         FileExistsError      a store cannot be created at a path
+├── StoreMismatchError       ValueError           a store holds other features
+├── StoreLockedError         BlockingIOError      another process writes to the store
+├── StoreCorruptError        ValueError           a file of a store is damaged
+└── MissingExtraError        ImportError          an optional dependency is not installed
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ._suggest import did_you_mean, nearest, quoted
+
+__all__ = [
+    "AddressError",
+    "AmbiguousCallError",
+    "AmbiguousOperationError",
+    "CallNotMadeError",
+    "CompileError",
+    "DatasetError",
+    "DuplicateRequestError",
+    "EditError",
+    "EmptyDatasetError",
+    "EmptyRequestError",
+    "FeatureLayerError",
+    "FeatureNotFoundError",
+    "FeatureOverflowError",
+    "GradientError",
+    "ImageError",
+    "ItemError",
+    "LabelNotFoundError",
+    "LayerNotFoundError",
+    "LayerNotRunError",
+    "LayoutError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "NotAModuleError",
+    "OperationNotFoundError",
+    "ReductionError",
+    "ScriptedModuleError",
+    "StoreCorruptError",
+    "StoreLockedError",
+    "StoreMismatchError",
+    "StoreNotFoundError",
+    "StoreTargetError",
+    "StructureError",
+    "TransformError",
+    "UncopyableValueError",
+    "UnsupportedTorchError",
+    "WeightsMismatchError",
+    "WeightsNotFoundError",
+]
+
+_LIST_THEM = "get_layer_candidates(model, max_depth=None) lists all layers."
+
+
+class FeatureLayerError(Exception):
+    """The base of all exceptions of this package. Pickling and copying preserve the message and all fields."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default an exception is rebuilt by calling its class with the message, which fits none of these.
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(kind: type[FeatureLayerError], args: tuple[object, ...], fields: dict[str, object]) -> FeatureLayerError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(fields)
+    return error
+
+
+# Addresses, captures and edits.
+
+
+class AddressError(FeatureLayerError, ValueError):
+    """An address cannot be parsed.
+
+    Attributes:
+        text: The address.
+        position: The zero-based position of the error in the text.
+        problem: What was expected there.
+    """
+
+    def __init__(self, text: str, position: int, problem: str) -> None:
+        self.text, self.position, self.problem = text, position, problem
+        super().__init__(
+            f"invalid address: {problem}\n  {text}\n  {' ' * position}^\n"
+            "An address is path[@call][:operation[.k]][:port][index], "
+            "such as 'layer1.0.relu@1:input' or 'layer1.0:add'."
+        )
+
+
+class EmptyRequestError(FeatureLayerError, ValueError):
+    """No layer was requested."""
+
+    def __init__(self) -> None:
+        super().__init__(f"no layer was requested: name at least one. {_LIST_THEM}")
+
+
+class DuplicateRequestError(FeatureLayerError, ValueError):
+    """A layer was requested twice.
+
+    Attributes:
+        name: The address of the layer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"{name!r} is requested twice: name each layer once, because names are keys of the result.")
+
+
+class LayerNotFoundError(FeatureLayerError, AttributeError):
+    """No layer of the model matches a path or pattern.
+
+    Attributes:
+        path: The path or pattern.
+        model: The name of the model's class.
+        nearest: The most similar paths of the model.
+        hint: How to fix it; may be empty.
+    """
+
+    def __init__(self, path: str, model: str, nearest: Sequence[str] = (), hint: str = "") -> None:
+        self.path, self.model, self.nearest, self.hint = path, model, list(nearest), hint
+        super().__init__(
+            f"{model} has no layer {path!r}.{did_you_mean(self.nearest)}{hint and ' ' + hint} {_LIST_THEM}"
+        )
+
+
+class LayerNotRunError(FeatureLayerError, RuntimeError):
+    """A layer exists, but the forward pass did not call it.
+
+    Attributes:
+        names: The requested layers that did not run.
+        ran: The requested layers that ran.
+        hint: The likely reason.
+    """
+
+    def __init__(self, names: Sequence[str], ran: Sequence[str], hint: str) -> None:
+        self.names, self.ran, self.hint = list(names), list(ran), hint
+        others = f"Other requested layers ran: {quoted(self.ran)}." if self.ran else "No requested layer ran."
+        super().__init__(f"the forward pass did not call {quoted(self.names)}. {others} {hint}")
+
+
+class CallNotMadeError(FeatureLayerError, IndexError):
+    """A layer was called fewer times than the address says.
+
+    Attributes:
+        name: The address.
+        calls: The number of calls of the layer.
+    """
+
+    def __init__(self, name: str, calls: int) -> None:
+        self.name, self.calls = name, calls
+        super().__init__(
+            f"{name!r}: the layer was called {calls} time{'s' * (calls != 1)}, "
+            f"so its calls are @0 to @{calls - 1}, or @-1 to @-{calls} from the end."
+        )
+
+
+class AmbiguousCallError(FeatureLayerError, RuntimeError):
+    """`.features()` cannot tell after which call of a layer to stop.
+
+    Attributes:
+        name: The address.
+        calls: The number of calls of the layer.
+        counted: The number of calls in the forward pass that counted them; None if the address has no `@call`.
+    """
+
+    def __init__(self, name: str, calls: int, counted: int | None = None) -> None:
+        self.name, self.calls, self.counted = name, calls, counted
+        super().__init__(
+            f"{name!r} is called {calls} times in one forward pass, and the address does not say which call to stop "
+            f"after. Add the call: '{name}@0' (the first), '{name}@-1' (the last) or '{name}@*' (all)."
+            if counted is None
+            else f"{name!r} was called at least {calls} times, but {counted} times when its calls were counted for "
+            "early stop. If the number of calls depends on the data, pass stop=False."
+        )
+
+
+class OperationNotFoundError(FeatureLayerError, LookupError):
+    """A layer ran, but the operation did not run directly inside it, or not that many times.
+
+    Attributes:
+        name: The address.
+        operations: The largest number of times that each operation ran in one call of the layer, by name.
+    """
+
+    def __init__(self, name: str, operation: str, operations: Mapping[str, int]) -> None:
+        self.name, self.operation, self.operations = name, operation, dict(operations)
+        ran = quoted([name if count == 1 else f"{name}.0 to .{count - 1}" for name, count in self.operations.items()])
+        found = f"Directly inside it ran {ran}." if ran else "It runs no operation itself, only the layers inside it."
+        near = nearest(operation, self.operations)
+        super().__init__(f"{name!r}: the layer ran, but not this operation.{did_you_mean(near)} {found}")
+
+
+class AmbiguousOperationError(FeatureLayerError, LookupError):
+    """An operation ran several times in one call of a layer, and the address does not number it.
+
+    Attributes:
+        name: The address.
+        operation: The name of the operation.
+        count: The number of times that it ran.
+    """
+
+    def __init__(self, name: str, operation: str, count: int) -> None:
+        self.name, self.operation, self.count = name, operation, count
+        super().__init__(
+            f"{name!r}: {operation!r} runs {count} times in one call of the layer. "
+            f"Number it: ':{operation}.0' (the first) to ':{operation}.{count - 1}' (the last)."
+        )
+
+
+class EditError(FeatureLayerError, ValueError):
+    """An edit does not fit the value that it replaces.
+
+    Attributes:
+        name: The address.
+        problem: Why it does not fit, and how to fix it.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"cannot edit {name!r}: {problem}")
+
+
+class StructureError(FeatureLayerError, LookupError):
+    """`[index]` does not fit the value of a layer.
+
+    Attributes:
+        name: The address.
+        found: A description of the value.
+    """
+
+    def __init__(self, name: str, found: str) -> None:
+        self.name, self.found = name, found
+        super().__init__(f"{name!r}: {found}")
+
+
+class FeatureNotFoundError(FeatureLayerError, KeyError):
+    """No feature has this name.
+
+    Attributes:
+        name: The name.
+        names: The names of the features.
+    """
+
+    def __init__(self, name: object, names: Sequence[str]) -> None:
+        self.name, self.names = name, list(names)
+        super().__init__(name, self.names)
+
+    def __str__(self) -> str:  # KeyError would show the repr of its argument
+        near = nearest(str(self.name), self.names)
+        return f"no feature {self.name!r}.{did_you_mean(near)} The features are {quoted(self.names)}."
+
+
+class GradientError(FeatureLayerError, RuntimeError):
+    """There is no gradient to capture, or it has not arrived yet.
+
+    Attributes:
+        name: The address.
+        problem: Why there is none, and how to fix it.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"{name!r}: {problem}")
+
+
+class NotAModuleError(FeatureLayerError, TypeError):
+    """The model is not an `nn.Module`.
+
+    Attributes:
+        found: The type of the object.
+    """
+
+    def __init__(self, found: type) -> None:
+        self.found = found
+        hint = " Create an instance of the class first." if found is type else ""
+        super().__init__(f"the model must be a torch.nn.Module, not {found.__qualname__}.{hint}")
+
+
+class ScriptedModuleError(FeatureLayerError, TypeError):
+    """A layer is, or is inside, a TorchScript module, which does not run Python hooks.
+
+    Attributes:
+        path: The path of the layer.
+        scripted: The path of the TorchScript module.
+    """
+
+    def __init__(self, path: str, scripted: str) -> None:
+        self.path, self.scripted = path, scripted
+        where = "" if path == scripted else f"inside {scripted!r}, " if scripted else "inside the model, "
+        super().__init__(
+            f"{path!r} is {where}a TorchScript module, which does not run Python hooks. "
+            "Capture from the original model, before torch.jit.script or torch.jit.trace."
+        )
+
+
+class LayoutError(FeatureLayerError, ValueError):
+    """The dimension of the channels or items of a feature is unknown, or the layout does not suit the request.
+
+    Attributes:
+        problem: Why it is unknown or unsuitable.
+        name: The address of the feature; empty for a tensor that was passed in.
+        shape: The shape of the feature; empty if the error is not about one.
+        readings: The possible layouts.
+        hint: How to fix it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        name: str = "",
+        *,
+        shape: Sequence[int] = (),
+        readings: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        self.problem, self.name, self.shape, self.readings = problem, name, tuple(shape), tuple(readings)
+        self.hint = hint or _layout_hint(self.readings, len(self.shape))
+        super().__init__(f"{name and repr(name) + ': '}{problem}. {self.hint}")
+
+    def of(self, name: str) -> LayoutError:
+        """Returns this error for the feature of an address."""
+        return LayoutError(self.problem, name, shape=self.shape, readings=self.readings, hint=self.hint)
+
+
+def _layout_hint(readings: Sequence[str], ndim: int) -> str:
+    examples = readings or {3: ("NTC", "NCT"), 4: ("NCHW", "NHWC"), 5: ("NCTHW", "NTHWC")}.get(ndim, ("NCHW", "NTC"))
+    return (
+        f"Give the layout: {' or '.join(f'layout={example!r}' for example in examples)} "
+        "(N for items, C for channels, other letters for positions)."
+    )
+
+
+class ReductionError(FeatureLayerError, TypeError):
+    """A reduction cannot be applied to a feature, or does not return a tensor."""
+
+
+class UncopyableValueError(FeatureLayerError, TypeError):
+    """A layer returned a value that holds tensors and cannot be copied.
+
+    Attributes:
+        name: The address.
+        kind: The name of the type of the part that cannot be copied.
+        problem: Why it cannot be copied.
+    """
+
+    def __init__(self, name: str, kind: str, problem: str) -> None:
+        self.name, self.kind, self.problem = name, kind, problem
+        super().__init__(
+            f"{name!r}: the value holds a {kind}, which {problem}, and the model could change it later. "
+            "Name a part of the value with [index]."
+        )
+
+
+class TransformError(FeatureLayerError, RuntimeError):
+    """A value belongs to a `torch.func` transform that ends before the value can be read.
+
+    Attributes:
+        name: The address.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"{name!r} was computed inside torch.func.vmap, grad or another transform, and its value ends with it. "
+            "Capture inside the transformed function, and return the feature from it."
+        )
+
+
+class UnsupportedTorchError(FeatureLayerError, NotImplementedError):
+    """The installed PyTorch lacks a function that the capture requires."""
+
+
+class CompileError(FeatureLayerError, RuntimeError):
+    """`torch.compile` was used in a way that would lose the capture."""
+
+
+# Images, models and packages.
+
+
+class ImageError(FeatureLayerError, ValueError):
+    """An image cannot be read.
+
+    Attributes:
+        source: A description of the image, such as its path.
+        problem: Why it cannot be read.
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source, self.problem = source, problem
+        super().__init__(f"cannot read {source}: {problem}")
+
+
+class MissingExtraError(FeatureLayerError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        package: The package that cannot be imported.
+        extra: The extra of torch-featurelayer that installs it.
+        requirements: The requirements of the extra, as `pip install` accepts them.
+    """
+
+    def __init__(self, package: str, extra: str, requirements: Sequence[str] = ()) -> None:
+        self.package, self.extra, self.requirements = package, extra, list(requirements) or [package]
+        # The packages themselves: the name torch-featurelayer on PyPI belongs to another author.
+        install = " ".join(f'"{requirement}"' for requirement in self.requirements)
+        super().__init__(f"{package} is not installed: pip install {install} (the extra {extra!r}: docs/install.md)")
+
+
+class ModelNotFoundError(FeatureLayerError, ValueError):
+    """No model has this name.
+
+    Attributes:
+        spec: The name.
+        problem: Why it is no model.
+        nearest: The most similar known names.
+    """
+
+    def __init__(self, spec: str, problem: str, known: Sequence[str] = ()) -> None:
+        self.spec, self.problem = spec, problem
+        self.nearest = nearest(spec, known)
+        super().__init__(
+            f"no model {spec!r}: {problem}.{did_you_mean(self.nearest)} A model is 'torchvision:NAME', 'timm:NAME', "
+            "'hf:FOLDER-OR-ID', 'package.module:callable' or 'efficientnet-lite0'."
+        )
+
+
+class WeightsNotFoundError(FeatureLayerError, FileNotFoundError):
+    """The weights of a model are not on this machine and could not be downloaded.
+
+    Attributes:
+        spec: The model.
+        problem: Why they are not available.
+        file: The file that would be read; empty if it is not known.
+    """
+
+    def __init__(self, spec: str, problem: str, file: str = "") -> None:
+        self.spec, self.problem, self.file = spec, problem, file
+        place = f" Put the file at {file}, or pass" if file else " Pass"
+        super().__init__(
+            f"no weights for {spec!r}: {problem}.{place} a state dict (weights='FILE.safetensors' or a .pt file), "
+            "or weights='random'. Random weights are used only if you ask for them."
+        )
+
+
+class WeightsMismatchError(FeatureLayerError, ValueError):
+    """A state dict does not fit the model.
+
+    Attributes:
+        file: The file of the state dict.
+        missing: The parameters of the model that it lacks.
+        unexpected: The entries that the model does not have.
+        shapes: The parameters whose shapes differ.
+    """
+
+    def __init__(
+        self, file: str, missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[str] = ()
+    ) -> None:
+        self.file, self.missing, self.unexpected, self.shapes = file, list(missing), list(unexpected), list(shapes)
+        parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+        listed = "; ".join(f"{len(names)} {kind}: {quoted(names, limit=3)}" for kind, names in parts.items() if names)
+        super().__init__(f"{file} does not hold the weights of this model: {listed}.")
+
+
+class LabelNotFoundError(FeatureLayerError, LookupError):
+    """The model has no class of this name.
+
+    Attributes:
+        label: The name.
+        nearest: The most similar names of classes.
+    """
+
+    def __init__(self, label: str, known: Sequence[str]) -> None:
+        self.label = label
+        self.nearest = nearest(label.lower(), known)
+        hint = "" if known else " The names of this model's classes are not known: give the number of the class."
+        super().__init__(f"no class {label!r}.{did_you_mean(self.nearest)}{hint}")
+
+
+# Datasets and stores.
+
+
+class DatasetError(FeatureLayerError, TypeError):
+    """An object is not a dataset.
+
+    Attributes:
+        found: A description of the object.
+        hint: What to pass instead.
+    """
+
+    def __init__(self, found: str, hint: str) -> None:
+        self.found, self.hint = found, hint
+        super().__init__(f"cannot read items from {found}: {hint}.")
+
+
+class EmptyDatasetError(FeatureLayerError, ValueError):
+    """A dataset has no items."""
+
+    def __init__(self) -> None:
+        super().__init__("the dataset is empty: no image and no other item was found.")
+
+
+class ItemError(FeatureLayerError, ValueError):
+    """An item of a dataset cannot be read.
+
+    Attributes:
+        id: The id of the item.
+        reason: Why it cannot be read.
+    """
+
+    def __init__(self, id: str, reason: str) -> None:  # noqa: A002 (the field that users read)
+        self.id, self.reason = id, reason
+        super().__init__(f"{id}: {reason}")
+
+
+class FeatureOverflowError(FeatureLayerError, OverflowError):
+    """A feature has infinite values, usually because it does not fit the dtype of the store.
+
+    Attributes:
+        layer: The layer.
+        dtype: The dtype of the store.
+    """
+
+    def __init__(self, layer: str, dtype: str) -> None:
+        self.layer, self.dtype = layer, dtype
+        super().__init__(f"{layer!r} has infinite values in {dtype}: store a wider dtype, such as torch.float32.")
+
+
+class StoreNotFoundError(FeatureLayerError, FileNotFoundError):
+    """A folder is not a store.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: str, *, moved: bool = False) -> None:
+        self.path = path
+        hint = "it was moved or deleted after it was opened" if moved else "a store is a folder that `extract` wrote"
+        super().__init__(f"no store in {path!r}: {hint}.")
+
+
+class StoreMismatchError(FeatureLayerError, ValueError):
+    """A store holds other features than those that would be added.
+
+    Attributes:
+        path: The folder of the store.
+        differences: The settings that differ: for each name, the value in the store and the requested value.
+    """
+
+    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        self.path, self.differences = path, dict(differences)
+        listed = "; ".join(
+            f"{name} is {stored!r} in the store and {requested!r} in this call"
+            for name, (stored, requested) in self.differences.items()
+        )
+        super().__init__(f"the store {path!r} holds other features: {listed}. Use another folder.")
+
+
+class StoreLockedError(FeatureLayerError, BlockingIOError):
+    """Another process writes to the store.
+
+    Attributes:
+        path: The folder of the store.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"another process is writing to the store {path!r}.")
+
+
+class StoreCorruptError(FeatureLayerError, ValueError):
+    """A file of a store is damaged.
+
+    Attributes:
+        path: The file.
+        problem: The damage.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(
+            f"{path} is damaged: {problem}. Delete it and run the extraction again: only its rows are recomputed."
+        )
+
+
+class StoreTargetError(FeatureLayerError, FileExistsError):
+    """A store cannot be created at a path.
+
+    Attributes:
+        path: The path.
+        problem: What is at the path.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"cannot create a store at {path!r}: {problem}. Use a folder that is empty or does not exist.")
