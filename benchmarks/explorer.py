@@ -67,7 +67,7 @@ def main() -> None:
         assert server.stdout is not None
         address = re.search(r"http\S+", server.stdout.readline())
         assert address is not None
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=shutil.selection("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         start = time.perf_counter()
         page.goto(address.group())

@@ -78,8 +78,10 @@ def with_thingsvision(model: nn.Module, folder: Path, out: Path) -> None:
 
 
 def ours(model: nn.Module, folder: Path, out: Path, **options: Any) -> str:
-    store = tl.extract(model, LAYER, folder, out / "store", reduce="flatten", workers=1, batch_size=BATCH, **options)
-    return str(store.meta["mode"])
+    store = tl.extract(
+        model, LAYER, folder, out / "store", reduce="flatten", num_workers=1, batch_size=BATCH, **options
+    )
+    return str(store.metadata["mode"])
 
 
 def seconds(call: Callable[[], object], runs: int = 5) -> float:
@@ -137,11 +139,11 @@ def main() -> None:
             "plain loop, 1 worker": lambda out: plain_loop(model, folder, out, 1),
             "thingsvision": lambda out: with_thingsvision(model, folder, out),
             "tl.extract": lambda out: ours(model, folder, out),
-            "tl.extract, fast=True": lambda out: ours(model, folder, out, fast=True),
+            "tl.extract, autotune=True": lambda out: ours(model, folder, out, autotune=True),
         }
         if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else the processor only imitates it, very slowly
-            contenders["tl.extract, fast=True, autocast=bfloat16"] = lambda out: ours(
-                model, folder, out, fast=True, autocast=torch.bfloat16
+            contenders["tl.extract, autotune=True, autocast=bfloat16"] = lambda out: ours(
+                model, folder, out, autotune=True, autocast=torch.bfloat16
             )
         for name, call in contenders.items():
             with torch.no_grad():

@@ -37,7 +37,7 @@ from tests.extraction.images import network
 class Noise(Dataset):
     def __len__(self): return int(sys.argv[1])
     def __getitem__(self, place): return torch.full((3, 96, 96), place / 20000)
-tl.extract(network(), "features.12", Noise(), sys.argv[2], workers=1, shard_rows=512, batch_size=32)
+tl.extract(network(), "features.12", Noise(), sys.argv[2], num_workers=1, shard_size=512, batch_size=32)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 RUN = """
@@ -45,7 +45,8 @@ import sys
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, network
 tl.extract(network(), ["features.3", "features.6"], sys.argv[1], sys.argv[2], preprocess=CUT, reduce="mean",
-           batch_size=4, shard_rows=16, workers=1, threads=2, engine=sys.argv[3] if len(sys.argv) > 3 else None)
+           batch_size=4, shard_size=16, num_workers=1, num_threads=2,
+           backend=sys.argv[3] if len(sys.argv) > 3 else None)
 """
 
 
@@ -83,7 +84,7 @@ def killed(images: Path, out: Path, right: dict[str, str], times: int, *engine: 
             subprocess.run(command, check=True, **QUIET)
             same = same and digests(out) == right
             shutil.rmtree(out)
-        elif (out / "settings.json").exists():
+        elif (out / "metadata.json").exists():
             tl.open_store(out).verify()
     subprocess.run(command, check=True, **QUIET)
     return begun, same and digests(out) == right
@@ -126,7 +127,7 @@ def main() -> None:
         for number, name in enumerate(bad):
             (root / "broken" / name).write_bytes(broken(number % KINDS))
         store = tl.extract(
-            network(), "features.3", root / "broken", root / "errors", preprocess=CUT, reduce="mean", workers=1
+            network(), "features.3", root / "broken", root / "errors", preprocess=CUT, reduce="mean", num_workers=1
         )
         good = [name for name in ids if name not in set(bad)]
         layer = tl.FeatureLayer(network().eval(), "features.3", reduce="mean")

@@ -130,7 +130,7 @@ def plan() -> str:
 | | |
 |---|---|
 | a row | (1,024 + 2,048) × 2 bytes = 6 kB |
-| a shard of 1,024 rows | 6.3 MB, 1,252 shards; with `shard_rows=8192` 50 MB, 157 shards: take this |
+| a shard of 1,024 rows | 6.3 MB, 1,252 shards; with `shard_size=8192` 50 MB, 157 shards: take this |
 | the store | 7.9 GB, in 157 objects |
 | reading | 1.28 M × 110 kB = 141 GB; at 1 GB/s from object storage 141 s in all, never the limit |
 | decoding | {reading * 1000:.1f} ms an image and core (measured): {images * reading / 3600:.1f} core-hours |
@@ -139,7 +139,7 @@ def plan() -> str:
 with 8 × 16 cores {2 * images * model / cores / 60:.0f} minutes |
 | what a lost node costs | the shards it had begun: 8,192 images each, {8192 * 2 * model / 16:.0f} s of a node |
 | how | `ray.init(address="auto")`, then \
-`tl.extract(..., "s3://...", "s3://...", engine="ray", workers=3, shard_rows=8192)` |
+`tl.extract(..., "s3://...", "s3://...", backend="ray", num_workers=3, shard_size=8192)` |
 
 What is measured here is [the table](benchmarks/extraction.md)'s.
 """

@@ -139,7 +139,7 @@ def main(out: Path = Path("boxes.jpg"), steps: int = 300) -> None:
         draw_bounding_boxes(image, one["boxes"], [CLASSES[kind] for kind in one["labels"]], "lime", width=2)
         for image, one in zip(images[:8], answers, strict=False)
     ]
-    tl.figures.contact_sheet(drawn, [""] * 8, columns=8).savefig(out, dpi=80)
+    tl.figures.plot_image_grid(drawn, [""] * 8, columns=8).savefig(out, dpi=80)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main(out: Path = Path("distances.jpg")) -> None:
     for name, other in shown.items():
         error = (other - image).square().mean()
         titles.append(f"{name}\nMSE {error:.3f}, distance {distance(image, other).item():.2f}")
-    figure = tl.figures.contact_sheet([one[0] for one in (image, *shown.values())], titles, columns=6)
+    figure = tl.figures.plot_image_grid([one[0] for one in (image, *shown.values())], titles, columns=6)
     figure.savefig(out, dpi=80)
 
 

@@ -64,7 +64,7 @@ def main(out: Path = Path("pairs.jpg")) -> None:
         shown = found[:8]
         images = [Image.open(folder / name) for name in [*(p.first for p in shown), *(p.second for p in shown)]]
         titles = [*(f"{pair.first}\ncosine {pair.score:.3f}" for pair in shown), *(pair.second for pair in shown)]
-        tl.figures.contact_sheet(images, titles, columns=8).savefig(out, dpi=80)
+        tl.figures.plot_image_grid(images, titles, columns=8).savefig(out, dpi=80)
 
 
 if __name__ == "__main__":

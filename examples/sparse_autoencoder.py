@@ -50,7 +50,7 @@ def make_store(folder: Path, each: int) -> tuple[tl.store.Store, list[Image.Imag
     """Extracts the maps of crops of the photos, a row each: `[112, 14, 14]`."""
     loaded, images = tl.models.load("efficientnet-lite0"), [crop for name in NAMES for crop in crops(name, each, 224)]
     pairs = [(str(number), image) for number, image in enumerate(images)]
-    return tl.extract(loaded, LAYER, pairs, folder, shard_rows=64), images
+    return tl.extract(loaded, LAYER, pairs, folder, shard_size=64), images
 
 
 def vectors_of(maps: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def main(out: Path = Path("directions.jpg"), each: int = 40, epochs: int = 6) ->
             if 0.002 < used[direction] < 0.05][:6]  # fmt: skip
     patches = [patch for direction in rare for patch in best_patches(strengths, images, direction, 8)]
     titles = [f"direction {direction}" if not place else "" for direction in rare for place in range(8)]
-    tl.figures.contact_sheet(patches, titles, columns=8).savefig(out, dpi=60)
+    tl.figures.plot_image_grid(patches, titles, columns=8).savefig(out, dpi=60)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def main(out: Path = Path("style.jpg"), steps: int = 300, side: int = 256) -> No
         painted, losses = transfer(pictures[content], pictures[style], steps)
         images += [pictures[content][0], pictures[style][0], painted[0]]
         titles += [content, f"in the manner of {style}", f"loss {losses[0]:.2f} to {losses[-1]:.2f}"]
-    tl.figures.contact_sheet(images, titles, columns=6).savefig(out, dpi=80)
+    tl.figures.plot_image_grid(images, titles, columns=6).savefig(out, dpi=80)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def main(out: Path = Path("enlarged.jpg"), steps: int = 300) -> None:
         f"{kind}\npixels {(image - right).abs().mean():.4f}, features {judge.distance(image, right):.2f}"
         for kind, image in shown.items()
     ]
-    tl.figures.contact_sheet([image[0, :, -100:, -100:] for image in shown.values()], titles, columns=4).savefig(
+    tl.figures.plot_image_grid([image[0, :, -100:, -100:] for image in shown.values()], titles, columns=4).savefig(
         out, dpi=130
     )
 

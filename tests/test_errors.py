@@ -40,6 +40,7 @@ CASES = {
     tl.LabelNotFoundError("ct", ["cat"]): LookupError,
     tl.LabelNotFoundError("xyz", ["cat"]): LookupError,  # no name is near
     tl.LabelNotFoundError("ct", []): LookupError,
+    tl.DeviceError("cuda", "problem"): RuntimeError,
     tl.DatasetError("a set", "give a list"): TypeError,
     tl.StoreTargetError("folder", "it is a file"): FileExistsError,
     tl.EmptyDatasetError(): ValueError,

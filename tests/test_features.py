@@ -316,9 +316,7 @@ class TestNotRun:
     def test_a_holder_of_layers(self) -> None:
         model = toys.Returns(lambda x: x)
         model.blocks = nn.ModuleList([nn.Linear(1, 1)])
-        with pytest.raises(
-            tl.LayerNotRunError, match="'blocks' is a ModuleList.*Name a layer in it, such as"
-        ):
+        with pytest.raises(tl.LayerNotRunError, match="'blocks' is a ModuleList.*Name a layer in it, such as"):
             tl.FeatureLayer(model, "blocks")(torch.ones(1))
 
     def test_layer_used_by_its_weights(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch_featurelayer as tl
 
 PUBLIC = """
-AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DatasetError
+AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DatasetError DeviceError
 DuplicateRequestError EditError EmptyDatasetError EmptyRequestError FeatureLayer
 FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError ImageError ItemError
 LabelNotFoundError

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import torch_featurelayer as tl
 from torch_featurelayer._layout import Layout
-from torch_featurelayer._reduce import Reducer, reducer
+from torch_featurelayer._reduce import Reducer, make_reducer
 
 MAP, TOKENS, CLIP = torch.randn(2, 3, 4, 5), torch.randn(2, 7, 3), torch.randn(2, 3, 2, 4, 5)
 
@@ -66,11 +66,11 @@ def test_integers_have_no_mean() -> None:
 
 
 def test_functions_take_the_tensor_alone_and_return_one() -> None:
-    assert torch.equal(reducer(torch.relu)(MAP, None), MAP.relu())
+    assert torch.equal(make_reducer(torch.relu)(MAP, None), MAP.relu())
     with pytest.raises(tl.ReductionError, match="must return a tensor, not a tuple"):
-        reducer(lambda feature: (feature,))(MAP, None)
+        make_reducer(lambda feature: (feature,))(MAP, None)
 
 
 def test_an_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"no reduction 'maen'.*Did you mean 'mean'"):
-        reducer("maen")  # type: ignore[arg-type]
+        make_reducer("maen")  # type: ignore[arg-type]

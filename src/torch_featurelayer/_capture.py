@@ -1,4 +1,4 @@
-"""Capture around code that calls the model itself, any number of times."""
+"""`capture`: features in code that calls the model itself, any number of times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ._features import Features
-from ._reduce import Reduction, reducer
+from ._reduce import Reduction, make_reducer
 from .address import Selector, check_model, resolve
 from .engine import ActivationRecorder, ClonePolicy, Options
 
@@ -20,10 +20,10 @@ Keep: TypeAlias = Literal["last", "all"] | int
 
 
 class Record(Features):
-    """The features of a `capture`, available as soon as their layer has run; otherwise as `Features`.
+    """The features of a `capture`, available as soon as their layer has run; otherwise like `Features`.
 
-    With `keep="last"` each feature is that of the latest forward pass its layer ran
-    in, the one under way included; otherwise it is a list of them, the earliest first.
+    With `keep="last"`, a feature is that of the latest forward pass in which its layer ran, including the one that is
+    running. With other values of `keep`, it is a list of the features of several forward passes, the earliest first.
     """
 
     __slots__ = ("_recorder", "_single")
@@ -33,13 +33,13 @@ class Record(Features):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the features, in the order of the request; a pattern gives the layers it matched that ran."""
+        """The names of the features in the order of the request; for a pattern, those of its layers that ran."""
         missing = self._recorder.not_run()
         return tuple(request.name for request in self._recorder.requests if request not in missing)
 
     @property
     def not_run(self) -> tuple[str, ...]:
-        """The layers that a pattern matched and that were not called so far."""
+        """The names of the layers that match a pattern and have not been called so far."""
         return tuple(request.name for request in self._recorder.not_run())
 
     @property
@@ -54,16 +54,16 @@ class Record(Features):
         return next(number for number, request in enumerate(self._recorder.requests) if request.name == name)
 
     def forwards(self, name: str) -> list[int | None]:
-        """Returns the zero-based index of the forward pass that produced each kept feature of a layer.
+        """Returns the zero-based index of the forward pass that produced each kept feature.
 
         Args:
             name: The name of the feature.
 
         Returns:
-            One entry for each finished forward pass; None for a call outside any forward pass of the model.
+            An index for each finished forward pass; None for a call outside a forward pass of the model.
 
         Raises:
-            FeatureNotFoundError: If there is no feature of that name.
+            FeatureNotFoundError: If no feature has this name.
         """
         number = self._number(self.names[self._position(name)])
         return [forward for forward, _ in self._recorder.entries[number]]
@@ -86,38 +86,41 @@ def capture(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[Record]:
-    """Captures while inside, wherever the model is called from and however often.
+    """Captures features while the context is open, from any code that calls the model.
 
-    For a training step, a Hugging Face `generate`, a detector, a recurrent
-    loop. One forward pass of the model gives one feature of each layer. So does
-    one call of a module around a layer, outside the model's forward; a layer that is
-    called outside of any gives a feature for each call. Only calls of the same thread,
-    and of the same asyncio task, are captured.
+    Use it for training steps, `generate` of Hugging Face models, detectors and recurrent loops. A forward pass of the
+    model produces one feature of each layer. A call of a module around a layer, outside a forward pass of the model,
+    also produces one; a layer that is called outside both produces one for each call. Only calls of the same thread and
+    the same asyncio task are captured.
+
+    Note:
+        Unless `detach` is set, kept features hold their graphs in memory.
 
     Args:
-        model: Any `nn.Module`.
-        layers: As for `FeatureLayers`.
-        keep: `"last"` (default) keeps the latest feature of each layer, `"all"` every
-            one, a number that many of the latest. Memory is bounded by it.
-        clone: `"lazy"` (default) copies on write: right at next to no cost.
-            True copies at once. False keeps the model's own tensors.
-        detach: Keep features cut from the graph. Default: False; what is kept then holds its graph.
-        reduce: `"mean"`, `"max"` (over positions), `"cls"` (the first token), `"flatten"`, or a function from a
-            tensor to a tensor, applied as captured. Default: None, whole features.
-        layout: What the dimensions of features are, for `reduce`: letters as in `"NCHW"` for all, or a dict from a
-            layer's name to letters. Default: None, found from the operations of the model.
-        dtype: Convert floating-point features as captured. Default: None, as they are.
-        device: Move features as captured. Default: None, where they are.
+        model: The model, any `nn.Module`.
+        layers: The layers, one or a list: addresses, globs (`"layer*.0"`, `"**.conv1"`), modules, module types
+            (`nn.ReLU`) or compiled regular expressions.
+        keep: The number of features of each layer to keep: `"last"` (default) for the latest one, `"all"`, or a number
+            of latest ones. It bounds the memory.
+        clone: How features are kept: `"lazy"` (default) copies on write, which costs next to nothing; True copies at
+            once; False keeps the model's own tensors.
+        detach: Whether to detach features from the graph. Default: False.
+        reduce: The reduction of each feature: `"mean"` or `"max"` over positions, `"cls"` (the first token),
+            `"flatten"`, or a function from tensor to tensor. Default: None, whole features.
+        layout: The layout of features, for `reduce`: letters such as `"NCHW"` for all layers, or a dict from layer to
+            letters. Default: None, determined from the operations of the model.
+        dtype: The dtype that floating-point features are converted to. Default: None, the dtype of the model.
+        device: The device that features are moved to. Default: None, the device of the model.
 
     Yields:
-        A `Record`, which stays readable afterwards.
+        A `Record`, which can be read while the context is open and afterwards.
 
     Raises:
-        ValueError: If `keep` is none of these.
+        ValueError: If `keep` is invalid.
         EmptyRequestError: If no layer is named.
         DuplicateRequestError: If a layer is named twice.
-        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
-        AddressError: If the text of an address cannot be read.
+        LayerNotFoundError: If the model has no such layer, or no layer matches a pattern.
+        AddressError: If an address cannot be parsed.
         NotAModuleError: If the model is not an `nn.Module`.
         ScriptedModuleError: If a layer is inside a TorchScript module.
 
@@ -130,7 +133,7 @@ def capture(
         >>> len(feats["0"]), feats["0"][2].shape
         (3, torch.Size([1, 3]))
     """
-    options = Options(clone, detach, None if reduce is None else reducer(reduce), dtype, device, layout)
+    options = Options(clone, detach, None if reduce is None else make_reducer(reduce), dtype, device, layout)
     recorder = ActivationRecorder(check_model(model), resolve(model, layers), options, _count(keep))
     with recorder.installed():
         yield Record(recorder, single=keep == "last")

@@ -1,4 +1,4 @@
-"""Interventions: replace, scale, zero or patch what happens inside a model."""
+"""`edit`: replaces, scales, zeroes or patches values inside a model."""
 
 from __future__ import annotations
 
@@ -19,32 +19,29 @@ Key = TypeVar("Key", bound=Selector)
 
 @contextmanager
 def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
-    """Replaces values inside a model while inside, wherever it is called from.
+    """Replaces values inside a model while the context is open, in any code that calls the model.
 
-    Edits are made where captures read: an address may name an output, an `:input`,
-    an operation (`"layer1.0:add"`) or a part (`"encoder[0]"`). Captures see
-    the edited value, and gradients flow through it. Where edits nest, the
-    innermost comes first. Only calls of the same thread, and of the same asyncio task, are
-    edited. While the function of an edit runs the model itself, that edit does not apply there.
+    An address may name an output, an `:input`, an operation (`"layer1.0:add"`) or a part (`"encoder[0]"`). Captures
+    record the edited value, and gradients flow through it. If edits are nested, the innermost is applied first. Only
+    calls of the same thread and the same asyncio task are edited. If the function of an edit runs the model itself,
+    that edit is not applied there.
 
     Args:
-        model: Any `nn.Module`.
-        changes: A dict from a layer, as for `FeatureLayers` (patterns change all they
-            match), to what replaces its value: a function from the value to
-            the new one (it gets a copy, which it may change in place and must
-            return), a tensor that broadcasts to the value (converted to its
-            dtype and device), or a number that fills it. An unmarked layer is
-            changed at every call, `@n` at that call of each forward pass.
+        model: The model, any `nn.Module`.
+        changes: A dict from layer, as in `FeatureLayers`, to its new value: a function from the value to the new value
+            (it receives a copy, which it may change in place and must return), a tensor that can be broadcast to the
+            value (it is converted to its dtype and device), or a number. A pattern changes every matching layer.
+            Without a call in the address, every call is changed; with `@n`, that call of each forward pass.
 
     Raises:
         EditError: If a new value does not fit.
-        LayerNotRunError: At the end, if an edit changed nothing because its layer did not run.
-        OperationNotFoundError: At the end, if the operation did not run in its layer.
-        AmbiguousOperationError: At the end, if several such operations ran and the address does not number them.
+        LayerNotRunError: On exit, if an edit was not applied because its layer did not run.
+        OperationNotFoundError: On exit, if the operation of an address did not run in its layer.
+        AmbiguousOperationError: On exit, if several such operations ran and the address does not number them.
         EmptyRequestError: If no layer is named.
         DuplicateRequestError: If a layer is named twice.
-        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
-        AddressError: If the text of an address cannot be read.
+        LayerNotFoundError: If the model has no such layer, or no layer matches a pattern.
+        AddressError: If an address cannot be parsed.
         NotAModuleError: If the model is not an `nn.Module`.
         ScriptedModuleError: If a layer is inside a TorchScript module.
 

@@ -27,7 +27,8 @@ FeatureLayerError
 ├── ModelNotFoundError       ValueError           no model has this name
 ├── WeightsNotFoundError     FileNotFoundError    weights are not available on this machine
 ├── WeightsMismatchError     ValueError           a state dict does not fit the model
-├── LabelNotFoundError       LookupError          the model has no class of this name
+├── DeviceError              RuntimeError         a device is not available
+├── LabelNotFoundError       LookupError          the model has no class of this name or number
 ├── DatasetError             TypeError            an object is not a dataset
 ├── EmptyDatasetError        ValueError           a dataset has no items
 ├── ItemError                ValueError           an item of a dataset cannot be read
@@ -54,6 +55,7 @@ __all__ = [
     "CallNotMadeError",
     "CompileError",
     "DatasetError",
+    "DeviceError",
     "DuplicateRequestError",
     "EditError",
     "EmptyDatasetError",
@@ -500,18 +502,34 @@ class WeightsMismatchError(FeatureLayerError, ValueError):
         super().__init__(f"{file} does not hold the weights of this model: {listed}.")
 
 
+class DeviceError(FeatureLayerError, RuntimeError):
+    """A device is not available.
+
+    Attributes:
+        device: The device.
+        problem: Why it is not available.
+    """
+
+    def __init__(self, device: str, problem: str) -> None:
+        self.device, self.problem = device, problem
+        super().__init__(f"the device {device!r} is not available: {problem}")
+
+
 class LabelNotFoundError(FeatureLayerError, LookupError):
-    """The model has no class of this name.
+    """The model has no class of this name or number.
 
     Attributes:
         label: The name.
         nearest: The most similar names of classes.
     """
 
-    def __init__(self, label: str, known: Sequence[str]) -> None:
+    def __init__(self, label: str, known: Sequence[str], *, count: int | None = None) -> None:
         self.label = label
-        self.nearest = nearest(label.lower(), known)
-        hint = "" if known else " The names of this model's classes are not known: give the number of the class."
+        self.nearest = [] if label.isdigit() else nearest(label.lower(), known)
+        if count is not None:
+            hint = f" The model has {count} classes, 0 to {count - 1}."
+        else:
+            hint = "" if known else " The names of this model's classes are not known: give the number of the class."
         super().__init__(f"no class {label!r}.{did_you_mean(self.nearest)}{hint}")
 
 

@@ -1,4 +1,4 @@
-"""Features of named layers: `FeatureLayer` and `FeatureLayers`."""
+"""`FeatureLayer` and `FeatureLayers`: features of named layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._features import Features
-from ._reduce import Reduction, reducer
+from ._reduce import Reduction, make_reducer
 from ._wrapper import ModelWrapper
 from .address import Selector, check_model, resolve
 from .engine import (
@@ -123,7 +123,7 @@ class _Layers(ModelWrapper):
         return True
 
     def extra_repr(self) -> str:
-        """Shows the names of the features."""
+        """Returns the names of the features, for the `repr` of the module."""
         return ", ".join(map(repr, self.names))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,35 +139,35 @@ class _Layers(ModelWrapper):
 class FeatureLayer(_Layers):
     """Runs a model and returns the feature of one layer together with the output.
 
-    Hooks are in the model for the length of a call only. The wrapped model is
-    the same object; `state_dict` and `load_state_dict` are its own.
+    Hooks are registered for the duration of a call only. The wrapped model is not copied, and `state_dict` and
+    `load_state_dict` are those of the wrapped model.
 
     Note:
         With `clone=False`, later in-place operations of the model overwrite the feature.
 
     Args:
-        model: Any `nn.Module`.
-        layer: An address (`"layer4"`, `"layer1.0.relu@0"`, `"fc:input"`,
-            `"layer4:grad_output"`, `"encoder:output[0]"`), or the module itself.
-        clone: `"lazy"` (default) copies on write: right at next to no cost.
-            True copies at once. False keeps the model's own tensor.
-        detach: Return the feature cut from the graph. Default: False.
-        reduce: `"mean"`, `"max"` (over positions), `"cls"` (the first token), `"flatten"`, or a function from a
-            tensor to a tensor, applied as captured. Default: None, the whole feature.
-        layout: What the dimensions of the feature are, for `reduce`: one letter for each, N for items, C for channels,
-            others for positions, such as `"NCHW"`, `"NHWC"`, `"NTC"` or `"TNC"`. Default: None, found from the
-            operations of the model; if they do not show it, the call raises a `LayoutError`.
-        dtype: Convert floating-point features as captured. Default: None, as they are.
-        device: Move features as captured. Default: None, where they are.
-        stop: Let `.features()` end the model after the layer. Default: True. Use False for
-            models that call a layer a different number of times depending on the values of tensors.
+        model: The model, any `nn.Module`.
+        layer: The address of the layer, such as `"layer4"`, `"layer1.0.relu@0"` (its first call), `"fc:input"`,
+            `"layer4:grad_output"`, `"layer1.0:add"` (an operation) or `"encoder:output[0]"`; or the module itself.
+        clone: How the feature is kept: `"lazy"` (default) copies on write, which costs next to nothing; True copies at
+            once; False keeps the model's own tensor.
+        detach: Whether to detach the feature from the graph. Default: False.
+        reduce: The reduction of the feature: `"mean"` or `"max"` over positions, `"cls"` (the first token),
+            `"flatten"`, or a function from tensor to tensor. Default: None, the whole feature.
+        layout: The layout of the feature, for `reduce`: a letter for each dimension, N for items, C for channels and
+            other letters for positions, such as `"NCHW"`, `"NHWC"`, `"NTC"` or `"TNC"`. Default: None, determined from
+            the operations of the model; if they do not determine it, the call raises a `LayoutError`.
+        dtype: The dtype that floating-point features are converted to. Default: None, the dtype of the model.
+        device: The device that the feature is moved to. Default: None, the device of the model.
+        stop: Whether `.features()` ends the forward pass after the layer. Use False for models in which the number of
+            calls of a layer depends on the values of tensors. Default: True.
 
     Raises:
-        LayerNotFoundError: If the model has no such layer.
-        AddressError: If the text of the address cannot be read.
+        LayerNotFoundError: If the model has no such layer. The error suggests the closest matches.
+        AddressError: If the address cannot be parsed.
         NotAModuleError: If the model is not an `nn.Module`.
         ScriptedModuleError: If the layer is inside a TorchScript module.
-        ValueError: If the address matches several layers, or an option is not one of its values.
+        ValueError: If the address matches several layers, or an option has an invalid value.
 
     Examples:
         >>> from torch import nn
@@ -190,7 +190,7 @@ class FeatureLayer(_Layers):
         device: torch.device | str | None = None,
         stop: bool = True,
     ) -> None:
-        reducing = None if reduce is None else reducer(reduce)
+        reducing = None if reduce is None else make_reducer(reduce)
         super().__init__(model, [layer], Options(clone, detach, reducing, dtype, device, layout), stop)
         if len(self.requests) > 1:
             raise ValueError(
@@ -203,74 +203,82 @@ class FeatureLayer(_Layers):
             """Runs the model to its end, as `forward`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor | Any, Any]:
-        """Runs the model to its end.
+        """Runs the complete forward pass.
 
         Args:
             *args: The positional arguments of the model.
             **kwargs: The keyword arguments of the model.
 
         Returns:
-            The feature and the model's output. The feature has the structure of
-            the layer's output, memory of its own and, unless detached, its
-            place in the graph: a loss on it trains the layers below, and
-            `torch.autograd.grad(output, feature)` works. For a gradient port the
-            feature is a `GradientHandle` whose `.value` is there after `backward()`; for
-            `@*` it is a list with one entry for each call.
+            The feature and the output of the model. The feature has the structure, shape and dtype of the layer's
+            output. It is a copy and, unless detached, part of the graph: a loss on it trains the layers below, and
+            `torch.autograd.grad(output, feature)` works. For a gradient port it is a `GradientHandle`, whose `.value`
+            is available after `backward()`; for `@*` it is a list with an element for each call.
 
         Raises:
-            LayerNotRunError: If the layer was not called in this forward pass.
-            CallNotMadeError: If it was called less often than the address says.
-            StructureError: If `[index]` does not fit the value.
-            LayoutError: If `reduce` needs the layout of the feature and it cannot be found.
+            LayerNotRunError: If the layer exists but was not called in this forward pass.
+            CallNotMadeError: If the layer was called fewer times than the address says.
+            OperationNotFoundError: If the operation of the address did not run in the layer.
+            AmbiguousOperationError: If several such operations ran and the address does not number them.
+            StructureError: If `[index]` does not fit the value of the layer.
+            LayoutError: If `reduce` needs the layout of the feature and it cannot be determined.
+            ReductionError: If the feature cannot be reduced.
+            UncopyableValueError: If the layer returned a value that cannot be copied.
             GradientError: If a gradient is requested and nothing requires grad.
         """
         (feature,), output = self._run(args, kwargs)
         return feature, output
 
     def features(self, *args: Any, **kwargs: Any) -> Tensor | Any:
-        """Runs the model no further than the layer, and returns its feature.
+        """Runs the forward pass up to the layer, and returns the feature.
 
-        The first call for a kind of input runs to the end and counts how often the layer is called; later ones stop
-        right after the layer. `@n` stops from the first. A kind of input is given by the shapes of tensors, the values
-        of other arguments, the training flags and attributes of the modules, and the modes of PyTorch.
+        The first call for an input signature runs to the end and counts the calls of the layer; later calls stop
+        directly after the layer. With `@n` in the address, also the first call stops. An input signature consists of
+        the shapes of tensors, the values of other arguments, the training flags and attributes of all modules, and the
+        modes of PyTorch.
 
         Args:
             *args: The positional arguments of the model.
             **kwargs: The keyword arguments of the model.
 
+        Returns:
+            The feature, as `forward` returns it.
+
         Raises:
-            AmbiguousCallError: If the layer runs several times, and the address does not say which call to take.
+            AmbiguousCallError: If the layer is called several times and the address does not say which call to take.
+            LayerNotRunError: If the layer exists but was not called in this forward pass.
+            FeatureLayerError: The other exceptions of `forward`.
         """
         return self._run_to_layer(args, kwargs)[0]
 
 
 class FeatureLayers(_Layers):
-    """Runs a model and returns the features of many layers together with the output.
+    """Runs a model and returns the features of several layers together with the output.
 
     Note:
         With `clone=False`, later in-place operations of the model overwrite the features.
 
     Args:
-        model: Any `nn.Module`.
-        layers: Addresses, globs (`"layer*.0"`, `"**.conv1"`), modules, module
-            types (`nn.ReLU`) or compiled regexes, one or a list of them. A glob, type or regex gives every layer it
-            matches that runs; the others are listed in `Features.not_run`.
-        clone: `"lazy"` (default) copies on write: right at next to no cost.
-            True copies at once. False keeps the model's own tensors.
-        detach: Return features cut from the graph. Default: False.
-        reduce: `"mean"`, `"max"` (over positions), `"cls"` (the first token), `"flatten"`, or a function from a
-            tensor to a tensor, applied as captured. Default: None, whole features.
-        layout: What the dimensions of features are, for `reduce`: letters as in `"NCHW"` for all, or a dict from a
-            layer's name to letters. Default: None, found from the operations of the model.
-        dtype: Convert floating-point features as captured. Default: None, as they are.
-        device: Move features as captured. Default: None, where they are.
-        stop: Let `.features()` end the model after the last layer needed. Default: True.
+        model: The model, any `nn.Module`.
+        layers: The layers, one or a list: addresses, globs (`"layer*.0"`, `"**.conv1"`), modules, module types
+            (`nn.ReLU`) or compiled regular expressions. A glob, type or expression captures every matching layer that
+            runs; the others are listed in `Features.not_run`.
+        clone: How features are kept: `"lazy"` (default) copies on write, which costs next to nothing; True copies at
+            once; False keeps the model's own tensors.
+        detach: Whether to detach features from the graph. Default: False.
+        reduce: The reduction of each feature: `"mean"` or `"max"` over positions, `"cls"` (the first token),
+            `"flatten"`, or a function from tensor to tensor. Default: None, whole features.
+        layout: The layout of features, for `reduce`: letters such as `"NCHW"` for all layers, or a dict from layer to
+            letters. Default: None, determined from the operations of the model.
+        dtype: The dtype that floating-point features are converted to. Default: None, the dtype of the model.
+        device: The device that features are moved to. Default: None, the device of the model.
+        stop: Whether `.features()` ends the forward pass after the last layer that is needed. Default: True.
 
     Raises:
         EmptyRequestError: If no layer is named.
         DuplicateRequestError: If a layer is named twice.
-        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
-        AddressError: If the text of an address cannot be read.
+        LayerNotFoundError: If the model has no such layer, or no layer matches a pattern.
+        AddressError: If an address cannot be parsed.
         NotAModuleError: If the model is not an `nn.Module`.
         ScriptedModuleError: If a layer is inside a TorchScript module.
 
@@ -295,7 +303,7 @@ class FeatureLayers(_Layers):
         device: torch.device | str | None = None,
         stop: bool = True,
     ) -> None:
-        reducing = None if reduce is None else reducer(reduce)
+        reducing = None if reduce is None else make_reducer(reduce)
         super().__init__(model, layers, Options(clone, detach, reducing, dtype, device, layout), stop)
 
     if TYPE_CHECKING:
@@ -304,37 +312,47 @@ class FeatureLayers(_Layers):
             """Runs the model to its end, as `forward`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Features, Any]:
-        """Runs the model to its end.
+        """Runs the complete forward pass.
 
         Args:
             *args: The positional arguments of the model.
             **kwargs: The keyword arguments of the model.
 
         Returns:
-            A new `Features` in the order of the request, and the model's output.
-            See `FeatureLayer.forward` for what each feature is.
+            A new `Features` in the order of the request, and the output of the model. Each feature has the structure,
+            shape and dtype of the layer's output. It is a copy and, unless detached, part of the graph.
 
         Raises:
             LayerNotRunError: If a named layer, or every layer of a pattern, was not called in this forward pass.
-            CallNotMadeError: If a layer was called less often than its address says.
-            StructureError: If `[index]` does not fit a value.
-            LayoutError: If `reduce` needs the layout of a feature and it cannot be found.
+            CallNotMadeError: If a layer was called fewer times than its address says.
+            OperationNotFoundError: If the operation of an address did not run in its layer.
+            AmbiguousOperationError: If several such operations ran and the address does not number them.
+            StructureError: If `[index]` does not fit the value of a layer.
+            LayoutError: If `reduce` needs the layout of a feature and it cannot be determined.
+            ReductionError: If a feature cannot be reduced.
+            UncopyableValueError: If a layer returned a value that cannot be copied.
             GradientError: If a gradient is requested and nothing requires grad.
         """
         values, output = self._run(args, kwargs)
         return self._named(values), output
 
     def features(self, *args: Any, **kwargs: Any) -> Features:
-        """Runs the model no further than the last layer needed, and returns the features.
+        """Runs the forward pass up to the last layer that is needed, and returns the features.
 
-        See `FeatureLayer.features` for when it can stop.
+        The first call for an input signature runs to the end and counts the calls of the layers; later calls stop
+        directly after the last layer. See `FeatureLayer.features` for what an input signature is.
 
         Args:
             *args: The positional arguments of the model.
             **kwargs: The keyword arguments of the model.
 
+        Returns:
+            A new `Features`, as `forward` returns it.
+
         Raises:
-            AmbiguousCallError: If a layer runs several times, and the address does not say which call to take.
+            AmbiguousCallError: If a layer is called several times and the address does not say which call to take.
+            LayerNotRunError: If a named layer, or every layer of a pattern, was not called in this forward pass.
+            FeatureLayerError: The other exceptions of `forward`.
         """
         return self._named(self._run_to_layer(args, kwargs))
 

@@ -1,4 +1,4 @@
-"""The table of everything that can be addressed in one run of a model."""
+"""`layers`: the table of all layers in one forward pass of a model."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _COLUMNS = ("path", "type", "calls", "output", "dtype", "operations", "parameter
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One layer in one run.
+    """One layer in one forward pass.
 
     Attributes:
-        path: Its path; `""` is the model.
+        path: The path of the layer; `""` for the model.
         type: The name of its class.
-        calls: How often it was called; 0 where it did not run.
-        output: The structure of what its last call returned, with the shapes of tensors.
-        dtypes: Of the tensors in it.
-        operations: How often each functional operation ran directly inside it, over all calls.
-        parameters: How many numbers its parameters hold, those of the layers inside included.
-        seconds: How long its calls took, layers inside included.
-        share: That, over the time of the whole run, from 0 to 1.
+        calls: The number of its calls; 0 if it did not run.
+        output: The structure of the output of its last call, with the shapes of tensors.
+        dtypes: The dtypes of the tensors in that output.
+        operations: The number of times that each functional operation ran directly inside it, over all calls.
+        parameters: The number of values in its parameters, including those of the layers inside.
+        seconds: The duration of its calls in seconds, including the layers inside.
+        share: The duration divided by that of the forward pass, from 0 to 1.
     """
 
     path: str
@@ -46,16 +46,16 @@ class LayerRow:
     share: float
 
     def cells(self) -> tuple[str, ...]:
-        """Returns the texts of this row, one for each column."""
+        """Returns the text of this row for each column."""
         operations = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in self.operations.items())
         dtypes, time = ", ".join(self.dtypes), f"{self.share:.1%}" if self.calls else ""
         return self.path, self.type, str(self.calls), self.output, dtypes, operations, f"{self.parameters:,}", time
 
 
 class LayerTable(Sequence[LayerRow]):
-    """Rows in the order of definition; prints as a table in a terminal, with rich, and in a notebook.
+    """Rows in the order of definition, which print as a table in a terminal, with rich, and in a notebook.
 
-    A row is found by its position or its path.
+    A row can be indexed by its position or its path.
     """
 
     def __init__(self, rows: Iterable[LayerRow]) -> None:
@@ -69,8 +69,8 @@ class LayerTable(Sequence[LayerRow]):
         """Returns the row at a position or of a path, or the table of a slice.
 
         Raises:
-            FeatureNotFoundError: There is no layer of that path.
-            IndexError: There is no such position.
+            FeatureNotFoundError: If there is no layer of this path.
+            IndexError: If there is no such position.
         """
         if isinstance(key, slice):
             return LayerTable(self._rows[key])
@@ -85,7 +85,7 @@ class LayerTable(Sequence[LayerRow]):
         return len(self._rows)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Returns one dict a row, keyed as `LayerRow`: what a data frame takes."""
+        """Returns a dict for each row, with the attributes of `LayerRow` as keys, as data frames accept them."""
         return [asdict(row) for row in self._rows]
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class LayerTable(Sequence[LayerRow]):
     __repr__ = __str__
 
     def __rich__(self) -> Any:
-        """Returns a table for rich's `print`."""
+        """Returns a table for `rich.print`."""
         table = need("rich.table", "demo").Table(box=need("rich.box", "demo").SIMPLE)
         for column in _COLUMNS:
             numbers = column in ("calls", "parameters", "time")
@@ -114,18 +114,18 @@ class LayerTable(Sequence[LayerRow]):
 
 
 def layers(model: nn.Module, *args: Any, **kwargs: Any) -> LayerTable:
-    """Runs a model once, and returns the table of its layers.
+    """Runs a model once and returns the table of its layers.
 
     Args:
-        model: Any `nn.Module`; it runs in the mode it is in.
-        *args: What the model is called with.
-        **kwargs: What the model is called with.
+        model: The model, any `nn.Module`. It runs in its present mode.
+        *args: The positional arguments of the model.
+        **kwargs: The keyword arguments of the model.
 
     Returns:
-        A row for each path, the model (`""`) first; a layer under two names has a row for each.
+        A table with a row for each path, the model (`""`) first; a layer under two names has two rows.
 
     Raises:
-        NotAModuleError: `model` is not an `nn.Module`.
+        NotAModuleError: If the model is not an `nn.Module`.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Layouts: which dimension of a feature holds items, channels and positions."""
+"""Layouts: which dimensions of a feature hold items, channels and positions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ._exceptions import LayoutError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the dimensions of a tensor are.
+    """The meaning of the dimensions of a tensor.
 
     Attributes:
         channel: The dimension of the channels.
         batch: The dimension of the items; None for a tensor of one item without that dimension.
-        ndim: The number of dimensions. All others are positions.
+        ndim: The number of dimensions. All other dimensions are positions.
 
     Examples:
         >>> Layout.parse("NHWC")
@@ -32,17 +32,17 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str) -> Layout:
-        """Reads a layout from letters: N for items, C for channels, any other capital for a dimension of positions.
+        """Parses a layout: N for items, C for channels, any other letter for a dimension of positions.
 
         Raises:
-            LayoutError: If there is not exactly one C, or a letter twice.
+            LayoutError: If the text has not exactly one C, or has a letter twice.
         """
         letters = text.upper()
         if not letters.isalpha() or letters.count("C") != 1 or len(set(letters)) != len(letters):
             raise LayoutError(
-                f"layout={text!r} is not a layout",
-                hint="Write one letter for each dimension: N for items, C for channels, "
-                "and other letters for positions, such as 'NCHW', 'NHWC', 'NTC', 'NCT' or 'TNC'.",
+                f"{text!r} is not a layout",
+                hint="Give one letter for each dimension: N for items, C for channels, and other letters for "
+                "positions, such as 'NCHW', 'NHWC', 'NTC', 'NCT' or 'TNC'.",
             )
         return cls(letters.index("C"), letters.index("N") if "N" in letters else None, len(letters))
 
@@ -59,14 +59,14 @@ class Layout:
         )
 
     def check(self, tensor: Tensor) -> None:
-        """Refuses a tensor of another number of dimensions.
+        """Checks that a tensor has the number of dimensions of this layout.
 
         Raises:
-            LayoutError: If it does not fit.
+            LayoutError: If it has another number of dimensions.
         """
         if tensor.ndim != self.ndim:
             raise LayoutError(
-                f"layout {str(self)!r} has {self.ndim} dimensions, and this feature is {list(tensor.shape)}",
+                f"layout {str(self)!r} has {self.ndim} dimensions, but this feature is {list(tensor.shape)}",
                 shape=tuple(tensor.shape),
             )
 
@@ -79,22 +79,22 @@ class Layout:
 
 
 def layout_for(layout: str | Mapping[str, str] | None, layer: str) -> str | None:
-    """Returns the layout of one layer, from one for all or a dict by layer."""
+    """Returns the layout of one layer, from one layout for all layers or a dict from layer to layout."""
     return layout.get(layer) if isinstance(layout, Mapping) else layout
 
 
 def map_layout(shape: Sequence[int], image_size: tuple[int, int] | None = None) -> Layout:
-    """Finds the layout of a feature map from its shape alone, where only one reading is possible.
+    """Determines the layout of a feature map from its shape, if only one is possible.
 
-    A reading is possible if its height and width have the proportions of the image; without an image, if one is at
-    most four times the other, and if the other reading is square, only that one.
+    A layout is possible if height and width have the proportions of the image. Without an image, it is possible if
+    neither exceeds four times the other; if only one of the layouts has a square map, that one is taken.
 
     Args:
         shape: The shape of the map: `[N, C, H, W]` or `[N, H, W, C]`.
-        image_size: Height and width of the image, in pixels.
+        image_size: The height and width of the image in pixels. Default: None.
 
     Raises:
-        LayoutError: If both readings are possible, or neither.
+        LayoutError: If both layouts are possible, or neither.
     """
     readings = {"NCHW": (shape[2], shape[3]), "NHWC": (shape[1], shape[2])}
     likely = [name for name, size in readings.items() if _fits(size, image_size)]
@@ -112,7 +112,7 @@ def map_layout(shape: Sequence[int], image_size: tuple[int, int] | None = None) 
 
 
 def _fits(size: tuple[int, int], image_size: tuple[int, int] | None) -> bool:
-    """Whether a map of some size can be one of an image: the same proportions, but for a position more or less."""
+    """Whether a map of this size can belong to an image: the same proportions, within one position."""
     height, width = size
     if image_size is None:
         return max(size) <= 4 * min(size)

@@ -1,4 +1,4 @@
-"""Imports of packages that only an extra brings, with the `pip install` line where one is missing."""
+"""Imports of optional dependencies, with the `pip install` command in the error if one is missing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ _DISTRIBUTION: Final = "torch-featurelayer"
 
 
 def need(package: str, extra: str) -> ModuleType:
-    """Imports a package, or raises the error that says how to install it.
+    """Imports an optional package.
 
     Args:
         package: The name to import.
-        extra: The extra that brings it.
+        extra: The extra that installs it.
 
     Raises:
-        MissingExtraError: If the package is not installed. An error inside a
-            package that is installed passes through unchanged.
+        MissingExtraError: If the package is not installed. Errors inside an installed package are not changed.
     """
     try:
         return import_module(package)
@@ -32,7 +31,7 @@ def need(package: str, extra: str) -> ModuleType:
 
 
 def requirements_of(extra: str) -> Iterator[str]:
-    """Yields what an extra requires, those of the extras in it included; nothing without installed metadata."""
+    """Yields the requirements of an extra, including those of extras in it; nothing without installed metadata."""
     try:
         required = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError:

@@ -1,10 +1,8 @@
-"""Walks the values that modules take and return, keeping their structure.
+"""Rebuilds the values that modules take and return, with their structure.
 
-PyTorch's own pytree treats unregistered dataclasses, packed sequences and plain
-objects as leaves. A leaf would be kept by reference, so a later in-place change
-would reach the feature: the silent error this package exists to prevent. Here a
-value is rebuilt through the same protocol that `copy.deepcopy` uses, and a value
-that cannot be rebuilt is an error if a tensor can be reached from it.
+PyTorch's own pytree treats unregistered dataclasses, packed sequences and plain objects as leaves. A leaf would be kept
+by reference, so a later in-place change would reach the feature. Here a value is rebuilt through the protocol that
+`copy.deepcopy` uses, and a value that cannot be rebuilt is an error if a tensor can be reached from it.
 """
 
 from __future__ import annotations
@@ -47,12 +45,11 @@ class UncopyableError(TypeError):
 
 
 def snapshot(value: Any, fn: TensorMap) -> Any:
-    """Rebuilds a value with `fn` applied to its tensors; every container is new.
+    """Rebuilds a value with a function applied to its tensors; every container is new.
 
     Args:
-        value: Tensors in containers and objects of any kind. Modules, classes and functions without tensors are
-            kept as they are.
-        fn: Called with each tensor.
+        value: Tensors in containers and objects of any kind. Modules, classes and functions without tensors are kept.
+        fn: The function of a tensor.
 
     Raises:
         UncopyableError: If a part that holds tensors cannot be rebuilt, such as a generator.
@@ -61,16 +58,16 @@ def snapshot(value: Any, fn: TensorMap) -> Any:
 
 
 def substitute(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
-    """Applies `fn` to the tensors in known containers; what does not change stays the same object.
+    """Applies a function to the tensors in known containers; parts that do not change stay the same objects.
 
-    Known are tuples, lists, dicts, other mutable mappings, dataclasses and deques. Objects of other types are not
-    entered: the model may hold a reference to them.
+    Known containers are tuples, lists, dicts, other mutable mappings, dataclasses and deques. Objects of other types
+    are not entered, because the model may hold references to them.
     """
     return fn(value) if isinstance(value, Tensor) else _substituted(value, fn)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Yields the tensors in a value, in the order of its structure; a value that cannot be rebuilt has none."""
+    """Yields the tensors in a value, in the order of its structure; none if the value cannot be rebuilt."""
     if isinstance(value, Tensor):
         yield value
         return
@@ -83,10 +80,10 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def select(value: Any, step: int | str) -> Any:
-    """Goes one step into a structure: a position, a key, or an attribute.
+    """Returns a part of a structure: at a position, of a key, or an attribute.
 
     Raises:
-        LookupError: If there is no such part; the message lists the parts that exist.
+        LookupError: If there is no such part. The message describes the value.
     """
     if isinstance(value, Tensor):
         raise LookupError(  # noqa: TRY004 (an index that does not fit, whatever the value is)
@@ -101,9 +98,9 @@ def select(value: Any, step: int | str) -> Any:
 
 
 def replace_part(value: Any, steps: Sequence[int | str], fn: Callable[[Any], Any]) -> Any:
-    """Returns a value with one part replaced; containers on the way there are new, the rest is shared.
+    """Returns a value with one part replaced; containers on the way to it are new, and other parts are shared.
 
-    Where `fn` returns the part itself, the value is returned itself.
+    If the function returns the part itself, the value itself is returned.
 
     Raises:
         LookupError: If there is no such part.
@@ -133,7 +130,7 @@ def describe(value: Any) -> str:
 
 
 def outline(value: Any) -> str:
-    """Writes the structure of a value, with the shapes of its tensors.
+    """Returns the structure of a value as text, with the shapes of its tensors.
 
     Examples:
         >>> outline((torch.ones(2, 3), {"mask": None}))
@@ -155,8 +152,8 @@ def outline(value: Any) -> str:
 class _Snapshot:
     """One rebuilding of a value.
 
-    A class, not nested functions: a function that refers to itself is a reference cycle, and would hold the
-    rebuilt tensors until the garbage collector runs.
+    It is a class rather than nested functions, because a function that refers to itself is a reference cycle and would
+    hold the rebuilt tensors until the garbage collector runs.
     """
 
     def __init__(self, fn: TensorMap) -> None:
@@ -220,7 +217,7 @@ class _Snapshot:
 
     @staticmethod
     def _kept(value: Any, problem: str) -> Any:
-        """Returns a value that is not rebuilt, if nothing that the model may write to can be reached from it."""
+        """Returns a value unchanged, if no memory that the model may write to can be reached from it."""
         if _reaches_memory(value):
             raise UncopyableError(type(value).__name__, problem)
         return value
@@ -253,7 +250,7 @@ def _reaches_memory(value: Any) -> bool:
 
 
 def _is_writable_buffer(value: Any) -> bool:
-    """Whether a value gives others its memory, as a NumPy array and a `memoryview` do."""
+    """Whether a value exposes writable memory, as NumPy arrays and `memoryview` do."""
     try:
         with memoryview(value) as buffer:
             return not buffer.readonly
@@ -280,7 +277,7 @@ def _substituted(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]]:
-    """Returns the keys and parts of a known container that is no tuple; none of anything else."""
+    """Returns the keys and parts of a known container other than a tuple; none for other values."""
     if isinstance(value, (list, deque)):
         return list(enumerate(value))
     if isinstance(value, MutableMapping):

@@ -1,4 +1,4 @@
-"""Reductions from a feature to something smaller, tensor to tensor, items in front."""
+"""Reductions of features, from tensor to tensor, with items in the first dimension."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._exceptions import LayoutError, ReductionError
 from ._layout import Layout
 from ._suggest import nearest
 
-__all__ = ["Reducer", "Reduction", "reducer"]
+__all__ = ["Reducer", "Reduction", "make_reducer"]
 
 ReductionName: TypeAlias = Literal["mean", "max", "cls", "flatten"]
 Reduction: TypeAlias = ReductionName | Callable[[Tensor], Tensor]
@@ -20,22 +20,22 @@ Reduction: TypeAlias = ReductionName | Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Reducer:
-    """A reduction that was checked.
+    """A validated reduction.
 
     Attributes:
-        reduction: Its name, or the user's function.
+        reduction: The name of the reduction, or the user's function.
     """
 
     reduction: Reduction
 
     @property
     def needs_layout(self) -> bool:
-        """Whether it must know what the dimensions are."""
+        """Whether the reduction depends on the layout of the feature."""
         return not callable(self.reduction)
 
     @property
     def needs_channel(self) -> bool:
-        """Whether it must know which dimension holds the channels, not only the items."""
+        """Whether the reduction depends on the dimension of the channels, not only on that of the items."""
         return self.needs_layout and self.reduction != "flatten"
 
     def __call__(self, feature: Tensor, layout: Layout | None) -> Tensor:
@@ -43,11 +43,11 @@ class Reducer:
 
         Args:
             feature: The tensor.
-            layout: Its layout; None for a function, and for tensors of fewer than three dimensions.
+            layout: The layout of the tensor; None for a function, and for tensors of fewer than three dimensions.
 
         Raises:
             ReductionError: If the values have no mean, or a function does not return a tensor.
-            LayoutError: If the feature has no tokens to take the first of.
+            LayoutError: If the layout has no tokens for `"cls"`.
         """
         if not callable(self.reduction):
             return _NAMED[self.reduction](feature, layout)
@@ -57,11 +57,11 @@ class Reducer:
         return reduced
 
 
-def reducer(reduce: Reduction) -> Reducer:
-    """Checks a reduction.
+def make_reducer(reduce: Reduction) -> Reducer:
+    """Validates a reduction.
 
     Raises:
-        ValueError: If no reduction has that name.
+        ValueError: If no reduction has this name.
     """
     if callable(reduce) or reduce in _NAMED:
         return Reducer(reduce)
@@ -72,7 +72,7 @@ def reducer(reduce: Reduction) -> Reducer:
 
 
 def _mean(feature: Tensor, layout: Layout | None) -> Tensor:
-    """Averages over positions: `[N, C]`, in the feature's dtype; tensors of one or two dimensions are kept."""
+    """Averages over positions to `[N, C]`, in the feature's dtype; tensors of one or two dimensions are unchanged."""
     if layout is None or not layout.positions:
         return feature
     if not (feature.is_floating_point() or feature.is_complex()):
@@ -82,12 +82,12 @@ def _mean(feature: Tensor, layout: Layout | None) -> Tensor:
 
 
 def _max(feature: Tensor, layout: Layout | None) -> Tensor:
-    """Takes the largest value over positions: shapes as in `_mean`."""
+    """Takes the maximum over positions to `[N, C]`; tensors of one or two dimensions are unchanged."""
     return feature if layout is None or not layout.positions else layout.channels_first(feature).amax(_trailing(layout))
 
 
 def _cls(feature: Tensor, layout: Layout | None) -> Tensor:
-    """Takes the first token of `[N, T, C]`: `[N, C]`, with memory of its own."""
+    """Takes the first token of `[N, T, C]` to `[N, C]`, a copy."""
     if layout is None or len(layout.positions) != 1 or layout.channel < layout.positions[0]:
         raise LayoutError(
             f"'cls' takes the first of the tokens [N, T, C], and this feature is {list(feature.shape)}"
@@ -98,7 +98,7 @@ def _cls(feature: Tensor, layout: Layout | None) -> Tensor:
 
 
 def _flatten(feature: Tensor, layout: Layout | None) -> Tensor:
-    """Makes each item one vector: `[N, *]` to `[N, D]`."""
+    """Flattens each item to a vector: `[N, *]` to `[N, D]`."""
     if feature.ndim == 0:
         return feature
     if layout is not None and layout.batch is not None:
@@ -107,7 +107,7 @@ def _flatten(feature: Tensor, layout: Layout | None) -> Tensor:
 
 
 def _trailing(layout: Layout) -> tuple[int, ...]:
-    """Returns the dimensions of the positions once channels are first."""
+    """Returns the dimensions of the positions after channels were moved to the front."""
     return tuple(range(-len(layout.positions), 0))
 
 

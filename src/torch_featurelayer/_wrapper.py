@@ -1,4 +1,4 @@
-"""An `nn.Module` around a model that saves and loads as the model itself."""
+"""`ModelWrapper`: an `nn.Module` around a model that saves and loads like the model itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import nn
 
 
 class ModelWrapper(nn.Module):
-    """Holds a model as `.model`; checkpoints carry no trace of the wrapper.
+    """Holds a model as `.model`. Checkpoints have the keys of the model, without a prefix.
 
     Attributes:
-        model: The wrapped model, the same object.
+        model: The wrapped model, which is not copied.
     """
 
     model: nn.Module
@@ -22,15 +22,15 @@ class ModelWrapper(nn.Module):
         self.training = model.training
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the wrapped model's own state dict."""
+        """Returns the state dict of the wrapped model."""
         return self.model.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Loads a state dict of the wrapped model into it."""
+        """Loads a state dict into the wrapped model."""
         return self.model.load_state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Renames the keys of a wrapper inside a larger module, whose loading goes by attribute names."""
+        """Adds the prefix `model.` to keys, because a larger module loads its children by attribute names."""
         own = [key for key in state_dict if key.startswith(prefix)]
         for key in own:
             state_dict[f"{prefix}model.{key[len(prefix) :]}"] = state_dict.pop(key)

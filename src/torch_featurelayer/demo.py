@@ -1,4 +1,4 @@
-"""The demo: what a pretrained EfficientNet-Lite0 sees in a photo of a cat."""
+"""The demo: the features of a pretrained EfficientNet-Lite0 for a photo of a cat."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ def show(model: nn.Module, feats: Features, classes: Sequence[tuple[str, float]]
     """Prints the predictions and the table of captured layers."""
     console = need("rich.console", "demo").Console()
     table, box = need("rich.table", "demo").Table, need("rich.box", "demo").SIMPLE
-    answer = table("class", "probability", title="Predictions", box=box, title_justify="left")
+    predictions = table("class", "probability", title="Predictions", box=box, title_justify="left")
     for name, probability in classes:
-        answer.add_row(name, f"{probability:.1%}")
+        predictions.add_row(name, f"{probability:.1%}")
     layers = table("path", "type", "shape", "range", title="Captured layers", box=box, title_justify="left")
     layers.columns[1].overflow = "fold"
     for name, feat in feats.items():
         size, span = "×".join(map(str, feat.shape)), f"{feat.min():.2f} to {feat.max():.2f}"
         layers.add_row(name, type(model.get_submodule(name)).__name__, size, span)
-    console.print(answer, layers)
+    console.print(predictions, layers)
 
 
 def run(out: Path) -> None:
-    """Looks at the photo, prints what is seen, and writes the figure."""
+    """Runs the model on the photo, prints the predictions and layers, and writes the figure."""
     print("EfficientNet-Lite0, pretrained on ImageNet, on scikit-image's photo 'chelsea'.\n")
     photo, loaded = need("skimage.data", "demo").chelsea(), models.load("efficientnet-lite0")
-    (image,), _ = loaded.inputs(photo)
+    (pixels,), _ = loaded.inputs(photo)
     with torch.no_grad():
-        feats, logits = FeatureLayers(loaded.model, LAYERS)(image)
+        feats, logits = FeatureLayers(loaded.model, LAYERS)(pixels)
         show(loaded.model, feats, loaded.top_classes(logits))
-    # These blocks end without an activation: in a mean over channels, positive and negative values would cancel.
-    figure = figures.depths({"EfficientNet-Lite0": feats}, image=loaded.photo(photo), channel="norm")
+    # These blocks end without an activation, so that positive and negative values would cancel in a mean.
+    figure = figures.plot_layer_grid({"EfficientNet-Lite0": feats}, image=loaded.image(photo), channel="norm")
     figure.savefig(out, dpi=150)
     print(f"\nThe feature maps, shallow to deep, are in {out.resolve()}")
     print("Next, in Python (.venv/bin/python, if you ran `make demo`), with any model of your own:\n")
     print("  import torch_featurelayer as tl")
     print("  tl.get_layer_candidates(model, max_depth=2)")
     print('  feat, output = tl.FeatureLayer(model, "features.5")(image)')
-    print('  tl.figures.feature_map(feat).savefig("feature.png")')
+    print('  tl.figures.plot_feature_map(feat).savefig("feature.png")')

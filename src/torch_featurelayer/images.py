@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load", "opened"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load", "open_image"]
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -33,33 +33,34 @@ def load(
     std: Sequence[float] | None = IMAGENET_STD,
     interpolation: str = "bilinear",
 ) -> Tensor:
-    """Makes a batch of one from an image, as torchvision's classification models were trained on.
+    """Reads an image and preprocesses it as torchvision's classification models were trained.
 
-    The steps and their order are those of torchvision's `ImageClassification`
-    preset, through its own transforms: equal to it bit for bit.
+    The result equals that of torchvision's `ImageClassification` preset bit for bit, because it uses the same
+    transforms in the same order.
 
     Args:
-        source: A path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or
-            `[H, W, 4]`: uint8, uint16, or floating point from 0 to 1. Of an animated
-            file the first frame is taken, with a warning. EXIF
-            orientation is respected; grey, palette, CMYK and 16-bit images
-            become RGB, and transparency is dropped.
-        resize: The length of the shorter side in pixels, antialiased; None keeps the size.
-        crop: The side of the square cut from the centre; None keeps all.
-        mean: Subtracted from each channel, on a scale of 0 to 1; None leaves the values as they are.
-        std: Divides each channel; None as for `mean`.
-        interpolation: How pixels are resized: `"bilinear"`, `"bicubic"` or another mode of torchvision's.
+        source: A path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or `[H, W, 4]` of dtype uint8, uint16, or
+            floating point from 0 to 1. EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted
+            to RGB, and transparency is dropped. For an animated file, the first frame is used, with a warning.
+        resize: The length of the shorter side in pixels, with antialiasing; None keeps the size. Default: 256.
+        crop: The side in pixels of the square that is cut from the centre; None keeps all pixels. Default: 224.
+        mean: The mean of each channel, on a scale of 0 to 1, which is subtracted; None leaves the values unchanged.
+            Default: the mean of ImageNet.
+        std: The standard deviation by which each channel is divided; None leaves the values unchanged. Default: that of
+            ImageNet.
+        interpolation: The interpolation mode of the resize: `"bilinear"` (default), `"bicubic"` or another mode of
+            torchvision.
 
     Returns:
         A new float32 tensor `[1, 3, H, W]`.
 
     Raises:
-        ImageError: The image cannot be read; its name is in the message.
-        FileNotFoundError: There is no such file.
-        MissingExtraError: Pillow or torchvision is not installed (extra `images`).
+        ImageError: If the image cannot be read. It names the image.
+        FileNotFoundError: If the file does not exist.
+        MissingExtraError: If Pillow or torchvision is not installed (extra `images`).
     """
     transforms = need("torchvision.transforms.functional", "images")
-    image = opened(source)
+    image = open_image(source)
     if resize is not None:
         image = transforms.resize(image, resize, transforms.InterpolationMode(interpolation), antialias=True)
     if crop is not None:
@@ -70,17 +71,25 @@ def load(
     return pixels.unsqueeze(0)  # type: ignore[no-any-return]
 
 
-def opened(source: Source) -> Image.Image:
-    """Returns an image (what `load` takes) as a PIL image in RGB, upright.
+def open_image(source: Source) -> Image.Image:
+    """Reads an image as an upright PIL image in RGB.
+
+    Args:
+        source: A path, a PIL image, or an array, as for `load`.
+
+    Returns:
+        A PIL image in mode RGB.
 
     Raises:
-        ImageError, FileNotFoundError, MissingExtraError: As `load`.
+        ImageError: If the image cannot be read. It names the image.
+        FileNotFoundError: If the file does not exist.
+        MissingExtraError: If Pillow or torchvision is not installed (extra `images`).
     """
     pillow, ops = need("PIL.Image", "images"), need("PIL.ImageOps", "images")
     try:
         if isinstance(source, (str, PathLike)):
             with pillow.open(source) as file:
-                _say_if_animated(file)
+                _warn_if_animated(file)
                 return _as_rgb(ops.exif_transpose(file), pillow)
         return _as_rgb(ops.exif_transpose(_as_pil(source, pillow)), pillow)
     except FileNotFoundError:
@@ -90,22 +99,22 @@ def opened(source: Source) -> Image.Image:
         raise ImageError(name, str(error)) from error
 
 
-def _say_if_animated(file: Image.Image) -> None:
+def _warn_if_animated(file: Image.Image) -> None:
     frames = getattr(file, "n_frames", 1)
     if frames > 1:
-        warnings.warn(f"{file.filename!r} has {frames} frames: the first is taken", UserWarning, stacklevel=4)  # type: ignore[attr-defined]
+        warnings.warn(f"{file.filename!r} has {frames} frames: the first one is used", UserWarning, stacklevel=4)  # type: ignore[attr-defined]
 
 
 def _as_pil(source: Source, pillow: Any) -> Image.Image:
     if isinstance(source, pillow.Image):
         return source  # type: ignore[no-any-return]
-    if hasattr(source, "__array__") and not hasattr(source, "requires_grad"):  # a tensor is an image already
+    if hasattr(source, "__array__") and not hasattr(source, "requires_grad"):  # a tensor is already an input
         return pillow.fromarray(_as_bytes(source))  # type: ignore[no-any-return]
-    raise TypeError("an image is a path, a PIL image or an array")
+    raise TypeError("an image must be a path, a PIL image or an array")
 
 
 def _as_bytes(array: Any) -> Any:
-    """Returns an array as uint8, whatever its scale."""
+    """Converts an array to uint8, whatever its scale."""
     numpy = need("numpy", "images")
     array = numpy.asarray(array)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -130,12 +139,12 @@ def _as_rgb(image: Image.Image, pillow: Any) -> Image.Image:
 
 
 def _whole(array: Any, numpy: Any) -> Any:
-    """Returns whole numbers of 16 bits, on whose scale Pillow's 32-bit images are."""
+    """Returns the integers of a Pillow image in 32 bits, whose values have 16 bits."""
     if array.size and not (array.min() >= 0 and array.max() <= 65535):
-        raise ValueError(f"whole numbers must be from 0 to 65535, not from {array.min()} to {array.max()}")
+        raise ValueError(f"integers must be from 0 to 65535, not from {array.min()} to {array.max()}")
     return array.astype(numpy.uint16)
 
 
 def _unit(array: Any) -> Any:
-    """Returns floating-point pixels from 0 to 1: as they are, or from 0 to 255, as Pillow converts images to them."""
+    """Returns floating-point pixels on a scale of 0 to 1; Pillow converts images to a scale of 0 to 255."""
     return array / 255 if array.size and 1 < array.max() <= 255 else array

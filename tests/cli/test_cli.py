@@ -144,10 +144,10 @@ def test_weights_from_a_file_and_seeds(photo: str) -> None:
         (("show", "efficientnet-lite0", "dog.png"), "dog.png"),
         (("show", "efficientnet-lite0", "broken.png"), "broken.png"),
         (("cam", "efficientnet-lite0", "cat.png", "--class", "egyptian ct"), "Did you mean 'Egyptian cat'"),
-        (("show", "torchvision:squeezenet1_1", "cat.png", "-w", "no.pt"), "there is no file 'no.pt'"),
+        (("show", "torchvision:squeezenet1_1", "cat.png", "-w", "no.pt"), "the file 'no.pt' does not exist"),
         (
             ("show", "timm:vit_tiny_patch16_224", "cat.png", "-w", "random", "-l", "head", "-k", "pca"),
-            "is no map of the image",
+            "is not a map of the image",
         ),
     ],
 )

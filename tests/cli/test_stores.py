@@ -39,9 +39,9 @@ def run(*arguments: str) -> tuple[str, str]:
 
 def test_extract_search_and_duplicates(photos: Path) -> None:
     """The commands of the docs: errors are said, the same cat is found, and drawn."""
-    command = ("extract", "efficientnet-lite0", "photos", "--out", "features", "--workers", "0")
+    command = ("extract", "efficientnet-lite0", "photos", "--out", "features", "--num-workers", "0")
     told, errors = run(*command)
-    assert "5 rows, 1 errors, run eager" in told
+    assert "5 rows, 1 errors, mode eager" in told
     assert "broken.jpg: " in errors
     store = tl.open_store("features")
     assert store.ids == ("cat.jpg", "coffee.jpg", "more/astronaut.jpg", "more/rocket.jpg", "more/same-cat.png")
@@ -72,7 +72,7 @@ def test_ctrl_c_keeps_what_is_finished(photos: Path) -> None:
     for number in range(60):
         Image.open(photos / "cat.jpg").save(photos / f"{number:02}.jpg")
     command = [sys.executable, "-m", "torch_featurelayer", "extract", "efficientnet-lite0", "photos", "-o", "features",
-               "--shard-rows", "4", "-b", "4", "-j", "1"]  # fmt: skip
+               "--shard-size", "4", "-b", "4", "-j", "1"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     shards = Path("features/shards")
     while process.poll() is None and (not shards.exists() or len(list(shards.glob("*.safetensors"))) < 2):
@@ -80,8 +80,10 @@ def test_ctrl_c_keeps_what_is_finished(photos: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip().splitlines() == ["stopped: what was finished is kept, and the same command goes on from there"]
+    assert err.strip().splitlines() == [
+        "interrupted: finished shards are kept, and the same command continues from there"
+    ]
     rows = len(tl.open_store("features"))
     assert 8 <= rows < 65
-    rest = ("extract", "efficientnet-lite0", "photos", "-o", "features", "--shard-rows", "4", "-b", "4", "-j", "0")
+    rest = ("extract", "efficientnet-lite0", "photos", "-o", "features", "--shard-size", "4", "-b", "4", "-j", "0")
     assert "65 rows, 1 errors" in run(*rest)[0]

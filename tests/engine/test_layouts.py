@@ -306,7 +306,7 @@ def test_what_the_user_says_wins_and_must_fit() -> None:
     feats, _ = tl.FeatureLayers(model, ["0", "1"], reduce="mean", layout={"1": "NHWC"})(x)
     torch.testing.assert_close(feats["0"], model[0](x).mean((2, 3)))
     torch.testing.assert_close(feats["1"], right.mean((1, 2)))
-    with pytest.raises(tl.LayoutError, match="layout 'NTC' has 3 dimensions, and this feature is"):
+    with pytest.raises(tl.LayoutError, match="layout 'NTC' has 3 dimensions, but this feature is"):
         tl.FeatureLayer(model, "0", reduce="mean", layout="NTC")(x)
     for wrong in ("NHW", "NCCH", "N C"):
         with pytest.raises(tl.LayoutError, match="is not a layout"):

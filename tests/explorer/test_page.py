@@ -18,7 +18,7 @@ from skimage.data import chelsea, coffee
 
 import torch_featurelayer as tl
 from torch_featurelayer.explorer import Explorer, application
-from torch_featurelayer.explorer.views import Picture
+from torch_featurelayer.explorer.session import Picture
 
 TOKEN = "token"  # noqa: S105
 
@@ -150,7 +150,7 @@ def test_grad_cam_side_by_side_and_saving(page: Page, tmp_path: Path) -> None:
         saved.value.save_as(tmp_path / kind)
         assert (tmp_path / kind).read_bytes().startswith(start)
     page.click("#show-code")
-    settled(page, "document.querySelector('#code').textContent.includes('tl.figures.cam')")
+    settled(page, "document.querySelector('#code').textContent.includes('tl.figures.plot_cam')")
 
 
 def test_axe_finds_no_violation(page: Page) -> None:

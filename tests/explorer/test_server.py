@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from skimage.data import chelsea, coffee
 from starlette.testclient import TestClient
+from tests.explorer.test_serialization import unpacked
 
 import torch_featurelayer as tl
-from tests.explorer.test_wire import unpacked
 from torch_featurelayer.explorer import Explorer, application
-from torch_featurelayer.explorer.views import Picture
+from torch_featurelayer.explorer.session import Picture
 from torch_featurelayer.models import LoadedModel
 
 TOKEN = "right"  # noqa: S105

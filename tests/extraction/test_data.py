@@ -49,7 +49,7 @@ TENSORS = {
 
 @pytest.mark.parametrize("kind", TENSORS)
 def test_tensors(kind: str, tmp_path: Path) -> None:
-    """Items are numbered."""
+    """MapSource are numbered."""
     store = extracted(TENSORS[kind](), tmp_path)
     assert store.ids == tuple("012345")
     torch.testing.assert_close(store["1"][:], model()(X).detach().mean((2, 3)))
@@ -89,15 +89,15 @@ TABLE = datasets.Dataset.from_dict({"a": [1, 2], "b": [3, 4]})
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (["a cat", "a dog"], "a list of 2 texts, such as 'a cat'.*pairs of an id and a text"),
-        (datasets.DatasetDict(train=TABLE, test=TABLE), r"choose one of its splits: data\['train'\], data\['test'\]"),
-        (5, "a int: give a folder of images"),
+        (["a cat", "a dog"], "a list of 2 texts, such as 'a cat'.*pairs of id and text"),
+        (datasets.DatasetDict(train=TABLE, test=TABLE), r"pass one of its splits: data\['train'\], data\['test'\]"),
+        (5, "a int: pass a folder of images"),
         ("photos.tar.gz", "unpack it first"),
         (Path("photos.zip"), "unpack it first"),
         ([X[0], 3], "a list with a int in it"),
-        (np.float32(3), "first dimension of a tensor or array is that of the items"),
-        (torch.tensor(1.0), "first dimension of a tensor or array is that of the items"),
-        (iter([3]), "an iterator that gives a int"),
+        (np.float32(3), "with items in the first dimension"),
+        (torch.tensor(1.0), "with items in the first dimension"),
+        (iter([3]), "an iterator of int"),
     ],
 )
 def test_what_is_no_dataset(data: Any, says: str, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_files_that_may_be_images_are_named(tmp_path: Path) -> None:
     for name in ("b.heic", "c.AVIF.heif", "notes.txt", ".DS_Store"):
         (folder / name).write_bytes(b"x")
     with pytest.warns(
-        UserWarning, match="3 files may be images and are left out.*'b.heic', 'c.AVIF.heif', 'no-ending'"
+        UserWarning, match="3 files may be images but are left out.*'b.heic', 'c.AVIF.heif', 'no-ending'"
     ):
         store = extracted(folder, tmp_path, preprocess=SMALL)
     assert store.ids == ("a.png",)
@@ -148,8 +148,8 @@ def test_rows_that_cannot_be_told_apart(tmp_path: Path) -> None:
     store = extracted([(name, name) for name in "abcd"], tmp_path, preprocess=lambda _: X[: next(counts)], batch_size=2)
     assert store.ids == ("c", "d")
     assert [(error.id, error.reason.partition(":")[2][:25]) for error in store.errors] == [
-        ("a", " preprocess gave 2 rows fo"[:25]),
-        ("b", " preprocess gave 0 rows fo"[:25]),
+        ("a", " preprocess returned 2 rows"[:25]),
+        ("b", " preprocess returned 0 rows"[:25]),
     ]
 
 
@@ -291,12 +291,12 @@ def test_a_users_folder_is_never_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "no header", "empty"])
 def test_a_damaged_shard_is_made_again(damage: str, tmp_path: Path) -> None:
-    extracted(X, tmp_path, shard_rows=2, batch_size=2)
+    extracted(X, tmp_path, shard_size=2, batch_size=2)
     shard = tmp_path / "store" / "shards" / "00000001.safetensors"
     whole = shard.read_bytes()
     shard.write_bytes({"cut": whole[:-5], "no header": b"x" * 50, "empty": b""}[damage])
-    with pytest.warns(UserWarning, match=r"00000001\.safetensors is damaged .*: it is deleted and made again"):
-        store = extracted(X, tmp_path, shard_rows=2, batch_size=2)
+    with pytest.warns(UserWarning, match=r"00000001\.safetensors is damaged .*: the shard is deleted"):
+        store = extracted(X, tmp_path, shard_size=2, batch_size=2)
     assert shard.read_bytes() == whole
     assert store.verify() == 6
 
@@ -330,9 +330,9 @@ def test_a_model_that_cannot_be_copied(tmp_path: Path) -> None:
         def __deepcopy__(self, memo: Any) -> Any:
             raise RuntimeError("there is one of me")
 
-    with pytest.warns(UserWarning, match="cannot be copied, so it runs as it is: there is one of me"):
-        store = tl.extract(Single(nn.Conv2d(3, 4, 3)), "0", X, tmp_path / "store", fast=True)
-    assert store.meta["mode"] == "eager"
+    with pytest.warns(UserWarning, match="cannot be copied, so it runs eagerly: there is one of me"):
+        store = tl.extract(Single(nn.Conv2d(3, 4, 3)), "0", X, tmp_path / "store", autotune=True)
+    assert store.metadata["mode"] == "eager"
     with pytest.raises(RuntimeError):
         copy.deepcopy(Single())
 
@@ -394,7 +394,7 @@ def test_images_of_more_than_eight_bits(array: Any, value: float, tmp_path: Path
 @pytest.mark.parametrize("value", [70_000, -1])
 def test_images_out_of_range(value: int, tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), value, dtype=np.int32)).save(tmp_path / "image.tiff")
-    with pytest.raises(tl.ImageError, match="whole numbers must be from 0 to 65535"):
+    with pytest.raises(tl.ImageError, match="integers must be from 0 to 65535"):
         tl.images.load(tmp_path / "image.tiff")
     Image.fromarray(np.full((4, 4), 300.0, dtype=np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(tl.ImageError, match="floating-point values must be from 0 to 1"):

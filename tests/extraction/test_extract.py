@@ -35,15 +35,15 @@ def by_hand(model: nn.Module, folder: Path, ids: list[str], layer: str, batch: i
     return torch.cat(kept)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_folder_of_images(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_folder_of_images(num_workers: int, tmp_path: Path) -> None:
     """Each row is what a plain loop gives, ids are in the order of names, the model is left as it was."""
     ids = make_images(tmp_path / "images", 23)
     model = network().train()
     seen: list[tuple[int, int]] = []
     store = tl.extract(
         model, ["features.3", "features.6"], tmp_path / "images", tmp_path / "out", preprocess=CUT, reduce="mean",
-        batch_size=4, shard_rows=8, workers=workers, progress=lambda at: seen.append((at.done, at.items)),
+        batch_size=4, shard_size=8, num_workers=num_workers, progress=lambda at: seen.append((at.done, at.items)),
     )  # fmt: skip
     assert list(store.ids) == ids
     assert store.errors == ()
@@ -53,7 +53,7 @@ def test_a_folder_of_images(workers: int, tmp_path: Path) -> None:
         assert store[layer].dtype is torch.float16
         assert torch.equal(store[layer][:], by_hand(model, tmp_path / "images", ids, layer, 4))
     assert store.verify() == 23
-    assert store.meta["layers"] == ["features.3", "features.6"]
+    assert store.metadata["layers"] == ["features.3", "features.6"]
     assert all(not module._forward_hooks for module in model.modules())
 
 
@@ -61,8 +61,8 @@ def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
     make_images(tmp_path / "images", 12)
     for workers in (0, 2):
         tl.extract(
-            network(), "features.3", tmp_path / "images", tmp_path / str(workers), preprocess=CUT, shard_rows=5,
-            workers=workers,
+            network(), "features.3", tmp_path / "images", tmp_path / str(workers), preprocess=CUT, shard_size=5,
+            num_workers=workers,
         )  # fmt: skip
     assert digests(tmp_path / "0") == digests(tmp_path / "2")
 
@@ -78,7 +78,7 @@ def test_bad_items_do_not_shift_their_neighbours(tmp_path: Path) -> None:
     good = [file.relative_to(folder).as_posix() for file in files if file not in files[::3]]
     model = network()
     store = tl.extract(
-        model, "features.3", folder, tmp_path / "out", preprocess=CUT, reduce="mean", batch_size=4, shard_rows=16
+        model, "features.3", folder, tmp_path / "out", preprocess=CUT, reduce="mean", batch_size=4, shard_size=16
     )
     assert [error.id for error in store.errors] == bad
     assert all("Error" in error.reason for error in store.errors)
@@ -95,7 +95,7 @@ def test_errors_are_retried_on_request(tmp_path: Path) -> None:
     (folder / ids[4]).write_bytes(b"")
 
     def run(out: str, **options: Any) -> tl.store.Store:  # type: ignore[name-defined]
-        return tl.extract(network(), "features.3", folder, tmp_path / out, preprocess=CUT, shard_rows=4, **options)
+        return tl.extract(network(), "features.3", folder, tmp_path / out, preprocess=CUT, shard_size=4, **options)
 
     assert [error.id for error in run("out").errors] == [ids[4]]
     (folder / ids[4]).write_bytes(good)
@@ -110,7 +110,7 @@ def test_strict_stops_at_the_first(tmp_path: Path) -> None:
     (tmp_path / "images" / ids[5]).write_bytes(b"no image")
     with pytest.raises(tl.ItemError, match=ids[5]):
         tl.extract(
-            network(), "features.3", tmp_path / "images", tmp_path / "out", preprocess=CUT, shard_rows=4, strict=True
+            network(), "features.3", tmp_path / "images", tmp_path / "out", preprocess=CUT, shard_size=4, strict=True
         )
     assert list(tl.open_store(tmp_path / "out").ids) == ids[:4]
 
@@ -138,7 +138,7 @@ def test_kinds_of_data(kind: str, tmp_path: Path) -> None:
         make_images(tmp_path, 7)
         data = sorted(tmp_path.rglob("*.jpg"), reverse=True)
         ids = [str(path) for path in data]
-    store = tl.extract(network(), "features.3", data, tmp_path / "out", preprocess=CUT, shard_rows=3)
+    store = tl.extract(network(), "features.3", data, tmp_path / "out", preprocess=CUT, shard_size=3)
     assert list(store.ids) == ids
     if kind != "paths":
         layer = tl.FeatureLayer(network().eval(), "features.3")
@@ -157,7 +157,7 @@ def test_a_value_that_does_not_fit_is_loud(tmp_path: Path) -> None:
 def test_a_layer_of_several_tensors_is_refused(tmp_path: Path) -> None:
     data = TensorDataset(torch.randn(3, 5, 4))
     model = nn.Sequential(nn.LSTM(4, 4, batch_first=True))
-    with pytest.raises(ValueError, match=r"name a part of it, as in '0\[0\]'"):
+    with pytest.raises(ValueError, match=r"name a part of it, such as '0\[0\]'"):
         tl.extract(model, "0", data, tmp_path / "out")
     assert tl.extract(model, "0[0]", data, tmp_path / "part")["0[0]"].shape == (3, 5, 4)
 
@@ -167,7 +167,7 @@ def test_items_of_different_sizes(tmp_path: Path) -> None:
     data = [("a", torch.zeros(3, 32, 32)), ("b", torch.ones(3, 48, 48)), ("c", torch.ones(3, 48, 48))]
     store = tl.extract(network(), "features.3", data, tmp_path / "mean", reduce="mean")
     assert store["features.3"].shape[0] == 3
-    with pytest.raises(ValueError, match=r"rows of \[\d+, 7, 7\] and of \[\d+, 11, 11\], as items differ in size"):
+    with pytest.raises(ValueError, match=r"rows of shapes \[\d+, 7, 7\] and \[\d+, 11, 11\], because"):
         tl.extract(network(), "features.3", data, tmp_path / "maps")
 
 
@@ -199,7 +199,7 @@ def test_a_model_that_raises(tmp_path: Path) -> None:
             raise RuntimeError("out of memory")
 
     handle = model.register_forward_pre_hook(fails)
-    options: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_rows": 4}
+    options: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_size": 4}
     with pytest.raises(RuntimeError, match="out of memory"):
         tl.extract(model, "features.3", tmp_path / "images", tmp_path / "out", **options)
     assert len(tl.open_store(tmp_path / "out")) == 8
@@ -213,7 +213,7 @@ def test_a_model_that_raises(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own error; the store is whole, and with room made the same call ends as without it."""
     make_images(tmp_path / "images", 12)
-    options: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_rows": 4}
+    options: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_size": 4}
     real, calls = os.fsync, [0]
 
     def full(descriptor: int) -> None:
@@ -251,7 +251,7 @@ from torchvision import models
 torch.manual_seed(0)
 cut = tl.models.Preprocess(resize=32, crop=32)
 tl.extract(models.squeezenet1_1(weights=None), ["features.3", "features.6"], sys.argv[1], sys.argv[2], preprocess=cut,
-           batch_size=4, shard_rows=4, progress=lambda at: print(at.done, flush=True))
+           batch_size=4, shard_size=4, progress=lambda at: print(at.done, flush=True))
 print("end", flush=True)
 """
 

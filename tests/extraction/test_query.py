@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.data import chelsea
 
 import torch_featurelayer as tl
-from torch_featurelayer.extraction import features_like
+from torch_featurelayer.extraction import extract_like
 
 
 def test_a_stored_image_gets_its_own_features(tmp_path: Path) -> None:
@@ -20,10 +20,10 @@ def test_a_stored_image_gets_its_own_features(tmp_path: Path) -> None:
     loaded = tl.models.load("efficientnet-lite0")
     layers = ["_blocks.4", "_conv_head"]
     store = tl.extract(loaded, layers, tmp_path / "photos", tmp_path / "out", reduce="mean")
-    found = features_like(store, loaded, tmp_path / "photos" / "cat.png")
+    found = extract_like(store, loaded, tmp_path / "photos" / "cat.png")
     assert list(found) == layers
     for layer in layers:
         assert torch.equal(found[layer], store[layer][0])
     other = tl.models.load("efficientnet-lite0", weights="random")
     with pytest.raises(tl.StoreMismatchError, match="weights is"):
-        features_like(store, other, tmp_path / "photos" / "cat.png")
+        extract_like(store, other, tmp_path / "photos" / "cat.png")

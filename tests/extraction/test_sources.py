@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def extracted(data: Any, out: Path, **options: Any) -> Store:
-    return tl.extract(network(), "features.3", data, out, preprocess=CUT, batch_size=4, shard_rows=4, **options)
+    return tl.extract(network(), "features.3", data, out, preprocess=CUT, batch_size=4, shard_size=4, **options)
 
 
 def test_a_webdataset_tar(folder: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_webdataset_tar(folder: Path, tmp_path: Path) -> None:
     store = extracted([tmp_path / "0.tar", str(tmp_path / "1.tar")], tmp_path / "out")
     assert list(store.ids) == [file.stem for file in files]
     assert same_rows(store, extracted(folder, tmp_path / "right"))
-    one = extracted(tmp_path / "0.tar", tmp_path / "one", workers=2)
+    one = extracted(tmp_path / "0.tar", tmp_path / "one", num_workers=2)
     assert list(one.ids) == [file.stem for file in files[:5]]
 
 
@@ -109,7 +109,7 @@ class Endless(IterableDataset[Tensor]):
 
 
 def test_a_stream_is_continued(tmp_path: Path) -> None:
-    """Finished shards are passed over unread; the end is that of a run without interruption."""
+    """ShardResult shards are passed over unread; the end is that of a run without interruption."""
 
     def pairs(stop: int, read: list[int]) -> Iterator[tuple[str, Tensor]]:
         for place in range(11):
@@ -145,17 +145,17 @@ def test_a_stream_is_read_as_it_is_used(tmp_path: Path) -> None:
             assert len(taken) <= len(ran) + 4 + 1
             yield str(place), torch.zeros(3, 32, 32)
 
-    tl.extract(model, "features.3", pairs(), tmp_path / "out", batch_size=4, shard_rows=16)
+    tl.extract(model, "features.3", pairs(), tmp_path / "out", batch_size=4, shard_size=16)
     assert len(taken) == 40
 
 
 def test_other_things_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(tl.DatasetError, match="give a folder of images"):
+    with pytest.raises(tl.DatasetError, match="pass a folder of images"):
         extracted(3, tmp_path / "out")
     with pytest.raises(ValueError, match="2 items have the id 'a'"):
         extracted([("a", torch.zeros(3, 32, 32)), ("a", torch.zeros(3, 32, 32))], tmp_path / "out")
-    with pytest.raises(ValueError, match="an iterator is read once"):
-        extracted(iter([]), tmp_path / "out", fast=True)
+    with pytest.raises(ValueError, match="an iterator can be read only once"):
+        extracted(iter([]), tmp_path / "out", autotune=True)
     with pytest.raises(tl.EmptyDatasetError):
         extracted([], tmp_path / "out")
     store = extracted([("a", "text"), ("b", torch.zeros(3, 32, 32))], tmp_path / "odd")

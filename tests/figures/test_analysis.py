@@ -85,11 +85,11 @@ def test_grids_come_from_the_image(count: int, size: tuple[int, int], patch: obj
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "the grid of 197 tokens is not known. Give image_size="),
-        ({"prefix": 3, "image_size": (224, 224)}, "fill no"),
-        ({"grid": (5, 5)}, "197 tokens fill no 5 × 5 grid"),
-        ({"prefix": 200, "image_size": (224, 224)}, "fill no"),
-        ({"image_size": (224, 448)}, "fill no"),
+        ({}, "the grid of 197 tokens is unknown. Pass image_size="),
+        ({"prefix": 3, "image_size": (224, 224)}, "do not fill"),
+        ({"grid": (5, 5)}, "197 tokens do not fill a 5 × 5 grid"),
+        ({"prefix": 200, "image_size": (224, 224)}, "do not fill"),
+        ({"image_size": (224, 448)}, "do not fill"),
     ],
 )
 def test_tokens_that_fill_no_grid(options: dict[str, object], says: str) -> None:

@@ -32,15 +32,15 @@ def drawn(figure: Figure, ax: int = 0) -> np.ndarray:
     ],
 )
 def test_what_stands_for_the_channels(channel: str | int, right: torch.Tensor) -> None:
-    grid = drawn(figures.feature_map(FEAT, channel=channel, sample=1, layout="NCHW"))
+    grid = drawn(figures.plot_feature_map(FEAT, channel=channel, sample=1, layout="NCHW"))
     np.testing.assert_allclose(grid, right.numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.bool])
 def test_any_dtype_and_a_graph(dtype: torch.dtype) -> None:
     feat = FEAT.abs().to(dtype)
-    np.testing.assert_allclose(drawn(figures.feature_map(feat, layout="NCHW")), feat[0].float().mean(0), rtol=1e-6)
-    figures.feature_map(FEAT.clone().requires_grad_(), layout="NCHW")
+    np.testing.assert_allclose(drawn(figures.plot_feature_map(feat, layout="NCHW")), feat[0].float().mean(0), rtol=1e-6)
+    figures.plot_feature_map(FEAT.clone().requires_grad_(), layout="NCHW")
 
 
 def test_the_pixels_are_viridis_from_least_to_greatest() -> None:
@@ -48,7 +48,7 @@ def test_the_pixels_are_viridis_from_least_to_greatest() -> None:
     grid = torch.full((4, 4), 0.5)
     grid[0, 0], grid[3, 3] = 0.0, 1.0
     buffer = BytesIO()
-    figures.feature_map(grid).savefig(buffer, dpi=50)
+    figures.plot_feature_map(grid).savefig(buffer, dpi=50)
     pixels = np.asarray(Image.open(buffer).convert("RGB"))
     height, width = pixels.shape[:2]
     ends = [tuple(int(255 * part) for part in mpl.colormaps["viridis"](value)[:3]) for value in (0.0, 1.0)]
@@ -58,7 +58,7 @@ def test_the_pixels_are_viridis_from_least_to_greatest() -> None:
 
 def test_clipping_is_said_and_true() -> None:
     grid = torch.arange(100.0).reshape(10, 10)
-    figure = figures.feature_map(grid, percentiles=(10, 90))
+    figure = figures.plot_feature_map(grid, percentiles=(10, 90))
     assert figure.axes[0].images[0].get_clim() == pytest.approx((9.9, 89.1))
     assert "0 to 99, colours from 9.9 to 89.1, 20.0% clipped" in figures.alt_text(figure)
     assert "20.0% clipped" in figure.axes[0].texts[0].get_text()
@@ -67,19 +67,19 @@ def test_clipping_is_said_and_true() -> None:
 def test_what_is_not_a_number_is_grey_and_counted() -> None:
     grid = torch.arange(16.0).reshape(4, 4)
     grid[0, 0], grid[1, 1] = float("nan"), float("inf")
-    figure = figures.feature_map(grid)
+    figure = figures.plot_feature_map(grid)
     assert "2 not finite (grey)" in figure.alt_text
     assert figure.axes[0].images[0].get_clim() == (1.0, 15.0)
     assert np.ma.masked_invalid(drawn(figure)).mask.sum() == 2
-    assert figures.feature_map(torch.full((2, 2), float("nan"))).alt_text
+    assert figures.plot_feature_map(torch.full((2, 2), float("nan"))).alt_text
 
 
 def test_alt_text_names_the_peak() -> None:
     grid = torch.zeros(3, 4)
     grid[2, 1] = 5
     assert (
-        "Feature map layer4: 3 by 4 positions, greatest at row 2, column 1; 0 to 5."
-        in figures.feature_map(grid, title="layer4").alt_text
+        "Feature map layer4: 3 by 4 positions, largest at row 2, column 1; 0 to 5."
+        in figures.plot_feature_map(grid, title="layer4").alt_text
     )
 
 
@@ -87,7 +87,7 @@ def test_draws_into_an_axes_of_the_users() -> None:
     figure = Figure()
     ax = figure.subplots()
     before = ax.get_position().bounds
-    assert figures.feature_map(FEAT, ax=ax, layout="NCHW") is figure
+    assert figures.plot_feature_map(FEAT, ax=ax, layout="NCHW") is figure
     figure.savefig(BytesIO())
     assert len(figure.axes) == 1
     assert ax.get_position(original=True).bounds == before  # the colour bar takes no room from the user's axes
@@ -97,9 +97,9 @@ def test_draws_into_an_axes_of_the_users() -> None:
 @pytest.mark.parametrize(
     ("feat", "options", "error", "says"),
     [
-        (torch.zeros(3), {}, tl.LayoutError, r"this is \[3\]"),
-        (torch.zeros(1, 3, 0, 4), {}, ValueError, "not empty"),
-        ((FEAT, FEAT), {}, ValueError, "this is a tuple"),
+        (torch.zeros(3), {}, tl.LayoutError, r"not \[3\]"),
+        (torch.zeros(1, 3, 0, 4), {}, ValueError, "with values"),
+        ((FEAT, FEAT), {}, ValueError, "not a tuple"),
         (FEAT, {"channel": "sum"}, ValueError, "not 'sum'"),
         (FEAT, {"channel": 5}, IndexError, "there is no channel 5: the 5 channels are 0 to 4"),
         (FEAT, {"sample": 2}, IndexError, "there is no sample 2: the 2 samples are 0 to 1"),
@@ -108,25 +108,27 @@ def test_draws_into_an_axes_of_the_users() -> None:
 def test_what_has_no_map_is_refused(feat: object, options: dict, error: type[Exception], says: str) -> None:
     layout = "NCHW" if feat is FEAT else None
     with pytest.raises(error, match=says):
-        figures.feature_map(feat, layout=layout, **options)
+        figures.plot_feature_map(feat, layout=layout, **options)
 
 
 def test_depths_is_a_row_a_model() -> None:
-    """The photo first, then the layers in order, sizes in the titles, rows of different length."""
+    """The image first, then the layers in order, sizes in the titles, rows of different length."""
     first, second = Features(["a", "b"], [FEAT, FEAT[..., ::2]]), {"c": FEAT}
-    figure = figures.depths({"One": first, "Two": second}, image=torch.rand(1, 3, 10, 12), channel=0, layout="NCHW")
+    figure = figures.plot_layer_grid(
+        {"One": first, "Two": second}, image=torch.rand(1, 3, 10, 12), channel=0, layout="NCHW"
+    )
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["photo\n", "a\n5×6×8", "b\n5×6×4", "photo\n", "c\n5×6×8", ""]
+    assert titles == ["image\n", "a\n5×6×8", "b\n5×6×4", "image\n", "c\n5×6×8", ""]
     np.testing.assert_array_equal(drawn(figure, 2), FEAT[0, 0, :, ::2])
     assert "One, b (5×6×4): Feature map" in figure.alt_text
     assert "Two, c" in figure.alt_text
     for rows in ({}, {"One": {}}):
         with pytest.raises(ValueError, match="at least one"):
-            figures.depths(rows)
+            figures.plot_layer_grid(rows)
 
 
 def test_shows_itself_in_a_notebook_with_its_text() -> None:
-    html = figures.feature_map(FEAT, title='<"a">', layout="NCHW")._repr_html_()
+    html = figures.plot_feature_map(FEAT, title='<"a">', layout="NCHW")._repr_html_()
     assert html.startswith('<img src="data:image/png;base64,')
     assert "&lt;&quot;a&quot;&gt;" in html
 
@@ -134,5 +136,5 @@ def test_shows_itself_in_a_notebook_with_its_text() -> None:
 def test_matplotlib_is_left_as_it_was() -> None:
     """No global state: neither pyplot is imported nor are its settings changed."""
     before = dict(mpl.rcParams)
-    figures.depths({"One": {"a": FEAT}}, layout="NCHW").savefig(BytesIO())
+    figures.plot_layer_grid({"One": {"a": FEAT}}, layout="NCHW").savefig(BytesIO())
     assert dict(mpl.rcParams) == before

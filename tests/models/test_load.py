@@ -76,8 +76,8 @@ def test_the_photo_is_what_the_model_sees(photo: Path) -> None:
     """The input is the photo, normalised."""
     loaded = tl.models.load("efficientnet-lite0", weights="random")
     mean, std = (torch.tensor(value).reshape(-1, 1, 1) for value in (loaded.preprocess.mean, loaded.preprocess.std))
-    torch.testing.assert_close((loaded.photo(photo) - mean) / std, loaded.preprocess(photo))
-    assert 0 <= loaded.photo(photo).min() < loaded.photo(photo).max() <= 1
+    torch.testing.assert_close((loaded.image(photo) - mean) / std, loaded.preprocess(photo))
+    assert 0 <= loaded.image(photo).min() < loaded.image(photo).max() <= 1
 
 
 def test_random_weights_are_those_of_the_seed_and_leave_the_generator_alone() -> None:
@@ -156,8 +156,8 @@ def test_no_network_says_which_file_is_missing(spec: str, hint: str, tmp_path: P
     [
         ("torchvision:resnt18", "'torchvision:resnet18'"),
         ("timm:vit_tny_patch16_224", "'timm:vit_tiny_patch16_224'"),
-        ("resnet18", "names no library"),
-        ("torchvision:", "names no library"),
+        ("resnet18", "the name has no library. Did you mean 'torchvision:resnet18'"),
+        ("torchvision:", "the name has no library"),
         ("no.such.module:make", "no module 'no'"),
         ("torch.nn:Identty", "'torch.nn:Identity'"),
         ("torch.nn:Linear", "without arguments"),
@@ -203,7 +203,7 @@ def test_a_folder_of_transformers(tmp_path: Path, photo: Path) -> None:
     assert loaded.labels == ("cat", "dog")
     assert kwargs["pixel_values"].shape == (1, 3, 32, 32)
     assert loaded.stages == ("vit.layers.0", "vit.layers.1") or len(loaded.stages) >= 2
-    shown = loaded.photo(photo)
+    shown = loaded.image(photo)
     assert np.isfinite(shown.numpy()).all()
     assert 0 <= shown.min() < shown.max() <= 1
     random = tl.models.load(f"hf:{tmp_path}", weights="random", seed=1)
@@ -230,7 +230,7 @@ def test_a_text_model(tmp_path: Path) -> None:
     assert "input_ids" in kwargs
     assert loaded.stages == ("encoder.layer.0", "encoder.layer.1", "encoder.layer.2")
     with pytest.raises(tl.ImageError, match="takes text"):
-        loaded.photo("cat.png")
+        loaded.image("cat.png")
 
 
 def test_code_of_a_checkpoint_is_never_run(tmp_path: Path) -> None:

@@ -29,5 +29,5 @@ def test_maps_are_flattened_and_the_gradient_flows() -> None:
 
 
 def test_other_widths_are_refused() -> None:
-    with pytest.raises(ValueError, match="not of 3 and 4"):
+    with pytest.raises(ValueError, match="not 3 and 4"):
         cosine(torch.randn(2, 3), torch.randn(2, 4))

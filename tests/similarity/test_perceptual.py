@@ -75,7 +75,7 @@ def test_a_batch_of_one_is_compared_with_each() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     layer = torch.randn(1, 8, 3, 3)
-    with pytest.raises(ValueError, match="not 1 with 2"):
+    with pytest.raises(ValueError, match="not of 1 and 2"):
         perceptual_distance([layer], [layer, layer])
     with pytest.raises(ValueError, match="with 2 weights"):
         perceptual_distance([layer], [layer], [torch.ones(8)] * 2)

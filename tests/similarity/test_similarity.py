@@ -79,7 +79,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         search(store, torch.ones(4))
     with pytest.raises(LookupError, match=r"no item has the id 'none.png'"):
         search(store, "none.png")
-    with pytest.raises(ValueError, match="metric is"):
+    with pytest.raises(ValueError, match="metric must be"):
         search(store, torch.ones(3), metric="euclid")  # type: ignore[arg-type]
     with pytest.raises(tl.FeatureNotFoundError):
         search(store, torch.ones(3), "layer4")

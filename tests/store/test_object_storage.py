@@ -39,7 +39,7 @@ def test_images_and_store_on_object_storage(bucket: s3fs.S3FileSystem, tmp_path:
     bucket.put(f"{tmp_path}/images/", "bucket/images/", recursive=True)
 
     def run(data: str, out: str) -> tl.store.Store:
-        return tl.extract(network(), "features.3", data, out, preprocess=CUT, batch_size=4, shard_rows=4)
+        return tl.extract(network(), "features.3", data, out, preprocess=CUT, batch_size=4, shard_size=4)
 
     store = run("s3://bucket/images", "s3://bucket/features")
     local = run(str(tmp_path / "images"), str(tmp_path / "local"))
@@ -50,7 +50,7 @@ def test_images_and_store_on_object_storage(bucket: s3fs.S3FileSystem, tmp_path:
     run("s3://bucket/images", "s3://bucket/features")
     bucket.get("bucket/features/", f"{tmp_path}/fetched/", recursive=True)
     there, here = digests(tmp_path / "fetched"), digests(tmp_path / "local")
-    for own in (".lock", "settings.json"):  # where the images lie is in the settings
+    for own in (".lock", "metadata.json"):  # the location of the images is in the metadata
         there.pop(own, None)
         here.pop(own)
     assert there == here

@@ -76,7 +76,7 @@ def test_ids_errors_and_settings(tmp_path: Path) -> None:
     store = tl.open_store(tmp_path)
     assert (store.ids, store.layers, len(store)) == (("x", "z"), ("a", "b"), 2)
     assert store.errors == (RowError("y", "broken"), RowError("w", "empty"))
-    assert store.meta["model"] == "net"
+    assert store.metadata["model"] == "net"
     assert np.asarray(store["a"]).shape == (2, 3)
     assert "a" in store
     assert store.verify() == 2

@@ -48,24 +48,24 @@ def edits(model: nn.Module) -> None:
 
 
 def stores(model: nn.Module) -> None:
-    store = tl.extract(model, "layer1", "photos", "features", reduce="mean", engine="ray")
+    store = tl.extract(model, "layer1", "photos", "features", reduce="mean", backend="ray")
     assert_type(store["layer1"][:3], Tensor)
     assert_type(store.ids, tuple[str, ...])
-    tl.extract(model, "layer1", "photos", "features", engine="rya")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    tl.extract(model, "layer1", "photos", "features", backend="rya")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert_type(tl.similarity.search(store, "cat.jpg")[0].score, float)
 
 
 def pictures(model: nn.Module, image: Tensor) -> None:
     feats, _ = tl.FeatureLayers(model, "layer*")(image)
-    tl.figures.histogram(feats)
-    tl.figures.depths({"model": feats, "other": {"a": image}})
-    tl.figures.pca(feats).savefig("pca.png")
-    tl.figures.feature_map(feats[0], channel="mean")
-    tl.figures.feature_map(feats[0], channel="average")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    tl.figures.plot_histogram(feats)
+    tl.figures.plot_layer_grid({"model": feats, "other": {"a": image}})
+    tl.figures.plot_pca(feats).savefig("pca.png")
+    tl.figures.plot_feature_map(feats[0], channel="mean")
+    tl.figures.plot_feature_map(feats[0], channel="average")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert_type(tl.analysis.tokens_to_map(image, grid=(2, 2)), Tensor)
     loaded = tl.models.load("torchvision:vgg11", weights="random")
     assert_type(loaded.stages, tuple[str, ...])
-    assert_type(loaded.photo("cat.jpg"), Tensor)
+    assert_type(loaded.image("cat.jpg"), Tensor)
 
 
 def errors() -> None:

@@ -1,4 +1,4 @@
-"""Addresses: how a place in a model is written, and what it means in a given one."""
+"""Addresses: the text that names a place in a model, and its meaning in a given model."""
 
 from .grammar import ATTENTION_WEIGHTS, GRADIENT_PORTS, PORTS, Address, Call, Port, Step, parse
 from .listing import get_layer_candidates

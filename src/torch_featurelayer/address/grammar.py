@@ -1,6 +1,6 @@
-"""The grammar of addresses, `path[@call][:operation[.k]][:port][index]`: text to a frozen `Address` and back.
+"""The grammar of addresses, `path[@call][:operation[.k]][:port][index]`, from text to a frozen `Address` and back.
 
-Standard library only: whether a layer exists is a question for `resolve`.
+It uses only the standard library: `resolve` checks whether a layer exists.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _NEEDS_QUOTES = re.compile(r"[@:\[\]'\"\\\s]")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One place in a model: which module, which of its calls, which port, which part.
+    """A place in a model: a module, one of its calls, a port, and a part of the value.
 
     Attributes:
-        path: A module path or glob; `""` is the model itself. In text, a path with blanks, quotes or any of
-            `@:[]` is in quotes.
-        call: Which call: from 0, from the end if negative, `"*"` for all, None for the last.
+        path: The path of a module, or a glob; `""` for the model itself. In text, a path with blanks, quotes or any of
+            `@:[]` is quoted.
+        call: The call: a number from 0, a negative number from the end, `"*"` for all calls, or None for the last call.
         port: One of `PORTS`.
-        index: Steps into a structured value, tuple positions and keys or attributes.
-        operation: The functional operation inside the module that the port is of; None for the module's own.
-        number: Which of the operations of that name, from 0, in one call of the module.
+        index: Steps into a structured value: positions of tuples, keys or attributes.
+        operation: The functional operation inside the module that the port belongs to; None for the module itself.
+        number: The number of the operation among those of its name in one call of the module, from 0.
     """
 
     path: str
@@ -54,12 +54,12 @@ class Address:
 
     @property
     def is_gradient(self) -> bool:
-        """Whether the value comes with `backward()`."""
+        """Whether the value is a gradient, which `backward()` computes."""
         return self.port in GRADIENT_PORTS
 
     @property
     def is_glob(self) -> bool:
-        """Whether the path may stand for several modules."""
+        """Whether the path can match several modules."""
         return "*" in self.path or "?" in self.path
 
     def __str__(self) -> str:
@@ -72,10 +72,13 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """Reads an address.
+    """Parses an address.
+
+    Args:
+        text: The address.
 
     Raises:
-        AddressError: With the place in the text that cannot be read.
+        AddressError: If the address cannot be parsed. It shows the position of the error.
 
     Examples:
         >>> parse("encoder.3@-1:output[0]['last']")
@@ -87,7 +90,7 @@ def parse(text: str) -> Address:
 
 
 class _Reader:
-    """A cursor over the text of one address."""
+    """A cursor over the text of an address."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
@@ -120,7 +123,7 @@ class _Reader:
         return "*" if call == "*" else int(call)
 
     def place(self) -> tuple[str | None, int | None, Port]:
-        """Reads a port, or an operation with the port it may have."""
+        """Reads a port, or an operation and its optional port."""
         start = self.at
         word = self.take(_WORD, f"':' wants a port ({', '.join(PORTS)}) or an operation, such as 'add'")
         if port := self.port(word):

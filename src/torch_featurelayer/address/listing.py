@@ -1,4 +1,4 @@
-"""What a model offers to be named."""
+"""`get_layer_candidates`: the layers of a model."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from .resolve import check_model
 
 
 def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[str]:
-    """Lists the paths of a model's layers, in the order they are defined in.
+    """Lists the paths of a model's layers in the order of definition.
 
     A layer that is reachable under two names is listed under both.
 
     Args:
-        model: Any `nn.Module`.
-        max_depth: How many names deep to go: 1 gives `features`, 2 also
-            `features.0`. None gives all.
+        model: The model, any `nn.Module`.
+        max_depth: The largest number of names in a path: 1 lists `features`, 2 also `features.0`, None all layers.
+            Default: 1.
 
     Returns:
-        Dotted paths as `nn.Module.named_modules` spells them, without the
-        model itself. Each can be given to `FeatureLayer`.
+        The dotted paths of `nn.Module.named_modules`, without the model itself. Each can be passed to `FeatureLayer`.
 
     Raises:
-        NotAModuleError: `model` is not an `nn.Module`.
-        ValueError: `max_depth` is less than 1.
+        NotAModuleError: If the model is not an `nn.Module`.
+        ValueError: If `max_depth` is less than 1.
 
     Examples:
         >>> from torch import nn

@@ -1,4 +1,4 @@
-"""Paths without the names that wrappers put into them: `module.layer1` of a `DataParallel` is also `layer1`."""
+"""Paths without the names that wrappers insert: `module.layer1` of a `DataParallel` is also `layer1`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES: Final = frozenset(_WRAPPERS.values()) - {"model"}
 
 
 def aliases(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Returns the paths that have a wrapper's name in them, by what is left without."""
+    """Returns the paths that contain a name of a wrapper, by the path without it."""
     found: dict[str, str] = {}
     plain = {"": ""}
     for path, module in modules.items():
@@ -37,7 +37,7 @@ def aliases(modules: Mapping[str, nn.Module]) -> dict[str, str]:
 
 
 def without_wrappers(path: str) -> str:
-    """Returns a path without any name that a wrapper may have put there."""
+    """Returns a path without the names that wrappers insert."""
     return ".".join(name for name in path.split(".") if name not in _NAMES)
 
 

@@ -1,4 +1,4 @@
-"""What a request means in one model: paths, globs, modules, types and regexes to named addresses."""
+"""Resolves requests in a model: paths, globs, modules, types and regular expressions to named addresses."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Selector: TypeAlias = str | nn.Module | type[nn.Module] | re.Pattern[str]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An address, and the name of its feature.
+    """An address and the name of its feature.
 
     Attributes:
         name: The name of the feature.
         address: The address.
-        pattern: The glob, type or regex that matched it; empty for a layer that was named itself.
+        pattern: The glob, type or regular expression that matched it; empty for a layer that was named itself.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Request:
 
 
 def check_model(model: object) -> nn.Module:
-    """Returns the model if it is one.
+    """Returns the model if it is an `nn.Module`.
 
     Raises:
-        NotAModuleError: It is not.
+        NotAModuleError: If it is not.
     """
     if not isinstance(model, nn.Module):
         raise NotAModuleError(type(model))
@@ -51,14 +51,17 @@ def check_model(model: object) -> nn.Module:
 
 
 def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple[Request, ...]:
-    """Turns what a user asked for into requests, in the order asked for.
+    """Resolves the layers that a user requested, in the order of the request.
 
-    Inside a pattern the order is that of definition; what a pattern finds
-    that was named before it keeps its first place.
+    The matches of a pattern are in the order of definition; a match that was named earlier keeps its place.
+
+    Args:
+        model: The model.
+        selectors: The layers: addresses, globs, modules, module types or compiled regular expressions, one or several.
 
     Raises:
-        AddressError: If the text of an address cannot be read.
-        LayerNotFoundError: If the model has no such layer, or a pattern matches none.
+        AddressError: If an address cannot be parsed.
+        LayerNotFoundError: If the model has no such layer, or no layer matches a pattern.
         EmptyRequestError: If no layer is named.
         DuplicateRequestError: If a layer is named twice.
         NotAModuleError: If the model is not an `nn.Module`.
@@ -88,7 +91,7 @@ def _listed(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
 
 
 def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector) -> tuple[list[Request], bool]:
-    """Returns the requests one selector stands for, and whether it is a pattern."""
+    """Returns the requests of one selector, and whether it is a pattern."""
     if isinstance(selector, str):
         return _expand_text(model, modules, selector)
     if isinstance(selector, nn.Module):
@@ -158,12 +161,12 @@ def _matches(model: nn.Module, modules: dict[str, nn.Module], what: str, paths: 
 
 
 def has_forward(module: nn.Module) -> bool:
-    """Tells a layer from a mere holder of layers, such as `nn.ModuleList`."""
+    """Whether a module has a forward, unlike a container such as `nn.ModuleList`."""
     return getattr(type(module), "forward", None) is not nn.Module.forward or "forward" in vars(module)
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    """Translates `*` and `?` (inside one name) and `**` (across dots)."""
+    """Translates `*` and `?` (inside one name) and `**` (across dots) to a regular expression."""
     wild = {"**": ".*", "*": r"[^.]*", "?": r"[^.]"}
     parts = re.split(r"(\*\*|\*|\?)", pattern)
     return re.compile("".join(wild.get(part, re.escape(part)) for part in parts))
@@ -176,7 +179,7 @@ def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
 
 
 def _scripted(modules: dict[str, nn.Module], path: str) -> str | None:
-    """Returns the path of the TorchScript module that a layer is, or is inside of."""
+    """Returns the path of the TorchScript module that a layer is, or is inside."""
     around = (*ancestors(path), path)
     return next((outer for outer in around if isinstance(modules.get(outer), torch.jit.ScriptModule)), None)
 
@@ -204,10 +207,10 @@ def locate(model: nn.Module, requests: Iterable[Request]) -> dict[str, nn.Module
 
 
 def _with_dots(model: nn.Module, path: str) -> nn.Module:
-    """Returns a module some name in whose path has a dot in it.
+    """Returns a module in whose path a name contains a dot.
 
     Raises:
-        LayerNotFoundError: If a layer that was in the model before is gone.
+        LayerNotFoundError: If a layer has been removed from the model since the request was resolved.
     """
     found: nn.Module | None = dict(model.named_modules(remove_duplicate=False)).get(path)
     if found is not None:
@@ -216,7 +219,7 @@ def _with_dots(model: nn.Module, path: str) -> nn.Module:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """Yields the paths of the modules around one, the model (`""`) first.
+    """Yields the paths of the modules around a module, the model (`""`) first.
 
     Examples:
         >>> list(ancestors("layer1.0.conv1"))

@@ -1,4 +1,4 @@
-"""Tensor functions on features, with torch alone: maps of tokens, Grad-CAM, principal components, cosines, attention.
+"""Tensor functions on features, which need only torch.
 
 Example:
     maps = tl.analysis.tokens_to_map(feat, image_size=(224, 224))

@@ -1,4 +1,4 @@
-"""From a feature to the map that is drawn: layout, sample, channels."""
+"""Steps that all functions share: a feature to maps, one sample, one channel."""
 
 from __future__ import annotations
 
@@ -13,31 +13,45 @@ from .._layout import Layout, map_layout
 Channel: TypeAlias = Literal["mean", "max", "norm"] | int
 LayoutName: TypeAlias = str | None
 
-_MOST_OFF: Final = 2  # how far the proportions of a map may be from those of its image
+_LARGEST_RATIO: Final = 2  # between the proportions of a map and those of its image
 
 
 class ByLayer(Protocol):
-    """Features by layer: a `Features`, or a dict."""
+    """Features by layer: a `Features`, or a dict from name to tensor."""
 
     def items(self) -> Any:
         """Returns pairs of name and feature."""
+
+
+def by_layer(feats: ByLayer) -> dict[str, Any]:
+    """Returns features by layer as a dict.
+
+    Raises:
+        TypeError: If they are not a `Features` or a dict.
+    """
+    if not hasattr(feats, "items"):
+        raise TypeError(
+            f"expected a Features or a dict from layer to tensor, not a {type(feats).__name__}. "
+            'For one tensor, pass {"layer": feat}.'
+        )
+    return dict(feats.items())
 
 
 def maps_of(feat: Any, layout: LayoutName = None, image_size: tuple[int, int] | None = None) -> Tensor:
     """Returns a feature as maps `[N, C, H, W]`: a view.
 
     Args:
-        feat: `[N, C, H, W]`, or another order of these dimensions.
-        layout: The order, such as `"NHWC"`; None: the one that the shape allows.
-        image_size: Height and width of the image, where they are known: maps have its proportions.
+        feat: The feature, `[N, C, H, W]` or in another order of dimensions.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the only order that the shape allows.
+        image_size: The height and width of the image, if they are known: maps have its proportions. Default: None.
 
     Raises:
-        ValueError: If it is no tensor of four dimensions, or empty.
-        LayoutError: If its order is not known, or it is no map of the image.
+        ValueError: If the feature is empty or not a tensor.
+        LayoutError: If the order of its dimensions is unknown, or it is not a map of the image.
     """
     if not isinstance(feat, Tensor) or not feat.numel():
-        shape = list(feat.shape) if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
-        raise ValueError(f"a feature map is [N, C, H, W] and not empty; this is {shape}")
+        shape = f"a tensor {list(feat.shape)}" if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
+        raise ValueError(f"a feature map is a tensor [N, C, H, W] with values, not {shape}")
     if layout is not None:
         known = Layout.parse(layout)
         known.check(feat)
@@ -46,26 +60,26 @@ def maps_of(feat: Any, layout: LayoutName = None, image_size: tuple[int, int] | 
         made = map_layout(feat.shape, image_size).channels_first(feat)
     else:
         raise LayoutError(
-            f"a feature map is [N, C, H, W], and this is {list(feat.shape)}",
+            f"a feature map is [N, C, H, W], not {list(feat.shape)}",
             shape=tuple(feat.shape),
-            hint="Tokens [N, T, C] are made maps by tokens_to_map(feat, image_size=...); one map [C, H, W] needs "
+            hint="For tokens [N, T, C], call analysis.tokens_to_map(feat, image_size=...); for one map [C, H, W], pass "
             "layout='CHW'.",
         )
     if made.ndim != 4:
-        raise LayoutError(f"a feature map has two dimensions of positions, and {layout!r} has not")
+        raise LayoutError(f"a feature map has two dimensions of positions, which layout={layout!r} has not")
     _check_proportions(made, image_size)
     return made
 
 
 def _check_proportions(maps: Tensor, image_size: tuple[int, int] | None) -> None:
-    """Refuses what is no map, such as heads × tokens: it would be stretched over the image all the same."""
+    """Checks that a map has the proportions of its image: otherwise it is not a map, such as heads × tokens."""
     if image_size is None:
         return
     (height, width), (rows, columns) = maps.shape[-2:], image_size
-    off = (height * columns) / (width * rows)
-    if not 1 / _MOST_OFF <= off <= _MOST_OFF:
+    ratio = (height * columns) / (width * rows)
+    if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
         raise LayoutError(
-            f"{height} × {width} positions are no map of an image of {rows} × {columns} pixels",
+            f"{height} × {width} positions are not a map of an image of {rows} × {columns} pixels",
             shape=tuple(maps.shape),
             hint="Heads × tokens, or regions of interest, cannot be drawn over the image.",
         )
@@ -78,11 +92,18 @@ def grid_of(
     layout: LayoutName = None,
     image_size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Returns the `[H, W]` map of one sample, in float32 on the host.
+    """Returns the map of one sample, `[H, W]` in float32 on the CPU.
+
+    Args:
+        feat: The feature, `[N, C, H, W]` or `[H, W]`.
+        channel: `"mean"` (default), `"max"`, `"norm"`, or the number of a channel.
+        sample: The index of the sample. Default: 0.
+        layout: The order of the dimensions. Default: None, the only order that the shape allows.
+        image_size: The height and width of the image. Default: None.
 
     Raises:
-        ValueError: If it is no map, or there is no such way to reduce channels.
-        LayoutError: If the order of its dimensions is not known.
+        ValueError: If the feature is not a map, or there is no such reduction of channels.
+        LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample or channel.
     """
     if isinstance(feat, Tensor) and feat.ndim == 2 and feat.numel():
@@ -97,14 +118,14 @@ def grid_of(
         return values.amax(0)
     if channel == "norm":
         return values.square().sum(0).sqrt()
-    raise ValueError(f"channel is 'mean', 'max', 'norm' or a number, not {channel!r}")
+    raise ValueError(f"channel must be 'mean', 'max', 'norm' or a number, not {channel!r}")
 
 
 def pick(values: Tensor, number: int, kind: str) -> Tensor:
-    """Returns the part of a tensor at a position of its first dimension.
+    """Returns the element of a tensor at an index of its first dimension.
 
     Raises:
-        IndexError: If there is none.
+        IndexError: If there is no such element.
     """
     if not -len(values) <= number < len(values):
         raise IndexError(f"there is no {kind} {number}: the {len(values)} {kind}s are 0 to {len(values) - 1}")
@@ -112,7 +133,7 @@ def pick(values: Tensor, number: int, kind: str) -> Tensor:
 
 
 def describe_channels(feat: Tensor, channel: Channel, layout: LayoutName, image_size: tuple[int, int] | None) -> str:
-    """Describes how channels were reduced, for a colour bar; empty for a map without channels."""
+    """Describes how channels were reduced, for the label of a colour bar; empty for a map without channels."""
     if feat.ndim == 2:
         return ""
     count = maps_of(feat, layout, image_size).shape[1]
@@ -120,15 +141,19 @@ def describe_channels(feat: Tensor, channel: Channel, layout: LayoutName, image_
 
 
 def channels_first(feat: Any, layout: LayoutName = None) -> Tensor:
-    """Returns a feature as `[N, C, *positions]`: vectors `[N, C]`, maps, or whatever a layout is given for.
+    """Returns a feature as `[N, C, *positions]`: a view.
+
+    Args:
+        feat: Vectors `[N, C]`, maps, or a tensor of any shape with its layout.
+        layout: The order of the dimensions. Default: None, the only order that the shape allows.
 
     Raises:
-        ValueError: If it is no tensor, or has no channels.
-        LayoutError: If the order of its dimensions is not known.
+        ValueError: If the feature is empty, or not a tensor with channels.
+        LayoutError: If the order of the dimensions is unknown.
     """
     if not isinstance(feat, Tensor) or feat.ndim < 2 or not feat.numel():
-        shape = list(feat.shape) if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
-        raise ValueError(f"a feature with channels is [N, C, *positions] and not empty; this is {shape}")
+        shape = f"a tensor {list(feat.shape)}" if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
+        raise ValueError(f"a feature with channels is a tensor [N, C, *positions] with values, not {shape}")
     if layout is not None:
         return Layout.parse(layout).channels_first(feat)
     if feat.ndim == 2:
@@ -136,5 +161,5 @@ def channels_first(feat: Any, layout: LayoutName = None) -> Tensor:
     if feat.ndim == 4:
         return map_layout(feat.shape).channels_first(feat)
     raise LayoutError(
-        f"which dimension of this feature {list(feat.shape)} holds the channels is not known", shape=tuple(feat.shape)
+        f"the dimension of the channels of this feature {list(feat.shape)} is unknown", shape=tuple(feat.shape)
     )

@@ -1,4 +1,4 @@
-"""Where a transformer looks."""
+"""Attention maps."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ def attention_map(
     patch: int | tuple[int, int] | None = None,
     prefix: int | None = None,
 ) -> Tensor:
-    """Returns how much one token attends to each patch.
+    """Returns the attention of one token to each patch.
 
     Args:
-        weights: Attention weights `[N, heads, queries, keys]`: the operation `attention_weights`.
-        query: The token that looks. Default: 0, the first, which is the class token where there is one.
-        head: The index of the head. Default: None, the mean of all.
+        weights: Attention weights `[N, heads, queries, keys]`: the feature of the operation `attention_weights`.
+        query: The index of the token. Default: 0, which is the class token if the model has one.
+        head: The index of the head. Default: None, the mean over heads.
         sample: The index of the sample. Default: 0.
-        grid: As in `tokens_to_map`.
-        image_size: As in `tokens_to_map`.
-        patch: As in `tokens_to_map`.
-        prefix: As in `tokens_to_map`.
+        grid: The numbers of rows and columns of patches. Default: None, from `image_size`.
+        image_size: The height and width of the image in pixels. Default: None.
+        patch: The size of a patch in pixels, or its height and width. Default: None, the only size that fits the number
+            of tokens.
+        prefix: The number of tokens before the patches, such as class and register tokens. Default: None, the tokens
+            that the grid leaves over.
 
     Returns:
-        `[H, W]`, float32 on the host; its sum is 1 less what goes to class and register tokens.
+        A new float32 tensor `[H, W]` on the CPU, without gradient. Its sum is 1 minus the attention to class and
+        register tokens.
 
     Raises:
-        ValueError: If these are no weights of attention.
-        LayoutError: If the grid of the patches is not known.
+        ValueError: If `weights` has not four dimensions.
+        LayoutError: If the grid of patches cannot be determined.
         IndexError: If there is no such query, head or sample.
     """
     if weights.ndim != 4:
-        raise ValueError(f"attention weights are [N, heads, queries, keys], not {list(weights.shape)}")
+        raise ValueError(f"attention weights must be [N, heads, queries, keys], not {list(weights.shape)}")
     heads = pick(weights.detach(), sample, "sample").float()
     row = pick(heads.mean(0) if head is None else pick(heads, head, "head"), query, "query")
     folded = tokens_to_map(row[None, :, None], grid=grid, image_size=image_size, patch=patch, prefix=prefix)

@@ -1,4 +1,4 @@
-"""How alike the feature at one position is to those at all others."""
+"""Cosine similarity of each position to one position."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def cosine_map(
     layout: str | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Computes the cosine of the angle between the vector at one position and that at each.
+    """Computes the cosine similarity between the vector at one position and the vector at each position.
 
     Args:
-        feat: Maps `[N, C, H, W]`. For tokens: `tokens_to_map`.
-        position: Row and column, counted from 0; negative ones from the end.
+        feat: The feature, `[N, C, H, W]`. For tokens, apply `tokens_to_map` first.
+        position: The zero-based row and column of the position; negative ones count from the end.
         sample: The index of the sample. Default: 0.
-        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the one that the shape allows.
-        image_size: Height and width of the image in pixels, which help to find the layout. Default: None.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the only order that the shape allows.
+        image_size: The height and width of the image in pixels, which help to determine the layout. Default: None.
 
     Returns:
-        `[H, W]`, float32 on the host, from -1 to 1; 0 where a vector is zero.
+        A new float32 tensor `[H, W]` on the CPU, without gradient, from -1 to 1; 0 where a vector is zero.
 
     Raises:
-        ValueError: If the feature is no map.
-        LayoutError: If the order of its dimensions is not known.
+        ValueError: If the feature is not a map.
+        LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such position or sample.
     """
     vectors = pick(maps_of(feat, layout, image_size).detach(), sample, "sample").to("cpu", torch.float32)

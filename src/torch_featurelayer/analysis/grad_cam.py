@@ -1,7 +1,7 @@
-"""Grad-CAM: the evidence for a class, by place.
+"""Grad-CAM: the evidence for a class at each position.
 
-Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
-Gradient-based Localization", arXiv:1610.02391.
+Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
+arXiv:1610.02391.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ def grad_cam(
     image_size: tuple[int, int] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Computes Grad-CAM: channels weighed by their mean gradient, summed, and the positive part of the sum.
+    """Computes Grad-CAM: the positive part of the sum of channels, each weighted by its mean gradient.
 
     Args:
-        feat: The feature, `[N, C, H, W]`. For tokens: `tokens_to_map`.
-        grad: The gradient of a class's logit with respect to it: the port `grad_output`; the same shape.
-        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the one that the shape allows.
-        image_size: Height and width of the image in pixels, which help to find the layout. Default: None.
-        size: Height and width to stretch the map to, bilinearly. Default: None, as it is.
+        feat: The feature, `[N, C, H, W]`. For tokens, apply `tokens_to_map` first.
+        grad: The gradient of a class's logit with respect to the feature (the port `grad_output`), of the same shape.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the only order that the shape allows.
+        image_size: The height and width of the image in pixels, which help to determine the layout. Default: None.
+        size: The height and width of the result, interpolated bilinearly. Default: None, those of the feature.
 
     Returns:
-        `[N, H, W]`, float32 on the host, from 0 to 1 for each sample; all 0 where there is no evidence for the class.
+        A new float32 tensor `[N, H, W]` on the CPU, without gradient, scaled to 0 to 1 for each sample. It is zero
+        everywhere if no position is evidence for the class.
 
     Raises:
-        ValueError: If the two have different shapes.
-        LayoutError: If the order of their dimensions is not known.
+        ValueError: If `feat` and `grad` have different shapes.
+        LayoutError: If the order of the dimensions is unknown.
     """
     if not isinstance(feat, Tensor) or not isinstance(grad, Tensor) or feat.shape != grad.shape:
         shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (feat, grad)]
-        raise ValueError(f"Grad-CAM takes a map and its gradient, of one shape: {shapes[0]}, {shapes[1]}")
+        raise ValueError(f"feat and grad must be tensors of the same shape, not {shapes[0]} and {shapes[1]}")
     feat, grad = (maps_of(part.detach().to("cpu", torch.float32), layout, image_size) for part in (feat, grad))
     summed = (grad.mean((2, 3), keepdim=True) * feat).sum(1).relu()
     if size is not None:

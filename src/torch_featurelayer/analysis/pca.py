@@ -1,4 +1,4 @@
-"""The three directions in which features vary most, as red, green and blue."""
+"""Principal components of features as red, green and blue."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from ._maps import maps_of
 
 
 def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | None = None) -> list[Tensor]:
-    """Projects features on the first three principal components of all of them together.
+    """Projects features onto the first three principal components of all of them together.
 
-    The basis is fitted on the vectors at every position of every sample of every
-    feature, so colours mean the same in all of them. The sign of a component is
-    fixed: its greatest weight is positive. Scales are shared too.
+    The components are fitted to the vectors at all positions of all samples and features, so that colours can be
+    compared. The sign of a component is chosen such that its largest weight is positive.
 
     Args:
-        feats: Maps `[N, C, H, W]` of one `C`, at least 3; sizes may differ. For tokens: `tokens_to_map`.
-        layout: The order of the dimensions, one for all or one for each. Default: None, the one that shapes allow.
+        feats: Feature maps `[N, C, H, W]` with the same number of channels, at least 3; heights and widths may differ.
+            For tokens, apply `tokens_to_map` first.
+        layout: The order of the dimensions, one for all features or one for each. Default: None, the only order that
+            the shape allows.
 
     Returns:
-        For each feature `[N, 3, H, W]` in float32 on the host, from 0 to 1 (the 1st to the 99th percentile).
+        For each feature a new float32 tensor `[N, 3, H, W]` on the CPU, without gradient; 0 to 1 spans the 1st to the
+        99th percentile.
 
     Raises:
-        ValueError: If there is none, or channels differ or are fewer than 3.
-        LayoutError: If the order of the dimensions of one is not known.
+        ValueError: If there are no features, or their numbers of channels differ or are below 3.
+        LayoutError: If the order of the dimensions of a feature is unknown.
     """
     names = [layout] * len(feats) if layout is None or isinstance(layout, str) else list(layout)
     maps = [maps_of(feat, name) for feat, name in zip(feats, names, strict=True)]
     widths = {feat.shape[1] for feat in maps}
     if len(widths) != 1 or min(widths) < 3:
-        raise ValueError("pca takes maps [N, C, H, W] of one number of channels, at least 3")
+        raise ValueError(f"feature maps must have the same number of channels, at least 3, not {sorted(widths)}")
     vectors = [feat.detach().to("cpu", torch.float32).movedim(1, -1) for feat in maps]
     projected = _project(torch.cat([vector.flatten(0, -2) for vector in vectors]))
     low, high = torch.quantile(_sample(projected), torch.tensor([0.01, 0.99]), dim=0)
@@ -42,7 +44,7 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
 
 
 def _project(vectors: Tensor) -> Tensor:
-    """Returns the coordinates of `[M, C]` in their first three principal components, `[M, 3]`."""
+    """Returns the coordinates of vectors `[M, C]` in their first three principal components, `[M, 3]`."""
     centred = (vectors - vectors.mean(0)).double()
     _, components = torch.linalg.eigh(centred.T @ centred)
     basis = components.flip(1)[:, :3]
@@ -52,5 +54,5 @@ def _project(vectors: Tensor) -> Tensor:
 
 
 def _sample(values: Tensor, most: int = 100_000) -> Tensor:
-    """Returns rows at even distances: `torch.quantile` takes 16 million values at most."""
+    """Returns evenly spaced rows, because `torch.quantile` accepts at most 16 million values."""
     return values[:: max(1, len(values) // most)]

@@ -1,4 +1,4 @@
-"""Tokens and maps of transformers, brought to the layout of convolutions."""
+"""Tokens of transformers as maps."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def tokens_to_map(
     prefix: int | None = None,
     layout: str | None = None,
 ) -> Tensor:
-    """Makes maps of tokens, without the class and register tokens in front, and puts channels before positions.
+    """Reshapes tokens to feature maps, without class and register tokens, and moves channels before positions.
 
-    The grid of the tokens follows from the image's size and the model's patch, not from the number of tokens alone:
-    200 tokens are 10 × 20 of an image that is twice as wide as high, and 14 × 14 with 4 registers of a square one.
+    The grid of tokens follows from the size of the image and of the model's patches, not from the number of tokens
+    alone: 200 tokens are 10 × 20 for an image twice as wide as high, and 14 × 14 with 4 registers for a square one.
 
     Args:
-        feat: Tokens `[N, T, C]`; maps `[N, C, H, W]` and `[N, H, W, C]` (Swin) are permuted where needed.
-        grid: Rows and columns of patches. Default: None, from `image_size`.
-        image_size: Height and width of the image in pixels. Default: None.
-        patch: The side of a patch in pixels, or its height and width. Default: None: the only one that fits the
-            number of tokens.
-        prefix: The number of tokens before the patches. Default: None: the tokens that the grid leaves over, if
-            that is a number of class and register tokens in use (0, 1, 2, 4, 5, 8 or 9).
-        layout: The order of the dimensions, such as `"NTC"`, `"TNC"` or `"NHWC"`. Default: None: `"NTC"` for tokens,
-            for maps the one that the shape allows.
+        feat: Tokens `[N, T, C]`. Maps `[N, C, H, W]` and `[N, H, W, C]` (Swin) are accepted and permuted as needed.
+        grid: The numbers of rows and columns of patches. Default: None, from `image_size`.
+        image_size: The height and width of the image in pixels. Default: None.
+        patch: The size of a patch in pixels, or its height and width. Default: None, the only size that fits the number
+            of tokens.
+        prefix: The number of tokens before the patches. Default: None, the tokens that the grid leaves over, if that is
+            a usual number of class and register tokens (0, 1, 2, 4, 5, 8 or 9).
+        layout: The order of the dimensions, such as `"NTC"`, `"TNC"` or `"NHWC"`. Default: None, `"NTC"` for tokens,
+            and for maps the only order that the shape allows.
 
     Returns:
-        `[N, C, H, W]`: a view of the feature where memory allows, which carries its gradient.
+        Feature maps `[N, C, H, W]`: a view of the feature where possible, with its gradient.
 
     Raises:
-        LayoutError: If the grid is not known, or the tokens do not fill it.
+        LayoutError: If the grid cannot be determined, or the tokens do not fill it.
 
     Examples:
         >>> import torch
@@ -70,16 +70,27 @@ def token_grid(
     patch: int | tuple[int, int] | None = None,
     prefix: int | None = None,
 ) -> tuple[int, tuple[int, int]]:
-    """Returns the number of tokens before the patches, and the rows and columns of these.
+    """Returns the number of tokens before the patches, and the numbers of rows and columns of patches.
+
+    Args:
+        count: The number of tokens.
+        grid: The numbers of rows and columns of patches. Default: None, from `image_size`.
+        image_size: The height and width of the image in pixels. Default: None.
+        patch: The size of a patch in pixels, or its height and width. Default: None, the only size that fits the number
+            of tokens.
+        prefix: The number of tokens before the patches. Default: None, the tokens that the grid leaves over.
+
+    Returns:
+        A pair: the number of tokens before the patches, and the pair of rows and columns.
 
     Raises:
-        LayoutError: If the grid is not known, or several fit.
+        LayoutError: If the grid cannot be determined, or several fit.
     """
     grids = [grid] if grid is not None else _grids(image_size, patch)
     if not grids:
         raise LayoutError(
-            f"the grid of {count} tokens is not known",
-            hint="Give image_size=(height, width), with patch= if several fit, or grid=(rows, columns).",
+            f"the grid of {count} tokens is unknown",
+            hint="Pass image_size=(height, width), with patch= if several grids fit, or grid=(rows, columns).",
         )
     wanted = _PREFIXES if prefix is None else (prefix,)
     fitting = [(count - rows * columns, (rows, columns)) for rows, columns in grids]
@@ -87,14 +98,14 @@ def token_grid(
     if len(fitting) != 1:
         found = " or ".join(f"{before} + {rows} × {columns}" for before, (rows, columns) in fitting)
         raise LayoutError(
-            f"{count} tokens may be {found}" if fitting else f"{count} tokens fill no {_described(grids)} grid",
-            hint="Give grid=(rows, columns) and prefix=, the number of tokens before the patches.",
+            f"{count} tokens may be {found}" if fitting else f"{count} tokens do not fill {_describe(grids)}",
+            hint="Pass grid=(rows, columns) and prefix=, the number of tokens before the patches.",
         )
     return fitting[0]
 
 
 def _grids(image_size: tuple[int, int] | None, patch: int | tuple[int, int] | None) -> list[tuple[int, int]]:
-    """Returns the grids that patches may make of an image, each once."""
+    """Returns the grids that patches of any size make of an image, without duplicates."""
     if image_size is None:
         return []
     height, width = image_size
@@ -104,5 +115,5 @@ def _grids(image_size: tuple[int, int] | None, patch: int | tuple[int, int] | No
     return list(dict.fromkeys((height // side, width // side) for side in range(1, min(height, width) + 1)))
 
 
-def _described(grids: Sequence[tuple[int, int]]) -> str:
-    return " × ".join(map(str, grids[0])) if len(grids) == 1 else "such"
+def _describe(grids: Sequence[tuple[int, int]]) -> str:
+    return f"a {' × '.join(map(str, grids[0]))} grid" if len(grids) == 1 else "any grid of patches"

@@ -1,6 +1,6 @@
-"""The command `featurelayer`.
+"""The command line interface, `featurelayer`.
 
-Nothing here imports torch before a command needs it: `--help` answers at once.
+No module here imports torch before a command needs it, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .._optional import need
 
 
 def main() -> None:
-    """Runs the command; the entry point of the distribution."""
+    """Runs the command line interface: the entry point of the distribution."""
     try:
         need("typer", "cli")
     except MissingExtraError as error:

@@ -1,4 +1,4 @@
-"""The commands, and what they share: errors to people, exit codes, the version."""
+"""The application: all commands, their errors and exit codes, and the version."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from rich.markup import escape
 from .. import __version__
 from .._exceptions import FeatureLayerError
 from . import cam, compare, demo, duplicates, explore, extract, layers, search, show
+from .messages import describe_error
 
 
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Prints a warning as one line."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"[yellow]warning:[/] {escape(str(message))}")
 
 
 class _App(typer.Typer):
-    """Prints an error of ours as one line, without a traceback, and exits with 1; usage errors exit with 2."""
+    """Prints a user's error as one line, without a traceback, and exits with 1; usage errors exit with 2."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _warn
+                warnings.showwarning = _show_warning
                 return super().__call__(*args, **kwargs)
         except (FeatureLayerError, OSError, ValueError) as error:
-            text = error.args[0] if isinstance(error, KeyError) else error
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(text))}")
+            text = escape(describe_error(error))
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {text}")
             sys.exit(1)
 
 
@@ -54,8 +55,8 @@ app.command("explore")(explore.explore)
 app.command("demo")(demo.demo)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"featurelayer {__version__}")
         raise typer.Exit
 
@@ -63,7 +64,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """See, keep and change what happens inside a PyTorch model."""

@@ -1,4 +1,4 @@
-"""`featurelayer compare`: several models above each other."""
+"""`featurelayer compare`: feature maps of several models."""
 
 from __future__ import annotations
 
@@ -7,48 +7,47 @@ from typing import Annotated
 
 import typer
 
-from .console import loaded, print_json, save, say, working
-from .options import MODEL_HELP, Device, Json, Seed, Weights, output
-from .show import Channels
+from .console import load_model, print_json, print_lines, save_figure, status
+from .options import MODEL_HELP, Channel, Device, Json, Seed, Weights, output_option
 
 
 def compare(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL MODEL... IMAGE", help=f"{MODEL_HELP} The photo comes last.")
+        list[str], typer.Argument(metavar="MODEL MODEL... IMAGE", help=f"Models, then one image. {MODEL_HELP}")
     ],
-    channel: Annotated[Channels, typer.Option("--channel", "-c", help="What stands for the channels.")] = Channels.MEAN,
-    out: Annotated[Path, output("compare.png")] = Path("compare.png"),
+    channel: Channel = "mean",
+    out: Annotated[Path, output_option()] = Path("compare.png"),
     weights: Weights = "default",
     device: Device = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Draws what several models make of one photo, [bold]stage by stage[/], one row a model.
+    """Draws the feature maps of several models for one image, [bold]stage by stage[/], one row for each model.
 
     Example: featurelayer compare torchvision:vgg11 torchvision:resnet18 cat.jpg -o compare.png
     """
     *specs, image = models
     if not specs:
-        raise typer.BadParameter("name at least one model, and the photo last")
+        raise typer.BadParameter("give at least one model, then the image")
     rows = {}
     for spec in specs:
-        found = loaded(spec, weights, device, seed)
-        with working(f"Looking with {spec}"):
+        loaded = load_model(spec, weights, device, seed)
+        with status(f"Running {spec}"):
             import torch
 
             from .. import figures
             from .._feature_layer import FeatureLayers
 
-            args, kwargs = found.inputs(image)
+            args, kwargs = loaded.inputs(image)
             with torch.no_grad():
-                feats, _ = FeatureLayers(found.model, found.stages)(*args, **kwargs)
-            photo = found.photo(image)
-            height, width = photo.shape[-2:]
-            rows[found.title] = {name: found.to_map(name, feat, (height, width)) for name, feat in feats.items()}
-    figure = figures.depths(rows, image=photo, layout="NCHW", channel=channel.value)
-    save(figure, out)
+                feats, _ = FeatureLayers(loaded.model, loaded.stages)(*args, **kwargs)
+            pixels = loaded.image(image)
+            height, width = pixels.shape[-2:]
+            rows[loaded.title] = {name: loaded.to_map(name, feat, (height, width)) for name, feat in feats.items()}
+    figure = figures.plot_layer_grid(rows, image=pixels, layout="NCHW", channel=channel)
+    file = save_figure(figure, out)
     if json:
         layers = {title: list(feats) for title, feats in rows.items()}
-        print_json({"out": str(out), "alt": figures.alt_text(figure), "layers": layers})
+        print_json({"out": str(file), "alt": figures.alt_text(figure), "layers": layers})
         return
-    say(*(f"{title}: {', '.join(feats)}" for title, feats in rows.items()), f"picture: {out}")
+    print_lines(*(f"{title}: {', '.join(feats)}" for title, feats in rows.items()), f"figure: {file}")

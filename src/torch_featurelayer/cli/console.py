@@ -1,10 +1,11 @@
-"""What the commands print: to a person, or as JSON to a program."""
+"""Output of the commands: text for people, JSON for programs, progress on the terminal."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Prints a value as JSON, to standard output, without colour."""
+    """Prints a value as JSON to standard output."""
     typer.echo(json.dumps(value, indent=2))
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """Prints lines to standard output."""
     for line in lines:
         typer.echo(line)
 
 
-def say_table(table: LayerTable) -> None:
-    """Prints a table: in colour and as wide as the terminal, plain and whole where it is piped."""
+def print_table(table: LayerTable) -> None:
+    """Prints a table: formatted for the terminal, or as plain text of any width if output is piped."""
     console = Console()
     if console.is_terminal:
         console.print(table)
@@ -39,22 +40,32 @@ def say_table(table: LayerTable) -> None:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Says on the terminal what takes so long, while it does; nothing where output is piped."""
+def status(activity: str) -> Iterator[None]:
+    """Shows an activity on the terminal while it lasts; shows nothing if output is piped."""
     console = Console(stderr=True)
-    with console.status(f"{what} ..."):
+    with console.status(f"{activity} ..."):
         yield
 
 
-def loaded(spec: str, weights: str, device: str | None, seed: int) -> LoadedModel:
-    """Loads a model, saying so."""
-    with working(f"Loading {spec}"):
+def load_model(spec: str, weights: str, device: str | None, seed: int) -> LoadedModel:
+    """Loads a model; anything that its library prints goes to standard error, since standard output may be JSON."""
+    with status(f"Loading {spec}"), redirect_stdout(sys.stderr):
         from ..models import load
 
         return load(spec, weights=weights, device=device, seed=seed)
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Writes a figure; folders on the way are made."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, bbox_inches="tight")
+def save_figure(figure: Figure, out: Path) -> Path:
+    """Writes a figure, and the folders of its path.
+
+    Args:
+        figure: The figure.
+        out: The file. A name without an ending gets `.png`.
+
+    Returns:
+        The file that was written.
+    """
+    file = out if out.suffix else out.with_name(f"{out.name}.png")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150, bbox_inches="tight")
+    return file

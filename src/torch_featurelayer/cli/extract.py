@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .console import loaded, print_json, say
+from .console import load_model, print_json, print_lines
 from .options import Device, Json, Model, Seed, Weights
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reduce(StrEnum):
-    """What is kept of a feature."""
+    """The reduction of each feature."""
 
     NONE = "none"
     MEAN = "mean"
@@ -28,15 +28,15 @@ class Reduce(StrEnum):
 
 
 class Dtype(StrEnum):
-    """What features are stored in."""
+    """The dtype of stored features."""
 
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
     FLOAT32 = "float32"
 
 
-class EngineName(StrEnum):
-    """Who makes the shards."""
+class Backend(StrEnum):
+    """The execution backend."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -45,66 +45,80 @@ class EngineName(StrEnum):
 
 def extract(
     model: Model,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of images (or its URL), or a webdataset .tar.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A folder of images or its URL, or the .tar of a webdataset.")
+    ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="STORE", help="The folder of the store, or its URL.")],
     layer: Annotated[
         list[str] | None,
-        typer.Option("--layer", "-l", metavar="ADDRESS", help="Repeat it for more. Default: the last stage."),
+        typer.Option(
+            "--layer", "-l", metavar="ADDRESS", help="A layer; may be repeated. [dim]\\[default: the last stage][/]"
+        ),
     ] = None,
-    reduce: Annotated[Reduce, typer.Option("--reduce", "-r", help="What is kept of each feature.")] = Reduce.MEAN,
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of what is stored.")] = Dtype.FLOAT16,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images at once.")] = 16,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=0, help="Processes that read. Default: all CPUs but one.")
+    reduce: Annotated[Reduce, typer.Option("--reduce", "-r", help="The reduction of each feature.")] = Reduce.MEAN,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="The dtype of stored features.")] = Dtype.FLOAT16,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images in a batch.")] = 16,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--num-workers", "-j", min=0, help="Processes that read images. [dim]\\[default: all CPUs but one][/]"
+        ),
     ] = None,
-    shard_rows: Annotated[
-        int, typer.Option("--shard-rows", min=1, help="Images in a file: what an interruption may cost.")
+    shard_size: Annotated[
+        int,
+        typer.Option("--shard-size", min=1, help="Images in a file; an interruption loses the unfinished file."),
     ] = 1024,
-    fast: Annotated[bool, typer.Option("--fast", help="Measure first, then run the model the fastest way.")] = False,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Let the model compute in bfloat16 (autocast).")] = False,
-    engine: Annotated[EngineName, typer.Option("--engine", help="Who runs the model.")] = EngineName.LOCAL,
+    autotune: Annotated[
+        bool, typer.Option("--autotune", help="Measure how the model runs fastest, then run it that way.")
+    ] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16 (autocast).")] = False,
+    backend: Annotated[Backend, typer.Option("--backend", help="The execution backend.")] = Backend.LOCAL,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Read again what could not be read.")] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Read images again that could not be read before.")
+    ] = False,
     weights: Weights = "default",
     device: Device = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Writes [bold]the features of a whole dataset[/]; the same command goes on after an interruption.
+    """Writes [bold]the features of a dataset[/] to a store. After an interruption, the same command continues.
 
     Example: featurelayer extract efficientnet-lite0 photos --out features
     """
-    found = loaded(model, weights, device, seed)
-    kept: Any = None if reduce is Reduce.NONE else reduce.value
+    loaded = load_model(model, weights, device, seed)
+    reduction: Any = None if reduce is Reduce.NONE else reduce.value
     import torch
 
     from ..extraction import extract as run
 
+    done_before = _count_items(out)
     try:
-        with reporting() as report:
+        with report_progress() as report:
             store = run(
-                found, layer or found.stages[-1], data, out, reduce=kept,
-                dtype=getattr(torch, dtype.value), autocast=torch.bfloat16 if bfloat16 else None, fast=fast,
-                batch_size=batch_size, workers=cpus() - 1 if workers is None else workers, shard_rows=shard_rows,
-                engine=cast("Any", None if engine is EngineName.LOCAL else engine.value), strict=strict,
+                loaded, layer or loaded.stages[-1], data, out, reduce=reduction, dtype=getattr(torch, dtype.value),
+                autocast=torch.bfloat16 if bfloat16 else None, autotune=autotune, batch_size=batch_size,
+                num_workers=count_cpus() - 1 if num_workers is None else num_workers, shard_size=shard_size,
+                backend=cast("Any", None if backend is Backend.LOCAL else backend.value), strict=strict,
                 retry_errors=retry_errors, progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo("stopped: what was finished is kept, and the same command goes on from there", err=True)
+        typer.echo("interrupted: finished shards are kept, and the same command continues from there", err=True)
         raise typer.Exit(130) from None
-    _say(store, json)
+    was_complete = done_before == len(store) + len(store.errors) and not retry_errors
+    _print_summary(store, json, was_complete)
 
 
-def cpus() -> int:
-    """Returns how many CPUs this process may use."""
+def count_cpus() -> int:
+    """Returns the number of CPUs that this process may use."""
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def reporting() -> Iterator[Callable[[Progress], None] | None]:
-    """Yields what shows progress on a terminal: rate, remaining time, errors; None where it is piped."""
+def report_progress() -> Iterator[Callable[[Progress], None] | None]:
+    """Yields a function that shows progress on the terminal; None if output is piped."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -113,19 +127,34 @@ def reporting() -> Iterator[Callable[[Progress], None] | None]:
     if not console.is_terminal:
         yield None
         return
-    told = TextColumn("{task.fields[rate]:.0f}/s, {task.fields[errors]} errors,"), TimeRemainingColumn()
-    with Bar(BarColumn(), MofNCompleteColumn(), *told, console=console) as bar:
+    columns = TextColumn("{task.fields[rate]:.0f}/s, {task.fields[errors]} errors,"), TimeRemainingColumn()
+    with Bar(BarColumn(), MofNCompleteColumn(), *columns, console=console) as bar:
         task = bar.add_task("", total=None, rate=0.0, errors=0)
         yield lambda at: bar.update(task, completed=at.done, total=at.items, rate=at.rate, errors=at.errors)
 
 
-def _say(store: Store, json: bool) -> None:
+def _count_items(out: str) -> int | None:
+    """Returns the number of items in a store that exists already; None without one."""
+    from .._exceptions import StoreCorruptError, StoreNotFoundError
+    from ..store import open_store
+
+    try:
+        store = open_store(out)
+    except (StoreNotFoundError, StoreCorruptError):
+        return None
+    return len(store) + len(store.errors)
+
+
+def _print_summary(store: Store, json: bool, was_complete: bool) -> None:
     shapes = {layer: list(store[layer].shape) for layer in store.layers}
     if json:
-        failed = [{"id": error.id, "reason": error.reason} for error in store.errors]
-        print_json({"store": store.path, "rows": len(store), "layers": shapes, "errors": failed, "meta": store.meta})
+        errors = [{"id": error.id, "reason": error.reason} for error in store.errors]
+        about = {"store": store.path, "rows": len(store), "layers": shapes, "errors": errors}
+        print_json({**about, "was_complete": was_complete, "metadata": store.metadata})
         return
     for error in store.errors:
         typer.echo(f"{error.id}: {error.reason}", err=True)
-    say(*(f"{layer}  {'×'.join(map(str, shape))}" for layer, shape in shapes.items()))
-    say(f"{len(store)} rows, {len(store.errors)} errors, run {store.meta['mode']}", f"store: {store.path}")
+    print_lines(*(f"{layer}  {'×'.join(map(str, shape))}" for layer, shape in shapes.items()))
+    print_lines(f"{len(store)} rows, {len(store.errors)} errors, mode {store.metadata['mode']}", f"store: {store.path}")
+    if was_complete:
+        print_lines("The store was already complete: nothing was extracted.")

@@ -1,4 +1,4 @@
-"""`featurelayer layers`: what there is to name."""
+"""`featurelayer layers`: the layers of a model."""
 
 from __future__ import annotations
 
@@ -7,37 +7,45 @@ from typing import Annotated
 
 import typer
 
-from .console import loaded, print_json, say_table, working
+from .console import load_model, print_json, print_table, status
 from .options import Device, Json, Model, Seed
 
 
 def layers(
     model: Model,
-    depth: Annotated[int, typer.Option("--depth", "-d", min=0, help="How many names deep; 0: all.")] = 2,
-    image: Annotated[Path | None, typer.Option("--image", "-i", help="Run on this, not on a black image.")] = None,
+    depth: Annotated[
+        int, typer.Option("--depth", "-d", min=0, help="The largest number of names in a path; 0 for all layers.")
+    ] = 2,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", "-i", metavar="IMAGE", help="The input. [dim]\\[default: a black image][/]"),
+    ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", "-w", help="As in the other commands; the table is the same for all.")
+        str,
+        typer.Option(
+            "--weights", "-w", metavar="default|random|FILE", help="The weights; shapes are the same for all."
+        ),
     ] = "random",
     device: Device = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Lists the layers of a model: [bold]what there is to name[/], with types, shapes and operations, from one run.
+    """Lists [bold]the layers you can capture[/], with types, shapes and operations, from one forward pass.
 
     Example: featurelayer layers torchvision:resnet18 --depth 1
     """
-    found = loaded(model, weights, device, seed)
-    with working("Running it"):
+    loaded = load_model(model, weights, device, seed)
+    with status("Running the model"):
         import torch
 
         from .._layers import LayerTable
-        from .._layers import layers as table_of
+        from .._layers import layers as list_layers
 
-        args, kwargs = found.example() if image is None else found.inputs(image)
+        args, kwargs = loaded.example() if image is None else loaded.inputs(image)
         with torch.no_grad():
-            rows = table_of(found.model, *args, **kwargs)
+            rows = list_layers(loaded.model, *args, **kwargs)
     table = LayerTable(row for row in rows if not depth or (row.path.count(".") + bool(row.path)) <= depth)
     if json:
         print_json(table.to_dicts())
     else:
-        say_table(table)
+        print_table(table)

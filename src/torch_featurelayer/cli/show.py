@@ -1,4 +1,4 @@
-"""`featurelayer show`: what layers make of a photo."""
+"""`featurelayer show`: figures of the features of an image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import loaded, print_json, save, say, working
-from .options import Device, Image, Json, Layers, Model, Seed, Weights, output
+from .console import load_model, print_json, print_lines, save_figure, status
+from .options import Channel, Device, Image, Json, Layers, Model, Seed, Weights, output_option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What is drawn of a feature."""
+    """The kind of figure."""
 
     MAP = "map"
     CHANNELS = "channels"
@@ -29,72 +29,64 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-class Channels(StrEnum):
-    """What stands for the channels in a map."""
-
-    MEAN = "mean"
-    MAX = "max"
-    NORM = "norm"
-
-
 def show(
     model: Model,
     image: Image,
     layer: Layers = None,
-    kind: Annotated[Kind, typer.Option("--kind", "-k", help="What to draw.")] = Kind.MAP,
-    channel: Annotated[Channels, typer.Option("--channel", "-c", help="What stands for the channels.")] = Channels.NORM,
-    out: Annotated[Path, output("features.png")] = Path("features.png"),
+    kind: Annotated[Kind, typer.Option("--kind", "-k", help="The kind of figure.")] = Kind.MAP,
+    channel: Channel = "norm",
+    out: Annotated[Path, output_option()] = Path("features.png"),
     weights: Weights = "default",
     device: Device = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Draws [bold]what layers make of a photo[/]: maps, single channels, overlays, colours by PCA, histograms.
+    """Draws [bold]the features of an image[/]: maps, single channels, overlays, PCA colours, histograms.
 
     Example: featurelayer show efficientnet-lite0 cat.jpg --layer _blocks.0 --layer _blocks.10 -o cat.png
     """
     if kind is Kind.CHANNELS and len(layer or ()) != 1:
-        raise typer.BadParameter("--kind channels shows one layer: name it with --layer")
-    found = loaded(model, weights, device, seed)
-    with working("Looking"):
+        raise typer.BadParameter("--kind channels draws one layer: pass one --layer")
+    loaded = load_model(model, weights, device, seed)
+    with status("Running the model"):
         import torch
 
         from .._feature_layer import FeatureLayers
 
-        args, kwargs = found.inputs(image)
+        args, kwargs = loaded.inputs(image)
         with torch.no_grad():
-            feats, answer = FeatureLayers(found.model, layer or found.stages)(*args, **kwargs)
-        drawn = _drawn(kind, found, feats.to_dict(), found.photo(image), channel.value)
+            feats, output = FeatureLayers(loaded.model, layer or loaded.stages)(*args, **kwargs)
+        figure = _draw(kind, loaded, feats.to_dict(), loaded.image(image), channel)
         from ..figures import alt_text
 
-    save(drawn, out)
-    classes = found.top_classes(answer) if found.labels else []
+    file = save_figure(figure, out)
+    classes = loaded.top_classes(output) if loaded.labels else []
     if json:
-        rows = [{"layer": name, **_numbers(feat)} for name, feat in feats.items()]
-        told = {"model": found.name, "weights": found.weights, "out": str(out), "alt": alt_text(drawn)}
-        print_json({**told, "layers": rows, "classes": classes})
+        rows = [{"layer": name, **_statistics(feat)} for name, feat in feats.items()]
+        about = {"model": loaded.name, "weights": loaded.weights, "out": str(file), "alt": alt_text(figure)}
+        print_json({**about, "layers": rows, "classes": classes})
         return
-    say(*(f"{probability:6.1%}  {name}" for name, probability in classes))
-    say(*(f"{name}  {'×'.join(map(str, feat.shape))}" for name, feat in feats.items()))
-    say(f"weights: {found.weights}", f"picture: {out}")
+    print_lines(*(f"{probability:6.1%}  {name}" for name, probability in classes))
+    print_lines(*(f"{name}  {'×'.join(map(str, feat.shape))}" for name, feat in feats.items()))
+    print_lines(f"weights: {loaded.weights}", f"figure: {file}")
 
 
-def _drawn(kind: Kind, found: LoadedModel, feats: Mapping[str, Any], photo: Tensor, channel: Any) -> Figure:
+def _draw(kind: Kind, loaded: LoadedModel, feats: Mapping[str, Any], image: Tensor, channel: Any) -> Figure:
     from .. import figures
 
-    layouts = {layer: layout for layer in feats if (layout := found.layouts.get(layer)) is not None}
+    layouts = {layer: layout for layer in feats if (layout := loaded.layouts.get(layer)) is not None}
     if kind is Kind.HISTOGRAM:
-        return figures.histogram(feats, layout=layouts)
-    height, width = photo.shape[-2:]
-    maps = {layer: found.to_map(layer, feat, (height, width)) for layer, feat in feats.items()}
+        return figures.plot_histogram(feats, layout=layouts)
+    height, width = image.shape[-2:]
+    maps = {layer: loaded.to_map(layer, feat, (height, width)) for layer, feat in feats.items()}
     if kind is Kind.PCA:
-        return figures.pca(maps, photo=photo, layout="NCHW", shared=False)
+        return figures.plot_pca(maps, image=image, layout="NCHW", shared=False)
     if kind is Kind.CHANNELS:
-        return figures.channels(next(iter(maps.values())), layout="NCHW")
+        return figures.plot_channels(next(iter(maps.values())), layout="NCHW")
     over = kind is Kind.OVERLAY
-    return figures.depths({found.title: maps}, image=photo, layout="NCHW", channel=channel, over=over)
+    return figures.plot_layer_grid({loaded.title: maps}, image=image, layout="NCHW", channel=channel, over=over)
 
 
-def _numbers(feat: Tensor) -> dict[str, Any]:
+def _statistics(feat: Tensor) -> dict[str, Any]:
     feat = feat.float()
     return {"shape": list(feat.shape), "min": feat.min().item(), "mean": feat.mean().item(), "max": feat.max().item()}

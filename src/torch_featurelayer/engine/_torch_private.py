@@ -1,6 +1,6 @@
-"""Every private name of PyTorch and CPython that the engine uses, each probed at import.
+"""All private names of PyTorch and CPython that the engine uses, each probed at import.
 
-A name that a release of PyTorch renames or removes must not break the import, nor a plain capture: each has a
+If a release of PyTorch renames or removes a name, the import and plain captures must still work: each name has a
 fallback here, or the feature that needs it raises `UnsupportedTorchError`.
 """
 
@@ -34,7 +34,7 @@ def _code(root: object, path: str) -> CodeType | None:
 
 
 def _lazy_clone_works() -> bool:
-    """Whether copy-on-write exists and holds in both directions."""
+    """Whether copy-on-write exists and works in both directions."""
     try:
         source = torch.zeros(2, device="cpu")
         first, second = torch._lazy_clone(source), torch._lazy_clone(source)
@@ -74,7 +74,7 @@ push_function_mode: Final[Callable[[TorchFunctionMode], None]] = _push_mode
 
 
 def remove_function_mode(mode: TorchFunctionMode) -> None:
-    """Takes a function mode from the stack, wherever it is."""
+    """Removes a function mode from the stack, at any position."""
     above = []
     while (top := _pop_mode()) is not mode:
         above.append(top)
@@ -83,7 +83,7 @@ def remove_function_mode(mode: TorchFunctionMode) -> None:
 
 
 def function_modes() -> list[TorchFunctionMode]:
-    """Returns the stack of function modes, the innermost last; empty where PyTorch does not tell."""
+    """Returns the stack of function modes, the innermost last; empty if PyTorch does not provide it."""
     return list(_mode_stack()) if _mode_stack is not None else []
 
 
@@ -103,10 +103,7 @@ _current_level = _lookup(torch, "_C._functorch.maybe_current_level")
 
 
 def transform_level(tensor: Tensor | None = None) -> int:
-    """Returns the level of the `torch.func` transform that a tensor belongs to; without one, of the current transform.
-
-    0 is outside any transform.
-    """
+    """Returns the level of the `torch.func` transform of a tensor, or of the running code; 0 for none."""
     if tensor is None:
         return (_current_level() or 0) if _current_level is not None else 0
     return max(_level(tensor), 0) if _level is not None else 0
@@ -144,9 +141,9 @@ _CHECKPOINT_FILE: Final = checkpoint.__file__
 
 
 def may_be_checkpointed() -> bool:
-    """Whether the running code may be inside `torch.utils.checkpoint`: cheap, and never False if it is.
+    """Whether the running code may be inside `torch.utils.checkpoint`. It is cheap, and never False inside.
 
-    The reentrant kind runs without gradients, the other one under hooks on saved tensors.
+    The reentrant variant runs without gradients, the other one under hooks on saved tensors.
     """
     if not torch.is_grad_enabled() or _saved_tensor_hooks is None:
         return True
@@ -154,13 +151,13 @@ def may_be_checkpointed() -> bool:
 
 
 def checkpointed_functions(frame: FrameType | None) -> Iterator[tuple[Any, str]]:
-    """Yields where `torch.utils.checkpoint` keeps the functions to recompute, from the innermost region outwards.
+    """Yields the functions that `torch.utils.checkpoint` will recompute, from the innermost region outwards.
 
     Args:
         frame: The frame to start from.
 
     Yields:
-        Pairs of an object and the name of its attribute.
+        Pairs of an object and the name of the attribute that holds the function.
     """
     while frame is not None:
         if frame.f_code.co_filename == _CHECKPOINT_FILE:
@@ -174,7 +171,7 @@ def checkpointed_functions(frame: FrameType | None) -> Iterator[tuple[Any, str]]
 
 
 def calling_frame(frame: FrameType | None = None) -> FrameType | None:
-    """Returns the frame of the innermost module call; None outside any, and where PyTorch does not tell."""
+    """Returns the frame of the innermost module call; None outside module calls, or if PyTorch does not provide it."""
     frame = frame or sys._getframe(1)
     while frame is not None and frame.f_code is not CALL_IMPL:
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""The arguments of a call: as the `input` port shows them, and with parts of them replaced."""
+"""The arguments of a call: as the value of the `input` port, and with parts replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def as_value(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Returns a single argument itself, several positional ones as a tuple, otherwise a dict by parameter name."""
+    """Returns a single argument itself, several positional ones as a tuple, and others as a dict by parameter name."""
     if len(args) + len(kwargs) == 1:
         return args[0] if args else next(iter(kwargs.values()))
     if not kwargs:
@@ -27,18 +27,18 @@ def replace_arguments(
     index: Sequence[int | str],
     fn: Callable[[Any], Any],
 ) -> Arguments:
-    """Returns the arguments of a call with one of them, a part of it, or their whole value replaced.
+    """Returns the arguments of a call with one argument, a part of one, or all of them replaced.
 
     Args:
         called: The module, or the function of an operation.
         args: The positional arguments.
         kwargs: The keyword arguments.
         index: Steps to the part: first a position or the name of a parameter. Empty for the whole value.
-        fn: Returns what replaces the part.
+        fn: A function from the part to its replacement.
 
     Raises:
         LookupError: If there is no such part, or the new value lacks an argument.
-        TypeError: If the new value is not a tuple or dict, where there are several arguments.
+        TypeError: If there are several arguments and the new value is not a tuple or dict.
     """
     if index:
         return _with_part(called, args, kwargs, index, fn)
@@ -78,7 +78,7 @@ def _with_part(
 
 
 def positional_names(called: Any) -> list[str]:
-    """Returns the names of the parameters that take positional arguments; none for a function of C."""
+    """Returns the names of the parameters that accept positional arguments; none for a function of C."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = list(inspect.signature(getattr(called, "forward", called)).parameters.values())

@@ -1,4 +1,4 @@
-"""The weights of fused attention, from the arguments of its call."""
+"""The weights of fused attention, computed from the arguments of its call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _from_scaled_dot_product(
 
 @lru_cache(maxsize=1)
 def _empty_rows_are_zero() -> bool:
-    """Whether fused attention gives zeros where a query may see no key; before PyTorch 2.5 it gave NaN."""
+    """Whether fused attention returns zeros for a query without allowed keys; before PyTorch 2.5 it returned NaN."""
     one = torch.ones(1, 1, 1, 1, device="cpu")
     output = functional.scaled_dot_product_attention(one, one, one, torch.zeros(1, 1, dtype=torch.bool, device="cpu"))
     return bool((output == 0).all())
@@ -59,14 +59,15 @@ FUSED: Final[Mapping[str, Callable[..., Tensor]]] = {
 
 
 def attention_weights(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Computes what a call of fused attention multiplied its values with.
+    """Computes the weights that a call of fused attention multiplied its values with.
 
     Args:
         operation: One of `FUSED`.
-        args: Of the call.
-        kwargs: Of the call.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
 
     Returns:
-        `[*, heads, queries, keys]`, each row a distribution, before dropout; zeros where a query may see no key.
+        A tensor `[*, heads, queries, keys]`, each row a distribution, before dropout; zeros for a query that may attend
+        to no key. It carries the gradient of the arguments.
     """
     return FUSED[operation](*args, **kwargs)

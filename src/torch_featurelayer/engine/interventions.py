@@ -1,4 +1,4 @@
-"""Interventions: values replaced on their way, at the places where captures read them."""
+"""Interventions: values that are replaced where captures record them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ EditValue: TypeAlias = Tensor | float | Callable[[Any], Any]
 
 
 class Intervention:
-    """One value that is replaced each time it passes.
+    """One value that is replaced each time it is computed.
 
     Attributes:
-        name: The address, as it was asked for.
+        name: The address as text.
         address: The address.
-        calls: How often the module was called in this forward pass.
-        done: How often the value was replaced.
+        calls: The number of calls of the module in this forward pass.
+        done: The number of times that the value was replaced.
     """
 
     def __init__(self, request: Request, value: EditValue, owner: InterventionSet) -> None:
@@ -49,11 +49,11 @@ class Intervention:
         self._is_computing = False
 
     def is_ours(self) -> bool:
-        """Whether the running code is to be edited."""
+        """Whether the running code is edited."""
         return self._owner.scope.is_current()
 
     def install(self, module: nn.Module, stack: ExitStack) -> None:
-        """Registers the hook of a module's port, before those of captures, so that they see the new value."""
+        """Registers the hook of a port in front of those of captures, which then record the new value."""
         if self.address.port == "input":
             register(module.register_forward_pre_hook, self.before, stack, prepend=True, with_kwargs=True)
         else:
@@ -62,7 +62,7 @@ class Intervention:
     def before(
         self, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, number: int | None = None
     ) -> Arguments | None:
-        """The forward pre-hook: replaces arguments."""
+        """Replaces arguments: the forward pre-hook."""
         if kwargs is None or self.address.port != "input" or not self._is_wanted(number):
             return None
         try:
@@ -73,10 +73,10 @@ class Intervention:
             raise EditError(self.name, f"{error}.") from error
 
     def write_back(self, *_: Any) -> None:
-        """Nothing was substituted."""
+        """Does nothing: edits do not substitute copies."""
 
     def after(self, _: Any, __: Any, output: Any, number: int | None = None) -> Any:
-        """The forward hook: replaces the output."""
+        """Replaces the output: the forward hook."""
         if self.address.port != "output" or not self._is_wanted(number):
             return None
         try:
@@ -135,7 +135,7 @@ class Intervention:
 
 
 def _can_hold(dtype: torch.dtype, given: Tensor) -> bool:
-    """Whether a dtype holds the values of a tensor, but for the rounding of floating-point numbers."""
+    """Whether a dtype can represent the values of a tensor, up to the rounding of floating-point numbers."""
     if torch.can_cast(given.dtype, dtype):
         return True
     return not given.is_complex() and torch.equal(given, given.to(dtype).to(given.dtype))
@@ -157,7 +157,7 @@ def _editable(request: Request) -> Address:
 
 
 class InterventionSet:
-    """Interventions in one model, for the length of a context.
+    """Interventions in one model, for the duration of a context.
 
     Args:
         model: The model.
@@ -178,13 +178,13 @@ class InterventionSet:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Edits while inside: hooks go in all or none, and are removed whatever is raised."""
+        """Keeps the hooks of all interventions in the model, or of none, and removes them whatever is raised."""
         with self.scope.entered(), self._hooked():
             yield
 
     @contextmanager
     def _hooked(self, calls: Sequence[int] | None = None) -> Iterator[None]:
-        """Holds the hooks, in a checkpointed region from the calls at its beginning."""
+        """Keeps the hooks in the model; in a recomputed region, calls are counted from those at its beginning."""
         with ExitStack() as stack:
             if has_compiled_code(self._modules.values()):
                 stack.enter_context(force_eager())
@@ -207,7 +207,7 @@ class InterventionSet:
             self._operations.watch(module, edit.address.operation, edit.address.number, edit)
 
     def _count(self, calls: Sequence[int] | None, stack: ExitStack) -> None:
-        """Counts calls from 0 in each forward pass; in a recomputed region, from those at its beginning."""
+        """Resets the counts of calls in each forward pass; in a recomputed region, sets those at its beginning."""
         if calls is not None:
             for edit, count in zip(self._edits, calls, strict=True):
                 edit.calls = count
@@ -218,7 +218,7 @@ class InterventionSet:
         forwards.install_end(around, stack)
 
     def _begin(self, _: nn.Module) -> None:
-        """A forward pass begins: calls are counted from 0 again."""
+        """Resets the counts of calls at the beginning of a forward pass."""
         self._may_recompute = may_be_recomputed()
         for edit in self._edits:
             edit.calls = 0
@@ -226,12 +226,12 @@ class InterventionSet:
             self._operations.restart()
 
     def note_checkpoint(self) -> None:
-        """Arranges that the edits are made again with the checkpointed region that runs now, if one does."""
+        """Arranges that the edits are applied again when the checkpointed region that runs now is recomputed."""
         if self._may_recompute and may_be_checkpointed():
             wrap_checkpoints(self.scope, self._replay)
 
     def _replay(self) -> Replay:
-        """Returns what edits a region again, from the calls at its beginning."""
+        """Returns the function that edits a region again, from the calls at its beginning."""
         model, changes, scope = self._model, self._changes, self.scope
         calls = [edit.calls for edit in self._edits]
 
@@ -243,12 +243,12 @@ class InterventionSet:
         return replay
 
     def check_done(self) -> None:
-        """Refuses an edit that changed nothing, or that does not say which operation it is of.
+        """Checks that every edit was applied.
 
         Raises:
-            LayerNotRunError: If the layer did not run.
-            OperationNotFoundError: If the operation did not run in its layer.
-            AmbiguousOperationError: If several such operations ran.
+            LayerNotRunError: If a layer did not run.
+            OperationNotFoundError: If an operation did not run in its layer.
+            AmbiguousOperationError: If several such operations ran and the address does not number them.
         """
         for request, edit in zip(self._requests, self._edits, strict=True):
             self._check_operation(request, edit)

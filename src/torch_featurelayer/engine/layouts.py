@@ -1,9 +1,9 @@
-"""Which dimension of a feature holds the channels: found by evidence, never assumed.
+"""Determines the layouts of features from the operations of the model.
 
-Convolutions, linear layers, normalisations and embeddings define where their channels are. During the first
+Convolutions, linear layers, normalisations and embeddings define the dimension of their channels. During the first
 forward pass of an input signature, a `LayoutTracker` follows these dimensions through all operations: additions keep
-them, `permute` moves them, `reshape` keeps those it does not split or merge. So the layout of a feature is known
-whatever the model did to it since, or it is a `LayoutError`. What the user says (`layout=`) always wins.
+them, `permute` moves them, `reshape` keeps those that it does not split or merge. The layout of a feature is therefore
+known whatever the model did to it since, or it is a `LayoutError`. A layout that the user gives takes precedence.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ NO_BATCH: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What is known of the dimensions of a tensor.
+    """The known dimensions of a tensor.
 
     Attributes:
-        channels: The dimensions of the channels: several where a reshape split them, as into heads or groups; none
-            where all that is known is that the items may have moved.
-        batch: The dimension of the items; None if it is not known, -1 if there is none.
-        guessed: Whether `batch` only follows a first dimension that nothing says holds the items.
+        channels: The dimensions of the channels: several if a reshape split them, as into heads or groups; none if it
+            is only known that the items may have moved.
+        batch: The dimension of the items; None if it is unknown, -1 if there are no items.
+        guessed: Whether `batch` follows from a first dimension that nothing identifies as that of the items.
     """
 
     channels: tuple[int, ...]
@@ -44,7 +44,7 @@ class Axes:
 
     @property
     def channel(self) -> int | None:
-        """The one dimension of the channels, None where they are split."""
+        """The dimension of the channels; None if they are split or unknown."""
         return self.channels[0] if len(self.channels) == 1 else None
 
     def moved(self, order: Sequence[int]) -> Axes:
@@ -63,7 +63,7 @@ class LayoutTracker(TorchFunctionMode):
     """Follows the dimensions of channels and items through the operations of a forward pass.
 
     Args:
-        model: The model; a layer in it with `batch_first=False` means that items may be in the second dimension.
+        model: The model. If a layer in it has `batch_first=False`, items may be in the second dimension.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -93,14 +93,14 @@ class LayoutTracker(TorchFunctionMode):
         return found if found is not None and found.channels else None
 
     def items(self, tensor: Any) -> Axes | None:
-        """Returns what is known of a tensor, which may be its items alone."""
+        """Returns the axes of a tensor, of which perhaps only the items are known."""
         return self._known[id(tensor)][1] if isinstance(tensor, Tensor) and self._has_seen(tensor) else None
 
     def layout(self, tensor: Tensor, module: nn.Module) -> Layout:
-        """Returns the layout of a tensor that a module has just been given or returned.
+        """Returns the layout of an argument or output of a module.
 
         Raises:
-            LayoutError: If there is no evidence, or it contradicts itself.
+            LayoutError: If there is no evidence, or it is contradictory.
         """
         shape = tuple(tensor.shape)
         axes = self.axes(tensor) or _declared(module, len(shape))
@@ -112,11 +112,11 @@ class LayoutTracker(TorchFunctionMode):
         return Layout(channel, self._batch(shape, axes), len(shape))
 
     def batch(self, tensor: Tensor) -> int | None:
-        """Returns the dimension of the items alone, as `layout` does."""
+        """Returns the dimension of the items only; raises as `layout` does."""
         return self._batch(tuple(tensor.shape), self.axes(tensor) or Axes((tensor.ndim - 1,)))
 
     def _has_seen(self, tensor: Tensor) -> bool:
-        """Whether an operation gave this tensor, rather than an autograd function or code outside PyTorch."""
+        """Whether an operation returned this tensor, rather than an autograd function or code outside PyTorch."""
         found = self._known.get(id(tensor))
         return found is not None and found[0]() is tensor
 
@@ -156,7 +156,7 @@ class LayoutTracker(TorchFunctionMode):
         return first if first is not None and not first.channels and args[0].ndim == output.ndim else None
 
     def inputs(self, args: Arguments, kwargs: dict[str, Any]) -> Iterator[tuple[Tensor, Axes]]:
-        """Yields the tensors among the arguments of an operation whose axes are known."""
+        """Yields the tensors with known axes among the arguments of an operation."""
         for value in itertools.chain(args, kwargs.values()):
             for part in value if isinstance(value, (tuple, list)) else (value,):
                 if isinstance(part, Tensor) and (axes := self.axes(part)) is not None:
@@ -164,16 +164,16 @@ class LayoutTracker(TorchFunctionMode):
 
 
 class LayoutFinder:
-    """Finds and remembers the layouts of the tensors of one request.
+    """Determines and remembers the layouts of the tensors of one request.
 
     Args:
-        given: The layout that the user gave; None finds it.
-        needs_channel: Whether the dimension of the channels is needed, or only that of the items.
+        given: The layout that the user gave; None to determine it.
+        needs_channel: Whether the dimension of the channels is needed, or only that of the items. Default: True.
 
     Attributes:
-        tracker: The tracker of the forward pass under way; None where layouts were learned before.
+        tracker: The tracker of the running forward pass; None if layouts were determined before.
         module: The module of the request.
-        first: The layout that was found first.
+        first: The layout of the first tensor.
     """
 
     def __init__(self, given: Layout | None, *, needs_channel: bool = True) -> None:
@@ -184,10 +184,10 @@ class LayoutFinder:
         self.first: Layout | None = None
 
     def find(self, tensor: Tensor) -> Layout | None:
-        """Returns the layout of a tensor; None for one of fewer than three dimensions.
+        """Returns the layout of a tensor; None for a tensor of fewer than three dimensions.
 
         Raises:
-            LayoutError: If it is not known.
+            LayoutError: If it is unknown.
         """
         if self._given is not None:
             self._given.check(tensor)
@@ -207,7 +207,7 @@ class LayoutFinder:
         return layout
 
     def _remembered(self, tensor: Tensor) -> Layout:
-        """Returns the layout that tensors like this one had before."""
+        """Returns the layout that earlier tensors with these channels had."""
         found = [
             layout
             for layout, channels in self._learned
@@ -219,7 +219,7 @@ class LayoutFinder:
 
 
 def unknown(shape: tuple[int, ...]) -> LayoutError:
-    """Returns the error for a feature without evidence."""
+    """Returns the error of a feature without evidence."""
     return LayoutError(
         f"no operation shows which dimension of this feature {list(shape)} holds the channels", shape=shape
     )
@@ -253,7 +253,7 @@ def _declared(module: nn.Module, ndim: int) -> Axes | None:
 
 
 def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
-    """Most operations keep the order of dimensions: the output has the axes of an input with as many."""
+    """Most operations keep the order of dimensions: the output has the axes of an input with as many dimensions."""
     found: Axes | None = None
     for tensor, axes in tracker.inputs(args, kwargs):
         if tensor.ndim != output.ndim:
@@ -268,18 +268,18 @@ def _keep(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outpu
 
 
 def _says_more(axes: Axes, found: Axes, *, of_output: bool) -> bool:
-    """Whether axes say where the items are, and others do not; a guess counts only from a tensor like the output."""
+    """Whether axes know the items and others do not; a guess counts only from a tensor of the output's shape."""
     unknown = found.batch is None or found.guessed
     return unknown and axes.batch is not None and (not axes.guessed or of_output)
 
 
 def _forget(*_: Any) -> None:
-    """The axes of the output are not known."""
+    """The axes of the output are unknown."""
     return
 
 
 def _softmax(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
-    """A softmax over channels keeps them; over positions it gives weights, as in attention, without channels."""
+    """A softmax over channels keeps them; over positions it returns weights without channels, as in attention."""
     axes = _keep(tracker, args, kwargs, output)
     dim = args[1] if len(args) > 1 else kwargs.get("dim")
     return axes if axes is not None and isinstance(dim, int) and dim % output.ndim == axes.channel else None

@@ -1,4 +1,4 @@
-"""The names of operations, whichever way they are written."""
+"""The names of operations, independent of how they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of a model, looked at as a whole: what ran, how often, how long, and which operations."""
+"""`profile_model`: the calls, durations and operations of all modules in one forward pass."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .operations import holds_tensor, running_module
 
 @dataclass(slots=True)
 class ModuleStats:
-    """What one module did in a run.
+    """The statistics of one module in a forward pass.
 
     Attributes:
-        calls: How often it was called.
-        seconds: How long these calls took, with the layers inside.
-        output: The structure of what the last call returned.
-        dtypes: Of the tensors in it.
-        operations: How often each operation ran directly inside, over all calls.
+        calls: The number of calls.
+        seconds: The duration of the calls in seconds, including the modules inside.
+        output: The structure of the output of the last call.
+        dtypes: The dtypes of the tensors in that output.
+        operations: The number of times that each operation ran directly inside, over all calls.
     """
 
     calls: int = 0
@@ -41,7 +41,7 @@ class ModuleStats:
 
 
 def profile_model(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, ModuleStats]:
-    """Runs a model once, and returns what its modules did, by their `id`."""
+    """Runs a model once and returns the statistics of its modules, by their `id`."""
     seen = {id(module): ModuleStats() for module in model.modules()}
     modules = dict(model.named_modules())
 

@@ -1,4 +1,4 @@
-"""Capture over any number of forward passes, for code that calls the model itself."""
+"""`ActivationRecorder`: features of any number of forward passes, in code that calls the model itself."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .scope import Scope
 
 
 class ForwardTracker:
-    """Calls back at the beginning and the end of the outermost calls of some modules.
+    """Calls functions at the beginning and the end of the outermost calls of some modules.
 
-    A forward pass that ends by an exception which runs no hooks (an early stop, an
-    interrupt) is seen to have ended when the next begins, or with the context.
+    A forward pass that ends by an exception that skips hooks (an early stop, an interrupt) is considered finished when
+    the next one begins, or when the context ends.
 
     Args:
-        scope: The calls that count.
-        begin: Called with the module before a forward pass.
-        end: Called after it, whatever it raised.
+        scope: The calls to track.
+        begin: A function that is called with the module before a forward pass.
+        end: A function that is called after a forward pass, whatever was raised.
     """
 
     def __init__(self, scope: Scope, begin: Callable[[nn.Module], None], end: Callable[[], None]) -> None:
@@ -44,12 +44,12 @@ class ForwardTracker:
         self._depth = 0
 
     def install_begin(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
-        """Registers the hooks that come before all others; the stack removes them."""
+        """Registers the hooks that run before all others; the stack removes them."""
         for module in modules:
             register(module.register_forward_pre_hook, self._begin, stack, prepend=True)
 
     def install_end(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
-        """Registers the hooks that come after those registered so far; the stack removes them."""
+        """Registers the hooks that run after those registered so far; the stack removes them."""
         stack.callback(self._finish)
         for module in modules:
             register(module.register_forward_hook, self._end, stack, always_call=True)
@@ -78,7 +78,7 @@ class ForwardTracker:
 
 
 def modules_around(modules: dict[str, nn.Module], requests: Iterable[Request]) -> list[nn.Module]:
-    """Returns the model and the modules around requested layers, each once: their calls are forward passes."""
+    """Returns the model and the modules around requested layers, without duplicates: their calls are forward passes."""
     paths = {"", *(outer for request in requests for outer in ancestors(request.address.path))}
     return list({id(modules[path]): modules[path] for path in paths if path in modules}.values())
 
@@ -90,20 +90,20 @@ def _is_on_stack(wanted: FrameType, frame: FrameType | None) -> bool:
 
 
 class ActivationRecorder:
-    """The features of each request in the forward passes of one model.
+    """Records the features of each request in the forward passes of a model.
 
-    A forward pass of the model is one entry; so is one of a module around the
-    layer that is called outside the model's, such as an encoder that `generate`
-    calls itself. A layer that is called outside of any gives an entry for each call.
+    A forward pass of the model is one entry. So is a call, outside a forward pass of the model, of a module around the
+    layer, such as an encoder that `generate` calls itself. A layer that is called outside both has an entry for each
+    call.
 
     Args:
         model: The model.
         requests: The requests.
-        options: How to keep values.
-        keep: How many entries to keep of each request, the latest; None for all.
+        options: How values are kept.
+        keep: The number of latest entries of each request to keep; None for all.
 
     Attributes:
-        entries: For each request, pairs of the number of the model's forward pass (None outside one) and its feature.
+        entries: For each request, pairs of the index of the model's forward pass (None outside one) and the feature.
     """
 
     def __init__(self, model: nn.Module, requests: Sequence[Request], options: Options, keep: int | None) -> None:
@@ -119,7 +119,7 @@ class ActivationRecorder:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Records while inside: hooks go in all or none, and are removed whatever is raised."""
+        """Records while the context is open: all hooks are registered, or none, and removed whatever is raised."""
         around = modules_around(self._hooks.modules, self.requests)
         with ExitStack() as stack:
             if has_compiled_code(self._hooks.modules.values()):
@@ -138,7 +138,7 @@ class ActivationRecorder:
             yield
 
     def _wait(self) -> None:
-        """Outside a forward pass, each call of a layer is an entry."""
+        """Outside a forward pass, makes each call of a layer an entry."""
         self._pass: ForwardPass = _Waiting(
             self.model, self.requests, self.options, self._scope, self._finders, self.entries
         )
@@ -163,7 +163,7 @@ class ActivationRecorder:
         self._wait()
 
     def not_run(self) -> list[Request]:
-        """Returns the requests of patterns whose layers have not run, while others of the pattern have."""
+        """Returns the requests of patterns whose layers have not run, while other layers of the pattern have."""
         ran = [request for number, request in enumerate(self.requests) if self._has(number)]
         missing = [request for number, request in enumerate(self.requests) if not self._has(number)]
         required = required_requests(missing, ran)
@@ -174,7 +174,7 @@ class ActivationRecorder:
         return bool(self.entries[number]) or (bool(value.calls) and not isinstance(self._pass, _Waiting))
 
     def features(self, number: int) -> list[Any]:
-        """Returns the features of a request, the earliest first; that of a forward pass under way is among them.
+        """Returns the features of a request, the earliest first, including that of a running forward pass.
 
         Raises:
             LayerNotRunError: If its layer did not run.
@@ -198,7 +198,7 @@ class ActivationRecorder:
 
 
 class _Waiting(ForwardPass):
-    """The calls while no forward pass is under way: each is an entry."""
+    """The calls outside a forward pass, each of which is an entry."""
 
     def __init__(
         self,
@@ -214,13 +214,13 @@ class _Waiting(ForwardPass):
         self._entries = entries
 
     def filled(self, value: CapturedValue) -> None:
-        """Makes an entry of each call."""
+        """Makes a call an entry."""
         self._entries[self.values.index(value)].append((None, _outcome(value)))
         value.restart()
 
 
 def _outcome(value: CapturedValue) -> Any:
-    """Returns the feature, or the error that reading it must raise."""
+    """Returns the feature, or the exception that reading it raises."""
     try:
         return value.result()
     except FeatureLayerError as error:
@@ -228,7 +228,7 @@ def _outcome(value: CapturedValue) -> Any:
 
 
 def layout_finders(requests: Sequence[Request], options: Options) -> list[LayoutFinder | None]:
-    """Returns what finds the layouts of each request's tensors; nothing where the options need no layouts."""
+    """Returns a layout finder for each request; None for each if the options do not need layouts."""
     if not options.needs_layout:
         return [None] * len(requests)
     return [LayoutFinder(options.layout_of(request.name), needs_channel=options.needs_channel) for request in requests]

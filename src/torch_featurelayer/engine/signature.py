@@ -1,4 +1,4 @@
-"""What the number of calls of a layer may depend on: a key under which early stop learns it."""
+"""`input_signature`: the state that the number of calls of a layer may depend on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LARGEST_ARRAY: Final = 1 << 20  # bytes
 
 
 def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-    """Returns a key that differs wherever a layer may be called another number of times.
+    """Returns a key that differs whenever a layer may be called a different number of times.
 
-    It covers the shapes of tensors, the values of all other arguments, the training flags, the modules, their
-    attributes (of buffers, whether they were written to) and PyTorch's modes. It does not cover the values of tensors
-    in the arguments, nor what a model reads from elsewhere, such as a global variable.
+    The key covers the shapes of tensors, the values of all other arguments, the training flags, the modules, their
+    attributes (for buffers, whether they were written to) and the modes of PyTorch. It does not cover the values of
+    tensors in the arguments, nor what a model reads from elsewhere, such as a global variable.
 
     Args:
         model: The model.
@@ -39,7 +39,7 @@ def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """Returns a model and the modules inside, each once: as `model.modules()`, in half the time."""
+    """Returns a model and the modules inside, without duplicates: like `model.modules()`, in half the time."""
     found: dict[int, nn.Module] = {}
     stack = [model]
     while stack:
@@ -51,10 +51,10 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
 
 
 class _Reader:
-    """Reads values into hashable keys; an object that is met again is a reference to the first time.
+    """Converts values to hashable keys; an object that occurs again is a reference to its first occurrence.
 
     Args:
-        unreadable: Returns the key of an object without attributes, such as a generator.
+        unreadable: A function that returns the key of an object without attributes, such as a generator.
     """
 
     def __init__(self, unreadable: Callable[[Any], Hashable]) -> None:
@@ -62,7 +62,7 @@ class _Reader:
         self._seen: dict[int, tuple[int, Any]] = {}  # the objects themselves, since the id of a lost one is used again
 
     def module(self, module: nn.Module) -> Hashable:
-        """Reads a module: its identity, its mode and, for classes outside PyTorch, its attributes."""
+        """Returns the key of a module: its identity, its mode and, for classes outside PyTorch, its attributes."""
         key: list[Hashable] = [id(module), module.training]
         if not type(module).__module__.startswith("torch.nn."):  # PyTorch's own attributes change no number of calls
             for name, value in vars(module).items():  # benchmarks.overhead: this loop is most of the signature's time
@@ -72,7 +72,7 @@ class _Reader:
         return tuple(key)
 
     def read(self, value: Any, depth: int) -> Hashable:
-        """Reads any value."""
+        """Returns the key of any value."""
         kind = type(value)
         if isinstance(value, _SCALARS):
             return (kind, value)
@@ -118,7 +118,7 @@ class _Reader:
 
 
 def _version(tensor: Tensor | None) -> Hashable:
-    """Returns a key of a tensor that changes as it is replaced or written to."""
+    """Returns a key that changes when a tensor is replaced or written to."""
     return tensor is not None and (id(tensor), 0 if tensor.is_inference() else tensor._version)
 
 

@@ -1,13 +1,12 @@
-"""A local web page that looks inside one or two models.
+"""A local web page that shows the features of one or two models.
 
-`views` computes what is shown, `wire` packs it, `guard` decides who may ask,
-`queue` runs the model in one thread, `server` puts them together; `static`
-holds the page, which asks no other host for anything.
+`session` computes the contents of the page, `serialization` encodes them, `middleware` checks requests, `queue` runs
+the model in one thread, `routes` and `server` connect them. `static` holds the page, which contacts no other host.
 """
 
 from __future__ import annotations
 
 from .server import application, serve
-from .views import Explorer
+from .session import Explorer
 
 __all__ = ["Explorer", "application", "serve"]

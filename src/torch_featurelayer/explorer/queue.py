@@ -1,4 +1,4 @@
-"""One thread for the models: the latest request of each kind is the one that counts."""
+"""One thread for the models, in which the latest request of each kind replaces earlier ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Result = TypeVar("Result")
 
 
 class StaleError(Exception):
-    """A newer request of the same kind has taken the place of this one."""
+    """A newer request of the same kind replaced this one."""
 
 
 class ModelThread:
-    """Runs calls one after the other in a thread of its own.
+    """Runs calls one after another in one thread.
 
-    A call whose kind has been asked for again while it waited is not made.
+    A waiting call is skipped if a newer call of its kind arrives.
     """
 
     def __init__(self) -> None:
@@ -25,14 +25,14 @@ class ModelThread:
         self._latest: dict[str, int] = {}
 
     async def run(self, kind: str, call: Callable[[], Result]) -> Result:
-        """Returns what a call returns.
+        """Returns the result of a call.
 
         Args:
-            kind: Which requests it replaces: those of one view of one page.
-            call: What to do.
+            kind: The kind of request, such as one view of one page.
+            call: The function to call.
 
         Raises:
-            StaleError: There is a newer one.
+            StaleError: If a newer request replaced this one.
         """
         number = self._latest[kind] = self._latest.get(kind, 0) + 1
 
@@ -44,5 +44,5 @@ class ModelThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, unless_stale)
 
     def close(self) -> None:
-        """Waits for the call that is running; those that wait are dropped."""
+        """Waits for the running call, and cancels waiting ones."""
         self._thread.shutdown(cancel_futures=True)

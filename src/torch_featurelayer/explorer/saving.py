@@ -1,4 +1,4 @@
-"""The view as a figure, and as the Python lines that make the same: both from one description."""
+"""The view as a figure and as the Python code that draws it, both from one description."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import figures
-from .views import Explorer, Options, which
+from .session import Explorer, Options, selection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,41 +19,41 @@ class Drawing:
 
     Attributes:
         function: The name of the function.
-        options: Its keyword arguments, all of them literals.
-        position: The position that is looked at, for cosines.
+        options: Its keyword arguments, which are literals.
+        position: The position of the probe, for cosines.
         target: The number of the class, for Grad-CAM.
-        with_photo: Whether the photo is drawn too.
+        with_image: Whether the image is an argument.
     """
 
     function: str
     options: Mapping[str, Any] = field(default_factory=dict)
     position: tuple[int, int] | None = None
     target: int | None = None
-    with_photo: bool = False
+    with_image: bool = False
 
 
 def drawing(explorer: Explorer, options: Options) -> Drawing:
-    """Returns what draws the view: a map, colours by PCA, cosines or Grad-CAM over the photo.
+    """Returns the call that draws the view: a map, PCA colours, cosines or Grad-CAM over the image.
 
     Raises:
         ValueError: If there is no such view.
     """
-    (model, picture), layer = which(options), options["layer"]
+    (model, picture), layer = selection(options), options["layer"]
     loaded, shown = explorer.models[model], options.get("shown", "mean")
     common = {"layout": "NCHW", "title": f"{loaded.title} {layer}"}
     if shown == "pca":
-        return Drawing("pca", {"layout": "NCHW"}, with_photo=True)
+        return Drawing("plot_pca", {"layout": "NCHW"}, with_image=True)
     if shown == "cosine":
         _, position, _ = explorer.probe(model, picture, layer, float(options["x"]), float(options["y"]))
-        return Drawing("cosine", common, position=position, with_photo=True)
+        return Drawing("plot_cosine", common, position=position, with_image=True)
     if shown == "cam":
         target = loaded.class_index(options["target"])
         title = f"{common['title']}: Grad-CAM of {loaded.label(target)}"
-        return Drawing("cam", {**common, "title": title}, target=target, with_photo=True)
+        return Drawing("plot_cam", {**common, "title": title}, target=target, with_image=True)
     if shown not in ("mean", "channel", "photo"):
         raise ValueError(f"there is no view {shown!r} to save")
     channel = int(options["channel"]) if shown == "channel" else "mean"
-    return Drawing("feature_map", {**common, "channel": channel, "percentiles": (1, 99)})
+    return Drawing("plot_feature_map", {**common, "channel": channel, "percentiles": (1, 99)})
 
 
 def figure(explorer: Explorer, options: Options) -> Figure:
@@ -62,50 +62,50 @@ def figure(explorer: Explorer, options: Options) -> Figure:
     Raises:
         ValueError: If there is no such view.
     """
-    (model, picture), layer = which(options), options["layer"]
-    made, photo = drawing(explorer, options), explorer.photo(model, picture)
-    loaded, draw = explorer.models[model], getattr(figures, made.function)
-    if made.target is not None:
-        feats = explorer.with_gradient(model, picture, layer, made.target)
-        return draw(*feats, photo, **made.options)  # type: ignore[no-any-return]
+    (model, picture), layer = selection(options), options["layer"]
+    call, image = drawing(explorer, options), explorer.photo(model, picture)
+    loaded, draw = explorer.models[model], getattr(figures, call.function)
+    if call.target is not None:
+        feats = explorer.with_gradient(model, picture, layer, call.target)
+        return draw(*feats, image, **call.options)  # type: ignore[no-any-return]
     maps = explorer.maps(model, picture, layer)[None]
-    given = {**made.options, "photo": photo} if made.with_photo else made.options
-    if made.function == "pca":
-        return draw({f"{loaded.title} {layer}": maps}, **given)  # type: ignore[no-any-return]
-    return draw(maps, *([made.position] if made.position else []), **given)  # type: ignore[no-any-return]
+    arguments = {**call.options, "image": image} if call.with_image else call.options
+    if call.function == "plot_pca":
+        return draw({f"{loaded.title} {layer}": maps}, **arguments)  # type: ignore[no-any-return]
+    return draw(maps, *([call.position] if call.position else []), **arguments)  # type: ignore[no-any-return]
 
 
 def code(explorer: Explorer, options: Options) -> str:
-    """Returns the Python lines that draw the view."""
-    (model, picture), layer = which(options), options["layer"]
+    """Returns the Python code that draws the view."""
+    (model, picture), layer = selection(options), options["layer"]
     loaded, name = explorer.models[model], explorer.pictures[picture].name
-    made = drawing(explorer, options)
+    call = drawing(explorer, options)
     arguments = "".join(f", {key}={value!r}" for key, value in loaded.arguments.items())
-    ports = f", {layer + ':grad_output'!r}" if made.target is not None else ""
+    ports = f", {layer + ':grad_output'!r}" if call.target is not None else ""
     lines = [
         "import torch_featurelayer as tl",
         "",
         f"loaded = tl.models.load({loaded.name!r}{arguments})",
-        f"photo = loaded.photo({name!r})",
+        f"image = loaded.image({name!r})",
         f"args, kwargs = loaded.inputs({name!r})",
         f"feats, output = tl.FeatureLayers(loaded.model, [{layer!r}{ports}])(*args, **kwargs)",
-        f"feat = loaded.to_map({layer!r}, feats[0], photo.shape[-2:])",
-        *_drawn(made, f"{loaded.title} {layer}", layer),
+        f"feat = loaded.to_map({layer!r}, feats[0], image.shape[-2:])",
+        *_plot_lines(call, f"{loaded.title} {layer}", layer),
         f"figure.savefig({layer + '.png'!r}, dpi=150, bbox_inches='tight')",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _drawn(made: Drawing, title: str, layer: str) -> list[str]:
-    options = "".join(f", {key}={value!r}" for key, value in made.options.items())
-    call, photo = f"figure = tl.figures.{made.function}", ", photo=photo" if made.with_photo else ""
-    if made.target is not None:
+def _plot_lines(call: Drawing, title: str, layer: str) -> list[str]:
+    options = "".join(f", {key}={value!r}" for key, value in call.options.items())
+    function, image = f"figure = tl.figures.{call.function}", ", image=image" if call.with_image else ""
+    if call.target is not None:
         return [
-            f"loaded.logits(output)[0, {made.target}].backward()",
-            f"grad = loaded.to_map({layer!r}, feats[1], photo.shape[-2:])",
-            f"{call}(feat, grad, photo{options})",
+            f"loaded.logits(output)[0, {call.target}].backward()",
+            f"grad = loaded.to_map({layer!r}, feats[1], image.shape[-2:])",
+            f"{function}(feat, grad, image{options})",
         ]
-    if made.function == "pca":
-        return [f"{call}({{{title!r}: feat}}{photo}{options})"]
-    position = f", {made.position}" if made.position else ""
-    return [f"{call}(feat{position}{photo}{options})"]
+    if call.function == "plot_pca":
+        return [f"{function}({{{title!r}: feat}}{image}{options})"]
+    position = f", {call.position}" if call.position else ""
+    return [f"{function}(feat{position}{image}{options})"]

@@ -1,4 +1,4 @@
-"""The server: requests to views, views to frames."""
+"""The web server: routes requests to views, and runs them in the thread of the models."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from starlette.staticfiles import StaticFiles
 from .. import images
 from .._exceptions import FeatureLayerError
 from .._optional import need
-from . import frames
-from .guard import Guard
+from . import routes
+from .middleware import SecurityMiddleware
 from .queue import ModelThread, StaleError
-from .views import Explorer, Picture
+from .session import Explorer, Picture
 
 UPLOAD_BYTES: Final = 20_000_000
 UPLOAD_PIXELS: Final = 40_000_000
 _STATIC: Final = files(__package__) / "static"
 
 
-def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozenset()) -> Guard:
+def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozenset()) -> SecurityMiddleware:
     """Returns the web application.
 
     Args:
-        explorer: What is looked at.
-        token: What the page must send.
-        hosts: Names besides those of this machine that it may be called by.
+        explorer: The models and images.
+        token: The token that requests must carry.
+        hosts: Additional host names of the server. Default: none.
     """
     thread = ModelThread()
 
@@ -48,16 +48,18 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
 
     async def view(request: Request) -> Response:
         name = request.path_params["view"]
-        if name not in frames.VIEWS:
-            raise HTTPException(404, f"there is no view {name!r}")
+        if name not in routes.VIEWS:
+            raise HTTPException(404, f"no view {name!r}")
         options = dict(request.query_params)
         kind = f"{request.headers.get('x-featurelayer-page', '')}/{name}/{options.get('panel', '')}"
-        content = await thread.run(kind, lambda: frames.VIEWS[name](explorer, options))
+        content = await thread.run(kind, lambda: routes.VIEWS[name](explorer, options))
         return Response(content, media_type="application/octet-stream")
 
     async def upload(request: Request) -> Response:
         content = await _body(request)
-        number = await thread.run(secrets.token_hex(4), lambda: _added(explorer, request.query_params["name"], content))
+        number = await thread.run(
+            secrets.token_hex(4), lambda: _add_upload(explorer, request.query_params["name"], content)
+        )
         return JSONResponse({"picture": number, "pictures": [picture.name for picture in explorer.pictures]})
 
     app = Starlette(
@@ -67,24 +69,24 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
             Mount("/", StaticFiles(directory=str(_STATIC), html=True)),
         ],
         exception_handlers={
-            StaleError: lambda _, __: Response(status_code=204),  # browsers log anything above 399
-            FeatureLayerError: _refused,
-            ValueError: _refused,
-            LookupError: _refused,
+            StaleError: lambda _, __: Response(status_code=204),  # browsers log every status above 399
+            FeatureLayerError: _error_response,
+            ValueError: _error_response,
+            LookupError: _error_response,
         },
         lifespan=lifespan,
     )
-    return Guard(app, token, hosts)
+    return SecurityMiddleware(app, token, hosts)
 
 
 def serve(explorer: Explorer, *, port: int = 0, browser: bool = True, say: Callable[[str], None] = print) -> None:
     """Serves the page on this machine until it is stopped.
 
     Args:
-        explorer: What is looked at.
-        port: Where; 0 takes one that is free.
-        browser: Whether to open the page.
-        say: Told the address, with its token.
+        explorer: The models and images.
+        port: The port; 0 for any free port. Default: 0.
+        browser: Whether to open the page. Default: True.
+        say: A function that is called with the address, which includes the token. Default: `print`.
     """
     uvicorn = need("uvicorn", "explore")
     token = secrets.token_urlsafe(24)
@@ -97,8 +99,8 @@ def serve(explorer: Explorer, *, port: int = 0, browser: bool = True, say: Calla
     uvicorn.Server(config).run(sockets=[listener])
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    """A mistake in what was asked for: its text, which names no path of this machine."""
+async def _error_response(_: Request, error: Exception) -> Response:
+    """Returns the message of a user's error, which names no path of this machine."""
     return JSONResponse({"error": str(error.args[0] if isinstance(error, KeyError) else error)}, status_code=400)
 
 
@@ -107,23 +109,23 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         content += part
         if len(content) > UPLOAD_BYTES:
-            raise HTTPException(413, f"an image may have {UPLOAD_BYTES // 1_000_000} MB")
+            raise HTTPException(413, f"an image may have at most {UPLOAD_BYTES // 1_000_000} MB")
     return content
 
 
-def _added(explorer: Explorer, name: str, content: bytes) -> int:
-    """Adds an uploaded picture.
+def _add_upload(explorer: Explorer, name: str, content: bytes) -> int:
+    """Adds an uploaded image.
 
     Raises:
-        ImageError: It cannot be read.
-        ValueError: It has too many pixels.
+        ImageError: If it cannot be read.
+        ValueError: If it is not an image, or has too many pixels.
     """
     pillow = need("PIL.Image", "images")
     try:
         picture = pillow.open(BytesIO(content))
     except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError("this is no image that can be read") from error
+        raise ValueError("the file is not an image that can be read") from error
     if picture.width * picture.height > UPLOAD_PIXELS:
-        raise ValueError(f"an image may have {UPLOAD_PIXELS // 1_000_000} million pixels")
-    explorer.pictures.append(Picture(name.rpartition("/")[2][:80], images.opened(picture)))
+        raise ValueError(f"an image may have at most {UPLOAD_PIXELS // 1_000_000} million pixels")
+    explorer.pictures.append(Picture(name.rpartition("/")[2][:80], images.open_image(picture)))
     return len(explorer.pictures) - 1

@@ -1,14 +1,13 @@
-"""From a dataset to a store of features, that may be interrupted at any moment.
+"""Extraction of a dataset to a store of features, which can be interrupted at any moment.
 
-`sources` says what the items are, `batches` reads them ahead, a `runner` gives the
-features of a batch, a `job` makes shards of them in any process, and `engines`
-share the shards out.
+A source (`sources`) reads items into batches (`batches`), a `FeatureRunner` computes their features, an `ExtractionJob`
+writes them as shards in any process, and a backend (`backends`) distributes the shards over processes.
 """
 
 from __future__ import annotations
 
 from ._extract import extract
 from .progress import Progress
-from .query import features_like
+from .query import extract_like
 
-__all__ = ["Progress", "extract", "features_like"]
+__all__ = ["Progress", "extract", "extract_like"]

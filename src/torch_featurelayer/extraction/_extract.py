@@ -17,16 +17,16 @@ from .._feature_layer import FeatureLayers
 from .._reduce import Reduction
 from ..address import Selector
 from ..models import LoadedModel, Preprocess
-from ..store import Store, StoreWriter, open_store, store_settings
-from .batches import over
-from .engines import Engine, EngineName, engine_of
-from .fastest import first_inputs, with_mode
-from .job import Job, using_threads
-from .progress import Progress, Tally
-from .reading import read_stream
-from .runner import Recipe
-from .settings import settings_of
-from .sources import Items, Prepare, Stream, source_of
+from ..store import Store, StoreWriter, open_store, store_metadata
+from .autotune import first_batch, tune
+from .backends import Backend, BackendName, make_backend
+from .batches import map_inputs
+from .job import ExtractionJob, use_threads
+from .metadata import describe_extraction
+from .progress import Progress, ProgressTracker
+from .reading import read_iterable
+from .runner import FeatureSpec
+from .sources import IterableSource, MapSource, Prepare, make_source
 
 
 def extract(
@@ -42,62 +42,72 @@ def extract(
     dtype: torch.dtype | None = torch.float16,
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
-    fast: bool = False,
+    autotune: bool = False,
     batch_size: int = 16,
-    workers: int = 0,
-    threads: int | None = None,
-    shard_rows: int = 1024,
-    engine: EngineName | None = None,
-    actors: int | None = None,
+    num_workers: int = 0,
+    num_threads: int | None = None,
+    shard_size: int = 1024,
+    backend: BackendName | None = None,
+    num_actors: int | None = None,
     strict: bool = False,
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Store:
-    """Writes the features of a dataset to a store; the same call continues one that was interrupted.
+    """Extracts the features of a dataset to a store; the same call continues after an interruption.
 
-    The model runs in eval mode, without gradients, and stops after the last layer needed. A shard is written while
-    the model runs on the next. Batches are the same whatever was finished before, so the store is byte for byte what
-    an uninterrupted call writes.
+    The model runs in eval mode and without gradients, and stops after the last layer that is needed. Shards are written
+    while the model runs on the next. Batches do not depend on what earlier calls finished, so an interrupted and
+    continued store has the same bytes as an uninterrupted one.
 
     Args:
-        model: A model, or a `LoadedModel` with its own preprocessing.
-        layers: As in `FeatureLayers`; each must give one tensor `[N, ...]`.
-        data: A folder of images (at any depth, in the order of their names), a tar of them as webdataset writes it, a
-            list of image files or of tars (paths, or URLs that fsspec knows); a `Dataset` or the `DataLoader` of
-            one, whose samples are tensors, images or texts, or begin with one; a Hugging Face dataset; a list, or any
-            iterator, of pairs of an id and a sample.
-        out: The folder of the store, or its URL; it is made, or continued.
-        preprocess: Makes an input `[1, ...]`, or keyword arguments, from an image or a text; None: the loaded
-            model's, else ImageNet's. Tensors are taken as they are.
-        column: Of a Hugging Face dataset; None: the first that holds images, else the first.
-        reduce: As in `FeatureLayers`.
-        layout: What the dimensions of features are, as in `FeatureLayers`. Whole features whose items are not in the
-            first dimension, such as `[T, N, C]`, are refused without it; with `layout="TNC"` their rows are `[T, C]`.
-        dtype: Of the features; float16 halves what float32 needs. None keeps the model's.
-        device: Where the model runs, and is moved to; None leaves it where it is.
-        autocast: The dtype that layers compute in, such as `torch.bfloat16`; None: the model's own.
-        fast: Measures the model as it is, with channels last, and compiled, on the first batch, and takes what is
-            fastest: `store.meta["mode"]` says which. Values then differ in their last bits.
-        batch_size: How many items the model sees at once.
-        workers: How many processes read ahead, as `num_workers` of a `DataLoader`.
-        threads: How many threads the model runs in: sums depend on it in their last bits. None: as many as the
-            store was begun with, for a new one torch's own number.
-        shard_rows: How many items a shard has: what one interruption may cost. Take fewer for whole feature maps.
-        engine: Who makes the shards: None (this process), `"torchrun"` (the ranks it started), or `"ray"`.
-        actors: How many of Ray's actors hold the model; None: as many as there is room for.
-        strict: Stop at the first item that cannot be read; else it is among `store.errors`.
-        retry_errors: Try the items again that had no row.
-        progress: Called after each shard.
+        model: The model, or a `LoadedModel` with its preprocessing.
+        layers: Addresses, patterns, modules or types, as in `FeatureLayers`. Each layer must return one tensor
+            `[N, ...]`.
+        data: The dataset: a folder of images (searched recursively, in the order of their names); a tar file of images
+            as webdataset writes it; a list of image files or of tar files (paths, or URLs that fsspec supports); a
+            `Dataset` or `DataLoader` whose samples are tensors, images or texts, or tuples that begin with one; a
+            Hugging Face dataset; or a list or iterator of pairs of id and sample.
+        out: The folder of the store or its URL. It is created, or continued if it exists.
+        preprocess: The function from an image or text to a model input `[1, ...]` or keyword arguments. Tensors are
+            not preprocessed. Default: None, the preprocessing of the `LoadedModel`, or that of ImageNet.
+        column: The column of a Hugging Face dataset. Default: None, the first column of images, or the first column.
+        reduce: The reduction of each feature, as in `FeatureLayers`. Default: None, whole features.
+        layout: The layout of features, as in `FeatureLayers`. Whole features whose items are not in the first
+            dimension, such as `[T, N, C]`, are refused without it; with `layout="TNC"`, their rows are `[T, C]`.
+            Default: None, found from the operations of the model.
+        dtype: The dtype of stored features; None keeps that of the model. Default: `torch.float16`, half the size of
+            float32.
+        device: The device that the model is moved to. Default: None, its present device.
+        autocast: The dtype that layers compute in, such as `torch.bfloat16`. Default: None, no autocast.
+        autotune: Whether to measure the model on the first batch as it is, with channels last, and compiled, and to use
+            the fastest; `store.metadata["mode"]` records it. Values then differ in their last bits. Default: False.
+        batch_size: The number of items that the model processes at once. Default: 16.
+        num_workers: The number of worker processes that read items, as in `DataLoader`. Default: 0, this process.
+        num_threads: The number of threads of the model, on which the last bits of sums depend. Default: None, the
+            number that the store was begun with, or that of torch for a new store.
+        shard_size: The number of items in a shard, which is the most that an interruption can lose. Use a smaller
+            number for whole feature maps. Default: 1024.
+        backend: The execution backend: None (default) for this process, `"torchrun"` or `"ray"`.
+        num_actors: The number of Ray's actors. Default: None, as many as there is room for.
+        strict: Whether to stop at the first item that cannot be read; otherwise it is listed in `store.errors`.
+            Default: False.
+        retry_errors: Whether to read items again that have no row. Default: False.
+        progress: A function that is called after each shard with a `Progress`. Default: None.
 
     Returns:
-        The store, open for reading.
+        The store, opened for reading.
 
     Raises:
-        ItemError: With `strict`, an item cannot be read.
-        FeatureOverflowError: A feature does not fit `dtype`.
-        StoreMismatchError: The store holds other features; it says what differs.
-        StoreLockedError: Another process is writing to it.
-        EmptyDatasetError, LayerNotFoundError, MissingExtraError: What they say.
+        ItemError: If `strict` is set and an item cannot be read.
+        FeatureOverflowError: If a feature does not fit `dtype`.
+        LayoutError: If a reduction needs the layout of a feature and it cannot be determined.
+        StoreMismatchError: If the store holds other features. It names the differences.
+        StoreTargetError: If `out` is a file, or a folder with other files.
+        StoreLockedError: If another process is writing to the store.
+        DatasetError: If `data` is not a dataset.
+        EmptyDatasetError: If the dataset has no items.
+        LayerNotFoundError: If the model has no such layer.
+        MissingExtraError: If an optional dependency is not installed.
 
     Examples:
         >>> import tempfile
@@ -110,81 +120,85 @@ def extract(
     loaded = model if isinstance(model, LoadedModel) else None
     network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
     prepare = preprocess or (loaded.preprocess if loaded else Preprocess())
-    source = source_of(data, prepare, column)
-    processes = engine_of(engine, actors)
-    if isinstance(source, Stream) and (engine is not None or fast):
-        raise ValueError(
-            "an iterator is read once, in this process: for an engine, or fast=True, give a list or Dataset"
-        )
+    source = make_source(data, prepare, column)
+    processes = make_backend(backend, num_actors)
+    if isinstance(source, IterableSource) and (backend is not None or autotune):
+        raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
     if dtype is not None and not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating-point type, not {dtype}: whole numbers would be cut off")
+        raise ValueError(f"dtype must be a floating-point type, not {dtype}, which would truncate values")
     names = FeatureLayers(network, layers).names
-    recipe = Recipe(network.to(device) if device else network, names, reduce, layout, dtype, autocast)
-    with _evaluating(network):
-        if isinstance(source, Items):
-            recipe = replace(recipe, layers=_that_run(recipe, layers, source, batch_size))
-        if not processes.leads:
+    spec = FeatureSpec(network.to(device) if device else network, names, reduce, layout, dtype, autocast)
+    with _eval_mode(network):
+        if isinstance(source, MapSource):
+            spec = replace(spec, layers=_layers_that_run(spec, layers, source, batch_size))
+        if not processes.is_leader:
             processes.wait()  # until the leader has opened the store
-        begun = store_settings(out)
-        threads = threads or begun.get("threads") or torch.get_num_threads()
-        if fast and isinstance(source, Items):
-            with using_threads(threads):
-                recipe = with_mode(recipe, source, batch_size, begun.get("mode"))
+        existing = store_metadata(out)
+        num_threads = num_threads or existing.get("num_threads") or torch.get_num_threads()
+        if autotune and isinstance(source, MapSource):
+            with use_threads(num_threads):
+                spec = tune(spec, source, batch_size, existing.get("mode"))
         name = loaded.name if loaded else type(network).__name__
-        settings = settings_of(name, recipe, source, data, prepare, batch_size, shard_rows, threads)
-        job = Job(recipe, fspath(out), batch_size, shard_rows, workers, strict, threads)
-        with (StoreWriter.open if processes.leads else StoreWriter.join)(out, settings) as writer:
-            if processes.leads:
+        metadata = describe_extraction(name, spec, source, data, prepare, batch_size, shard_size, num_threads)
+        job = ExtractionJob(spec, fspath(out), batch_size, shard_size, num_workers, strict, num_threads)
+        with (StoreWriter.open if processes.is_leader else StoreWriter.join)(out, metadata) as writer:
+            if processes.is_leader:
                 processes.wait()
-            if isinstance(source, Stream):
-                _make_stream(job, source, writer, Tally(writer, retry_errors, progress))
+            tracker = ProgressTracker(writer, retry_errors, progress)
+            if isinstance(source, IterableSource):
+                _extract_iterable(job, source, writer, tracker)
             else:
-                _make_items(job, source, processes, Tally(writer, retry_errors, progress))
+                _extract_map(job, source, processes, tracker)
             processes.wait()
-            if processes.leads:
+            if processes.is_leader:
                 writer.finish()
     return open_store(out)
 
 
-def _that_run(recipe: Recipe, layers: Selector | Iterable[Selector], items: Items, batch_size: int) -> tuple[str, ...]:
-    """Returns the layers to extract: of those that patterns match, the ones that run on the first items."""
-    wrapper = FeatureLayers(recipe.model, layers)
+def _layers_that_run(
+    spec: FeatureSpec, layers: Selector | Iterable[Selector], source: MapSource, batch_size: int
+) -> tuple[str, ...]:
+    """Returns the layers to extract: of the layers that patterns match, those that run on the first batch."""
+    wrapper = FeatureLayers(spec.model, layers)
     if not any(request.pattern for request in wrapper.requests):
-        return recipe.layers
-    example = first_inputs(items, batch_size)
+        return spec.layers
+    example = first_batch(source, batch_size)
     if example is None:
-        return recipe.layers
-    example = over(example, lambda value: value.to(recipe.device))
+        return spec.layers
+    example = map_inputs(example, lambda value: value.to(spec.device))
     with torch.no_grad():
         found = wrapper.features(example) if isinstance(example, torch.Tensor) else wrapper.features(**example)
     return found.names
 
 
-def _make_items(job: Job, items: Items, processes: Engine, tally: Tally) -> None:
-    shards = processes.share(range(math.ceil(len(items) / job.shard_rows)))
-    tally.at.items = sum(min(job.shard_rows, len(items) - number * job.shard_rows) for number in shards)
-    if missing := [number for number in shards if not tally.has(number)]:
-        processes.make(job, items, missing, tally.add)
+def _extract_map(job: ExtractionJob, source: MapSource, processes: Backend, tracker: ProgressTracker) -> None:
+    shards = processes.assign(range(math.ceil(len(source) / job.shard_size)))
+    tracker.progress.items = sum(min(job.shard_size, len(source) - number * job.shard_size) for number in shards)
+    if missing := [number for number in shards if not tracker.is_finished(number)]:
+        processes.write_shards(job, source, missing, tracker.add)
 
 
-def _make_stream(job: Job, stream: Stream, writer: StoreWriter, tally: Tally) -> None:
-    def skip(number: int, ids: list[str]) -> None:
+def _extract_iterable(
+    job: ExtractionJob, source: IterableSource, writer: StoreWriter, tracker: ProgressTracker
+) -> None:
+    def check_ids(number: int, ids: list[str]) -> None:
         shard = writer.shard(number)
-        there = sorted([*shard.ids, *(error.id for error in shard.errors)])
-        if there != sorted(ids):
-            raise StoreMismatchError(job.out, {f"ids of shard {number}": (_few(there), _few(sorted(ids)))})
+        stored = sorted([*shard.ids, *(error.id for error in shard.errors)])
+        if stored != sorted(ids):
+            difference = _summarize(stored), _summarize(sorted(ids))
+            raise StoreMismatchError(job.out, {f"ids of shard {number}": difference})
 
-    finished = {number for number in writer.finished() if tally.has(number)}
-    job.make(read_stream(stream, job.batch_size, job.shard_rows, finished, skip), tally.add)
+    finished = {number for number in writer.finished() if tracker.is_finished(number)}
+    job.write_shards(read_iterable(source, job.batch_size, job.shard_size, finished, check_ids), tracker.add)
 
 
-def _few(ids: list[str]) -> str:
+def _summarize(ids: list[str]) -> str:
     return f"{ids[0]} to {ids[-1]}, {len(ids)} of them" if ids else "none"
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts a model into eval mode, and each of its modules back into its own."""
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Switches a model to eval mode, and restores the mode of each of its modules."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

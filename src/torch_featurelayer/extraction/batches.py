@@ -1,4 +1,4 @@
-"""Items put together for the model, always in the same way."""
+"""Batches: items of a dataset, preprocessed and stacked."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..store import RowError
 
 @dataclass
 class Batch:
-    """Some items that were read.
+    """Items that were read.
 
     Attributes:
-        ids: Of those that could be.
-        inputs: Of them, in order: first `[1, ...]` each, once stacked neighbours of one shape together.
-        errors: The others.
+        ids: The ids of the items that could be read.
+        inputs: Their inputs, in order: `[1, ...]` each; in a stacked batch, neighbours of the same shape together.
+        errors: The items that could not be read.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -30,38 +30,38 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids) + len(self.errors)
 
-    def add(self, name: str, read: Callable[[Any], Any], place: Any, prepare: Callable[[Any], Any]) -> None:
-        """Adds an item; whatever is wrong with it, the others go on."""
+    def add(self, name: str, read: Callable[[Any], Any], index: Any, prepare: Callable[[Any], Any]) -> None:
+        """Reads and preprocesses an item; any exception becomes an error of the item."""
         try:
-            made = _checked(prepare(read(place)))
+            inputs = _check_input(prepare(read(index)))
         except Exception as error:  # noqa: BLE001
-            self.errors.append(RowError(name, without_addresses(f"{type(error).__name__}: {error}")))
+            self.errors.append(RowError(name, strip_addresses(f"{type(error).__name__}: {error}")))
         else:
             self.ids.append(name)
-            self.inputs.append(made)
+            self.inputs.append(inputs)
 
     def stacked(self) -> Batch:
-        """Returns this batch with neighbours of one shape stacked."""
+        """Returns this batch with neighbours of the same shape stacked."""
         return Batch(self.ids, list(_stacks(self.inputs)), self.errors)
 
 
-def without_addresses(text: str) -> str:
-    """Returns a text without places in memory, which are others in every process."""
+def strip_addresses(text: str) -> str:
+    """Returns a text without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
-def rows(inputs: Any) -> int:
-    """Returns how many items an input `[N, ...]` holds."""
+def count_rows(inputs: Any) -> int:
+    """Returns the number of items of an input `[N, ...]`."""
     return len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
 
 
-def shapes(inputs: Any) -> object:
-    """Returns what inputs `[N, ...]` that can be stacked have in common: shape but for `N`, and dtype."""
+def signature(inputs: Any) -> object:
+    """Returns a key of the shape without `N` and of the dtype: inputs with equal keys can be stacked."""
     named = {"": inputs} if isinstance(inputs, Tensor) else inputs
     return {name: (value.shape[1:], value.dtype) for name, value in named.items()}
 
 
-def over(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+def map_inputs(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """Applies a function to a tensor, or to each of the keyword arguments."""
     return fn(inputs) if isinstance(inputs, Tensor) else {name: fn(value) for name, value in inputs.items()}
 
@@ -70,28 +70,32 @@ def _stacks(inputs: list[Any]) -> Iterator[Any]:
     start = 0
     while start < len(inputs):
         stop = start + 1
-        while stop < len(inputs) and shapes(inputs[stop]) == shapes(inputs[start]):
+        while stop < len(inputs) and signature(inputs[stop]) == signature(inputs[start]):
             stop += 1
-        yield _together(inputs[start:stop])
+        yield _concatenate(inputs[start:stop])
         start = stop
 
 
-def _together(inputs: list[Any]) -> Any:
+def _concatenate(inputs: list[Any]) -> Any:
     if isinstance(inputs[0], Tensor):
         return torch.cat(inputs)
     return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}
 
 
-def _is_image(made: Any) -> bool:
-    return isinstance(made, Tensor) and made.ndim == 3 and len(made) in (1, 3, 4)
+def _is_image(inputs: Any) -> bool:
+    return isinstance(inputs, Tensor) and inputs.ndim == 3 and len(inputs) in (1, 3, 4)
 
 
-def _checked(made: Any) -> Any:
-    if isinstance(made, Mapping) and made and all(isinstance(value, Tensor) for value in made.values()):
-        made = dict(made)
-    elif not isinstance(made, Tensor):
-        raise TypeError(f"a model's input is a tensor, or keyword arguments that are, not a {type(made).__name__}")
-    if (count := rows(made)) != 1:
-        hint = " (a transform of one image leaves that dimension out: add `.unsqueeze(0)`)" if _is_image(made) else ""
-        raise ValueError(f"preprocess gave {count} rows for this item: it must give one, [1, ...]{hint}")
-    return made
+def _check_input(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping) and inputs and all(isinstance(value, Tensor) for value in inputs.values()):
+        inputs = dict(inputs)
+    elif not isinstance(inputs, Tensor):
+        raise TypeError(f"preprocess must return a tensor or a dict of tensors, not a {type(inputs).__name__}")
+    if (count := count_rows(inputs)) != 1:
+        hint = (
+            " (torchvision transforms return one image without that dimension: add `.unsqueeze(0)`)"
+            if _is_image(inputs)
+            else ""
+        )
+        raise ValueError(f"preprocess returned {count} rows for this item: it must return one, [1, ...]{hint}")
+    return inputs

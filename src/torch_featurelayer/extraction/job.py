@@ -1,4 +1,4 @@
-"""Making shards, in any process."""
+"""`ExtractionJob`: from batches to shards, in any process."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .._exceptions import ItemError
 from ..store import RowError, StoreWriter
 from .batches import Batch
 from .reading import ShardBatches, read_items
-from .rows import Rows
-from .runner import Recipe, Runner
-from .sources import Items
+from .row_buffer import RowBuffer
+from .runner import FeatureRunner, FeatureSpec
+from .sources import MapSource
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A shard that is written.
+class ShardResult:
+    """The result of writing a shard.
 
     Attributes:
-        number: Of the shard.
-        rows: How many items have features.
-        errors: How many have none.
+        number: The number of the shard.
+        rows: The number of items with features.
+        errors: The number of items without features.
     """
 
     number: int
@@ -36,63 +36,64 @@ class Finished:
     errors: int
 
 
-Report: TypeAlias = Callable[[Finished], None]
+Report: TypeAlias = Callable[[ShardResult], None]
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every process of an extraction knows.
+class ExtractionJob:
+    """The parameters of an extraction, for each of its processes.
 
     Attributes:
-        recipe: How features are made.
-        out: The store.
-        batch_size: How many items are read together.
-        shard_rows: How many items a shard has.
-        workers: How many processes read ahead; 0: the one that runs the model.
+        spec: The specification of the features.
+        out: The path of the store.
+        batch_size: The number of items in a batch.
+        shard_size: The number of items in a shard.
+        num_workers: The number of worker processes that read items; 0 for the process that runs the model.
         strict: Whether the first item that cannot be read is an error.
-        threads: How many threads the model runs in: sums depend on it in their last bits.
+        num_threads: The number of threads of the model, on which the last bits of sums depend.
     """
 
-    recipe: Recipe
+    spec: FeatureSpec
     out: str
     batch_size: int
-    shard_rows: int
-    workers: int
+    shard_size: int
+    num_workers: int
     strict: bool
-    threads: int
+    num_threads: int
 
-    def make_items(self, items: Items, numbers: Sequence[int], report: Report) -> None:
-        """Makes some shards of items."""
-        self.make(read_items(items, numbers, self.batch_size, self.shard_rows, self.workers), report)
+    def write_map_shards(self, source: MapSource, numbers: Sequence[int], report: Report) -> None:
+        """Writes some shards of a map-style source."""
+        batches = read_items(source, numbers, self.batch_size, self.shard_size, self.num_workers)
+        self.write_shards(batches, report)
 
-    def make(self, shards: ShardBatches, report: Report) -> None:
-        """Makes shards: each is written while the model runs on the next.
+    def write_shards(self, shards: ShardBatches, report: Report) -> None:
+        """Writes shards; each is written while the model runs on the next.
 
         Raises:
-            ItemError: With `strict`, an item cannot be read.
-            FeatureOverflowError: A feature does not fit its dtype.
-            OSError: A shard cannot be written.
+            ItemError: If `strict` is set and an item cannot be read.
+            FeatureOverflowError: If a feature does not fit its dtype.
+            OSError: If a shard cannot be written.
         """
-        with using_threads(self.threads), ThreadPoolExecutor(1) as disk:
+        with use_threads(self.num_threads), ThreadPoolExecutor(1) as disk:
             writer = StoreWriter(self.out)
-            pending: Future[Finished] | None = None
+            pending: Future[ShardResult] | None = None
             for number, batches in shards:
-                made = self._features(batches)
+                content = self._features(batches)
                 if pending is not None:
                     report(pending.result())
-                pending = disk.submit(_write, writer, number, *made)
+                pending = disk.submit(_write, writer, number, *content)
             if pending is not None:
                 report(pending.result())
 
     @cached_property
-    def _runner(self) -> Runner:
-        """Made once in a process, however often it is asked for shards: making it may compile."""
-        return Runner(self.recipe)
+    def _runner(self) -> FeatureRunner:
+        """The runner of this process, made once because making it may compile the model."""
+        return FeatureRunner(self.spec)
 
     def _features(self, batches: Iterator[Batch]) -> tuple[Mapping[str, Tensor], list[str], list[RowError]]:
         ids: list[str] = []
         errors: list[RowError] = []
-        rows = Rows(self.shard_rows)
+        rows = RowBuffer(self.shard_size)
         for batch in batches:
             if self.strict and batch.errors:
                 raise ItemError(batch.errors[0].id, batch.errors[0].reason)
@@ -105,8 +106,8 @@ class Job:
 
 
 @contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Lets torch compute in so many threads."""
+def use_threads(count: int) -> Iterator[None]:
+    """Sets the number of threads of torch, and restores it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -117,6 +118,6 @@ def using_threads(count: int) -> Iterator[None]:
 
 def _write(
     writer: StoreWriter, number: int, features: Mapping[str, Tensor], ids: list[str], errors: list[RowError]
-) -> Finished:
+) -> ShardResult:
     writer.write(number, features, ids, errors)
-    return Finished(number, len(ids), len(errors))
+    return ShardResult(number, len(ids), len(errors))

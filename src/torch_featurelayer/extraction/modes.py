@@ -1,4 +1,4 @@
-"""How the model runs: as it is, with channels last, or compiled."""
+"""Modes: the model as it is, with channels last, or compiled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._feature_layer import FeatureLayers
-from .batches import over, rows
+from .batches import count_rows, map_inputs
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Mode:
 
     Attributes:
         name: `"eager"`, `"channels_last"` or `"compiled"` (with channels last).
-        part: How many items it sees at once; 0: whole batches.
+        part: The number of items that the model processes at once; 0 for whole batches.
     """
 
     name: str
@@ -39,26 +39,26 @@ class Mode:
 EAGER: Final = Mode("eager")
 
 
-def compiled(model: nn.Module, capture: Callable[[nn.Module], FeatureLayers], mode: Mode) -> FeatureLayers:
-    """Returns a capture in a copy of a model, made faster; the model is left as it is."""
+def compile_capture(model: nn.Module, capture: Callable[[nn.Module], FeatureLayers], mode: Mode) -> FeatureLayers:
+    """Returns a capture of a copy of the model that runs in a mode; the model itself is not changed."""
     layers = capture(copy.deepcopy(model).to(memory_format=torch.channels_last))
     if mode.name == "compiled":
         layers.compile(dynamic=False)
     return layers
 
 
-def images_last(value: Tensor) -> Tensor:
-    """Returns images `[N, C, H, W]` with channels last in memory, and anything else as it is."""
+def channels_last(value: Tensor) -> Tensor:
+    """Returns images `[N, C, H, W]` with channels last in memory, and other tensors unchanged."""
     return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
 
 
-def parts(inputs: Any, size: int) -> Iterator[tuple[Any, int]]:
-    """Yields an input in parts of some items, and how many are meant: the last is padded with its last item."""
-    for start in range(0, rows(inputs), size):
-        part = over(inputs, lambda value, start=start: value[start : start + size])  # type: ignore[misc]
-        yield over(part, lambda value: _padded(value, size)), rows(part)
+def split(inputs: Any, size: int) -> Iterator[tuple[Any, int]]:
+    """Yields equal parts of an input with their numbers of items; the last part is padded with its last item."""
+    for start in range(0, count_rows(inputs), size):
+        part = map_inputs(inputs, lambda value, start=start: value[start : start + size])  # type: ignore[misc]
+        yield map_inputs(part, lambda value: _pad(value, size)), count_rows(part)
 
 
-def _padded(value: Tensor, size: int) -> Tensor:
+def _pad(value: Tensor, size: int) -> Tensor:
     missing = size - len(value)
     return torch.cat([value, value[-1:].expand(missing, *value.shape[1:])]) if missing else value

@@ -1,4 +1,4 @@
-"""How far an extraction is."""
+"""The progress of an extraction."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 from .._exceptions import StoreCorruptError
 from ..store import StoreWriter
-from .job import Finished
+from .job import ShardResult
 
 
 @dataclass
 class Progress:
-    """How far an extraction is.
+    """The progress of an extraction.
 
     Attributes:
-        items: How many there are; None where that is not known before the end.
-        before: How many were finished by earlier runs.
-        done: How many are finished, those of earlier runs included.
-        errors: How many of them have no row.
+        items: The number of items; None for an iterator, whose length is not known.
+        before: The number of items that earlier calls finished.
+        done: The number of items that are finished, including those of earlier calls.
+        errors: The number of finished items without a row.
     """
 
     items: int | None
@@ -31,51 +31,53 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Items per second in this run."""
+        """The number of items per second in this call."""
         return (self.done - self.before) / max(time.perf_counter() - self._start, 1e-9)
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to the end at this rate; None where that is not known."""
+        """The number of seconds to the end at this rate; None if it is not known."""
         return (self.items - self.done) / self.rate if self.items is not None and self.rate else None
 
 
-class Tally:
-    """Counts what is finished.
+class ProgressTracker:
+    """Counts finished shards.
 
     Args:
-        writer: Of the store.
-        retry_errors: Whether a shard with errors counts as not finished.
-        report: Called after each shard.
+        writer: The writer of the store.
+        retry_errors: Whether shards with errors count as unfinished.
+        report: A function that is called after each shard; None for no reports.
     """
 
     def __init__(self, writer: StoreWriter, retry_errors: bool, report: Callable[[Progress], None] | None) -> None:
         self._writer, self._retry, self._report = writer, retry_errors, report
-        self._there = writer.finished()
-        self.at = Progress(None)
+        self._finished = writer.finished()
+        self.progress = Progress(None)
 
-    def has(self, number: int) -> bool:
-        """Counts a shard that an earlier run finished; returns whether it did."""
-        if number not in self._there:
+    def is_finished(self, number: int) -> bool:
+        """Whether an earlier call finished a shard; if so, it is counted."""
+        if number not in self._finished:
             return False
         try:
             shard = self._writer.shard(number)
         except StoreCorruptError as error:
             warnings.warn(
-                f"{error.path} is damaged ({error.problem}): it is deleted and made again", UserWarning, stacklevel=4
+                f"{error.path} is damaged ({error.problem}): the shard is deleted and extracted again",
+                UserWarning,
+                stacklevel=4,
             )
             self._writer.discard(number)
             return False
         if self._retry and shard.errors:
             return False
-        self.at.before += len(shard.ids) + len(shard.errors)
-        self.at.done += len(shard.ids) + len(shard.errors)
-        self.at.errors += len(shard.errors)
+        self.progress.before += len(shard.ids) + len(shard.errors)
+        self.progress.done += len(shard.ids) + len(shard.errors)
+        self.progress.errors += len(shard.errors)
         return True
 
-    def add(self, finished: Finished) -> None:
-        """Counts a shard that was made now."""
-        self.at.done += finished.rows + finished.errors
-        self.at.errors += finished.errors
+    def add(self, result: ShardResult) -> None:
+        """Counts a shard of this call."""
+        self.progress.done += result.rows + result.errors
+        self.progress.errors += result.errors
         if self._report is not None:
-            self._report(self.at)
+            self._report(self.progress)

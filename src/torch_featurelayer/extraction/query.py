@@ -1,4 +1,4 @@
-"""One more sample, in the way of a store."""
+"""Features of one more sample, extracted like those of a store."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from torch import Tensor
 from .._exceptions import StoreMismatchError
 from ..models import LoadedModel
 from ..store import Store
-from .runner import Recipe, Runner
-from .settings import described, weights_hash
+from .metadata import describe, hash_weights
+from .runner import FeatureRunner, FeatureSpec
 
 
-def features_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str, Tensor]:
-    """Returns the features of a sample, made as those of a store were.
+def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str, Tensor]:
+    """Extracts the features of a sample in the same way as those of a store.
 
     Args:
-        store: The store, whose reduction has a name.
-        loaded: The model it is from.
+        store: The store. Its reduction must have a name.
+        loaded: The model of the store.
         sample: An image or a text.
 
     Returns:
-        `[...]` by layer, as the store's rows are.
+        The features by layer, each in the shape of a row of the store, on the CPU and without gradient.
 
     Raises:
-        StoreMismatchError: The model has other weights, or prepares its input otherwise.
+        StoreMismatchError: If the model has other weights or another preprocessing.
     """
-    meta = store.meta
-    here = {"weights": weights_hash(loaded.model), "preprocess": described(loaded.preprocess)}
-    if differ := {name: (meta[name], value) for name, value in here.items() if meta[name] != value}:
-        raise StoreMismatchError(store.path, differ)
-    recipe = Recipe(
+    metadata = store.metadata
+    current = {"weights": hash_weights(loaded.model), "preprocess": describe(loaded.preprocess)}
+    if differences := {name: (metadata[name], value) for name, value in current.items() if metadata[name] != value}:
+        raise StoreMismatchError(store.path, differences)
+    spec = FeatureSpec(
         loaded.model,
-        tuple(meta["layers"]),
-        meta["reduce"],
-        dtype=_dtype(meta["dtype"]),
-        autocast=_dtype(meta["autocast"]),
+        tuple(metadata["layers"]),
+        metadata["reduce"],
+        dtype=_dtype(metadata["dtype"]),
+        autocast=_dtype(metadata["autocast"]),
     )
-    (made,) = Runner(recipe)(loaded.preprocess(sample))
-    return {name: feat[0] for name, feat in made.items()}
+    (features,) = FeatureRunner(spec)(loaded.preprocess(sample))
+    return {name: feat[0] for name, feat in features.items()}
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

@@ -1,4 +1,4 @@
-"""Reading the items of shards, ahead of their use where there are workers."""
+"""Reads the items of shards, ahead of their use if there are worker processes."""
 
 from __future__ import annotations
 
@@ -10,67 +10,69 @@ from typing import Any, TypeAlias
 from torch.utils.data import DataLoader
 
 from .batches import Batch
-from .sources import Items, Stream
+from .sources import IterableSource, MapSource
 
 ShardBatches: TypeAlias = Iterator[tuple[int, Iterator[Batch]]]
 
 
-def read_items(items: Items, numbers: Sequence[int], batch_size: int, shard_rows: int, workers: int) -> ShardBatches:
-    """Yields the batches of some shards; each must be used up before the next is asked for.
+def read_items(
+    source: MapSource, numbers: Sequence[int], batch_size: int, shard_size: int, num_workers: int
+) -> ShardBatches:
+    """Yields the batches of some shards; the batches of one shard must be consumed before the next shard is requested.
 
     Args:
-        items: Of the whole dataset.
-        numbers: Of the shards.
-        batch_size: How many items are read together.
-        shard_rows: How many items a shard has.
-        workers: How many processes read; 0: this one.
+        source: The items of the whole dataset.
+        numbers: The numbers of the shards.
+        batch_size: The number of items in a batch.
+        shard_size: The number of items in a shard.
+        num_workers: The number of worker processes that read items; 0 for this process.
     """
-    spans = [(number, span) for number in numbers for span in _spans(number, batch_size, shard_rows, len(items))]
+    spans = [(number, span) for number in numbers for span in _spans(number, batch_size, shard_size, len(source))]
     loader = DataLoader(
-        items,
+        source,
         sampler=[span for _, span in spans],
         batch_size=None,
-        num_workers=workers,
-        collate_fn=_itself,
-        prefetch_factor=2 if workers else None,
+        num_workers=num_workers,
+        collate_fn=_identity,
+        prefetch_factor=2 if num_workers else None,
     )
     numbered = zip((number for number, _ in spans), loader, strict=True)
     for number, group in groupby(numbered, key=itemgetter(0)):
         yield number, map(itemgetter(1), group)
 
 
-def read_stream(
-    stream: Stream, batch_size: int, shard_rows: int, finished: set[int], skip: Callable[[int, list[str]], None]
+def read_iterable(
+    source: IterableSource, batch_size: int, shard_size: int, finished: set[int], skip: Callable[[int, list[str]], None]
 ) -> ShardBatches:
-    """Yields the batches of a stream's shards, those left out that are finished.
+    """Yields the batches of the shards of an iterable source, without finished shards.
 
     Args:
-        stream: The items.
-        batch_size: How many items are read together.
-        shard_rows: How many items a shard has.
-        finished: The shards that need not be made.
-        skip: Called with the number of a finished shard, and the ids that the stream has in its place.
+        source: The items.
+        batch_size: The number of items in a batch.
+        shard_size: The number of items in a shard.
+        finished: The numbers of the finished shards.
+        skip: A function that is called with the number of a finished shard and the ids of the source in its place.
     """
     for number in count():
         if number in finished:
-            skip(number, stream.pass_over(shard_rows))
+            skip(number, source.skip(shard_size))
             continue
-        first = stream.take(min(batch_size, shard_rows))
+        first = source.take(min(batch_size, shard_size))
         if not len(first):
             return
-        yield number, chain([first], _rest(stream, batch_size, shard_rows - len(first)))
+        yield number, chain([first], _rest(source, batch_size, shard_size - len(first)))
 
 
-def _rest(stream: Stream, batch_size: int, left: int) -> Iterator[Batch]:
-    while left > 0 and len(batch := stream.take(min(batch_size, left))):
+def _rest(source: IterableSource, batch_size: int, left: int) -> Iterator[Batch]:
+    while left > 0 and len(batch := source.take(min(batch_size, left))):
         left -= len(batch)
         yield batch
 
 
-def _spans(number: int, batch_size: int, shard_rows: int, items: int) -> Iterator[range]:
-    start, stop = number * shard_rows, min((number + 1) * shard_rows, items)
+def _spans(number: int, batch_size: int, shard_size: int, items: int) -> Iterator[range]:
+    start, stop = number * shard_size, min((number + 1) * shard_size, items)
     return (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
 
 
-def _itself(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

@@ -1,35 +1,35 @@
-"""Figures of features: tensors to matplotlib figures.
+"""Figures of features, drawn with matplotlib.
 
-Every function returns a figure, draws into an `ax` where one is given, and
-never shows anything. Magnitudes are in viridis, signed values in blue and red about zero; what is clipped is
-printed, what is not a number is grey and counted.
+Every function returns a figure, draws into `ax` if it is given, and never calls `show()`. Magnitudes are drawn in
+viridis and signed values in a diverging colour map that is white at zero. The share of clipped values is printed;
+values that are not finite are grey and counted.
 """
 
 from __future__ import annotations
 
 from ._figure import FeatureFigure, alt_text
-from .attention import attention
-from .cam import cam
-from .channels import channels
-from .contact_sheet import contact_sheet
-from .cosine import cosine
-from .depths import depths
-from .feature_map import feature_map
-from .histogram import histogram
-from .overlay import overlay
-from .pca import pca
+from .attention import plot_attention
+from .cam import plot_cam
+from .channels import plot_channels
+from .cosine import plot_cosine
+from .feature_map import plot_feature_map
+from .histogram import plot_histogram
+from .image_grid import plot_image_grid
+from .layer_grid import plot_layer_grid
+from .overlay import plot_overlay
+from .pca import plot_pca
 
 __all__ = [
     "FeatureFigure",
     "alt_text",
-    "attention",
-    "cam",
-    "channels",
-    "contact_sheet",
-    "cosine",
-    "depths",
-    "feature_map",
-    "histogram",
-    "overlay",
-    "pca",
+    "plot_attention",
+    "plot_cam",
+    "plot_channels",
+    "plot_cosine",
+    "plot_feature_map",
+    "plot_histogram",
+    "plot_image_grid",
+    "plot_layer_grid",
+    "plot_overlay",
+    "plot_pca",
 ]

@@ -1,4 +1,4 @@
-"""Drawing one map into axes: colours, scale, colour bar, and the words that go with them."""
+"""Draws one map into axes: colours, scale, colour bar, and the description of its values."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 MAGNITUDE: Final = "viridis"
 SIGNED: Final = "RdBu_r"  # diverging, white at zero
-_MISSING: Final = "0.6"  # grey, for what is not a number
+_NOT_FINITE: Final = "0.6"  # grey
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From values to colours.
+    """The mapping from values to colours.
 
     Attributes:
-        percentiles: Colour limits as percentiles; the share of clipped values is printed.
-        vmin: The lower limit; None: the least value, or the percentile.
-        vmax: The upper limit; None: the greatest value, or the percentile.
-        center: The value in the middle of the colours; None: zero if values have both signs and no limit is given.
-        norm: A matplotlib norm, in place of the limits.
-        cmap: The name of a matplotlib colour map; None: viridis, or a diverging one where there is a centre.
+        percentiles: The colour limits as percentiles; the share of clipped values is printed.
+        vmin: The lower limit; None for the smallest value or the percentile.
+        vmax: The upper limit; None for the largest value or the percentile.
+        center: The value in the middle of the colours; None for zero if values have both signs and no limit is given.
+        norm: A matplotlib norm, which replaces the limits.
+        cmap: The name of a matplotlib colour map; None for viridis, or a diverging one if there is a centre.
     """
 
     percentiles: tuple[float, float] | None = None
@@ -44,7 +44,7 @@ class Scale:
         """Returns the arguments of `imshow` for a map."""
         center = self._center(grid)
         name = self.cmap or (MAGNITUDE if center is None else SIGNED)
-        colours = need("matplotlib", "figures").colormaps[name].with_extremes(bad=_MISSING)
+        colours = need("matplotlib", "figures").colormaps[name].with_extremes(bad=_NOT_FINITE)
         if self.norm is not None:
             return {"cmap": colours, "norm": self.norm}
         low, high = self._limits(grid)
@@ -72,14 +72,14 @@ class Scale:
 
 
 def draw(ax: Axes, grid: Tensor, scale: Scale, **options: Any) -> AxesImage:
-    """Draws a map without axes; what is not a number is grey."""
+    """Draws a map without ticks and frame; values that are not finite are grey."""
     ax.set_axis_off()
     values = grid.masked_fill(~grid.isfinite(), float("nan")).numpy()
     return ax.imshow(values, **{"interpolation": "nearest", **scale.colours(grid), **options})
 
 
 def add_colorbar(ax: Axes, shown: AxesImage, label: str, *, clipped: bool = False) -> None:
-    """Draws the scale beside a map, in an inset: the axes keep their size."""
+    """Draws a colour bar beside a map, in an inset, so that the axes keep their size."""
     side = ax.inset_axes((1.03, 0, 0.05, 1), label="<colorbar>")
     bar = figure_of(ax).colorbar(shown, cax=side, extend="both" if clipped else "neither")
     bar.ax.tick_params(labelsize="x-small")
@@ -87,13 +87,13 @@ def add_colorbar(ax: Axes, shown: AxesImage, label: str, *, clipped: bool = Fals
 
 
 def describe_values(grid: Tensor, shown: AxesImage) -> str:
-    """Describes the values of a map: their range, or that there is none, and what is clipped or grey."""
+    """Describes the values of a map: their range, and the numbers of clipped and of non-finite values."""
     finite = grid[grid.isfinite()]
     missing = grid.numel() - finite.numel()
     if not finite.numel():
         return "no finite value (all grey)"
-    least, greatest = finite.min().item(), finite.max().item()
-    parts = [f"constant at {least:.3g}" if least == greatest else f"{least:.3g} to {greatest:.3g}"]
+    smallest, largest = finite.min().item(), finite.max().item()
+    parts = [f"constant at {smallest:.3g}" if smallest == largest else f"{smallest:.3g} to {largest:.3g}"]
     low, high = shown.get_clim()
     clipped = ((finite < low) | (finite > high)).sum().item() if low is not None and high is not None else 0
     if clipped:
@@ -104,37 +104,37 @@ def describe_values(grid: Tensor, shown: AxesImage) -> str:
 
 
 def describe_positions(grid: Tensor) -> str:
-    """Describes the size of a map and where its greatest value is, if it has one."""
+    """Describes the size of a map, and the position of its largest value if it has one."""
     height, width = grid.shape
     size = f"{height} by {width} positions"
     finite = grid[grid.isfinite()]
     if not finite.numel() or finite.min() == finite.max():
         return size
     row, column = divmod(int(grid.masked_fill(~grid.isfinite(), -torch.inf).argmax()), width)
-    return f"{size}, greatest at row {row}, column {column}"
+    return f"{size}, largest at row {row}, column {column}"
 
 
-def draw_photo(ax: Axes, image: Any) -> None:
-    """Draws a photo: `[1, 3, H, W]` or `[3, H, W]` from 0 to 1, or what matplotlib's `imshow` takes."""
+def draw_image(ax: Axes, image: Any) -> None:
+    """Draws an image: `[1, 3, H, W]` or `[3, H, W]` from 0 to 1, or anything that `imshow` accepts."""
     ax.set_axis_off()
     ax.imshow(pixels_of(image))
 
 
 def pixels_of(image: Any) -> Any:
-    """Returns a photo as `imshow` takes it.
+    """Returns an image as `imshow` accepts it.
 
     Raises:
-        ValueError: If a tensor is no photo.
+        ValueError: If a tensor has not the shape of an image.
     """
     if not isinstance(image, Tensor):
         return image
     if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or (image.ndim == 4 and len(image) != 1):
-        raise ValueError(f"a photo is [3, H, W] or [1, 3, H, W] from 0 to 1, not {list(image.shape)}")
+        raise ValueError(f"an image is [3, H, W] or [1, 3, H, W] from 0 to 1, not {list(image.shape)}")
     return image.detach().cpu().reshape(-1, *image.shape[-2:]).permute(1, 2, 0).clamp(0, 1).float().numpy()
 
 
-def size_of(photo: Any) -> tuple[int, int]:
-    """Returns the height and width of a photo."""
-    pixels = pixels_of(photo)
+def size_of(image: Any) -> tuple[int, int]:
+    """Returns the height and width of an image."""
+    pixels = pixels_of(image)
     height, width = pixels.shape[:2] if hasattr(pixels, "shape") else need("numpy", "figures").asarray(pixels).shape[:2]
     return int(height), int(width)

@@ -1,4 +1,4 @@
-"""The figure that all functions of this package return."""
+"""`FeatureFigure`, the figure that all functions return, and the axes to draw into."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _GAP = 0.04  # between panels, as a share of a panel
 
 
 class FeatureFigure(Figure):
-    """A matplotlib figure that shows itself in a notebook, with a text for those who do not see it."""
+    """A matplotlib figure that displays itself in a notebook, with a text for readers who do not see it."""
 
     @property
     def alt_text(self) -> str:
-        """A description of the figure, in words and numbers."""
+        """A description of the figure in words and numbers."""
         return alt_text(self)
 
     def _repr_html_(self) -> str:
@@ -35,13 +35,17 @@ class FeatureFigure(Figure):
 
 
 def alt_text(figure: Figure) -> str:
-    """Returns a description of a figure of this package, in words and numbers: a text for its `alt`."""
+    """Returns a description of a figure in words and numbers, for the `alt` attribute of its image.
+
+    Args:
+        figure: A figure that a function of this package drew.
+    """
     texts = [ax.get_label() for ax in _all_axes(figure)]
     return " ".join(str(text) for text in texts if text and not str(text).startswith("<"))
 
 
 def _all_axes(figure: Figure) -> list[Axes]:
-    """Returns the axes of a figure and the insets in them, in the order of reading."""
+    """Returns the axes of a figure and the insets in them, in reading order."""
     found: list[Axes] = []
     for ax in figure.axes:
         found.append(ax)
@@ -50,15 +54,15 @@ def _all_axes(figure: Figure) -> list[Axes]:
 
 
 def axes_of(ax: Axes | None, width: float = 4, height: float = 4) -> Axes:
-    """Returns the axes to draw into: those given, or those of a new figure, of a size in inches."""
+    """Returns the given axes, or the axes of a new figure of a size in inches."""
     return FeatureFigure(figsize=(width, height), layout="constrained").subplots() if ax is None else ax
 
 
 def panels_of(ax: Axes | None, rows: int, columns: int, width: float, height: float) -> list[list[Axes]]:
-    """Returns a grid of axes: in a new figure, or inside the axes given.
+    """Returns a grid of axes, in a new figure or inside the given axes.
 
     Args:
-        ax: The axes whose place the panels take; None makes a figure.
+        ax: The axes that the grid replaces; None for a new figure.
         rows: The number of rows.
         columns: The number of columns.
         width: The width of a panel of a new figure, in inches.

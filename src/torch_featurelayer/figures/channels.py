@@ -1,4 +1,4 @@
-"""Many channels of one feature, each a small map."""
+"""Channels of one feature, each as a small map."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..analysis._maps import grid_of, maps_of
 from ..analysis.channels import Criterion
 from ._draw import Scale, add_colorbar
 from ._figure import figure_of, panels_of
-from .feature_map import feature_map
+from .feature_map import plot_feature_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def channels(
+def plot_channels(
     feat: Tensor,
     *,
     which: Sequence[int] | None = None,
@@ -37,24 +37,26 @@ def channels(
     """Draws channels of a feature as a grid of maps, each with its number.
 
     Args:
-        feat: `[N, C, H, W]`. For tokens: `tokens_to_map`.
-        which: The channels. Default: None, the `count` greatest by a criterion.
+        feat: The feature, `[N, C, H, W]`. For tokens, apply `analysis.tokens_to_map` first.
+        which: The channels to draw. Default: None, the `count` channels with the largest scores.
         count: The number of channels. Default: 16.
-        by: The criterion, as in `top_channels`; the figure says it.
+        by: The score of a channel: `"mean"` (default) or `"max"` over positions, or the standard deviation `"std"`. It
+            is written above the grid.
         sample: The index of the sample. Default: 0.
-        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the one that the shape allows.
-        shared: Use one range of colours for all, with a colour bar, so that magnitudes compare. Default: False.
-        vmin: The lower colour limit. Default: None, the least value.
-        vmax: The upper colour limit. Default: None, the greatest value.
-        cmap: The name of a matplotlib colour map. Default: None, as in `feature_map`.
-        ax: The axes whose place the grid takes. Default: None, a new figure.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the only order that the shape allows.
+        shared: Whether all maps share one colour range and colour bar, so that magnitudes can be compared. Default:
+            False.
+        vmin: The lower colour limit. Default: None, the smallest value.
+        vmax: The upper colour limit. Default: None, the largest value.
+        cmap: The name of a matplotlib colour map. Default: None, viridis, or a diverging one for signed values.
+        ax: The axes that the grid replaces. Default: None, a new figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If there is no such criterion, or the feature is no map.
-        LayoutError: If the order of its dimensions is not known.
+        ValueError: If there is no such score, or the feature is not a map.
+        LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample or channel.
     """
     best = top_channels(feat, count, by=by, sample=sample, layout=layout)
@@ -68,22 +70,22 @@ def channels(
     if shared:
         vmin, vmax, cmap = _common(grids, vmin, vmax, cmap)
     for panel, channel, grid in zip(panels, chosen, grids, strict=False):
-        feature_map(grid, vmin=vmin, vmax=vmax, cmap=cmap, colorbar=False, ax=panel)
+        plot_feature_map(grid, vmin=vmin, vmax=vmax, cmap=cmap, colorbar=False, ax=panel)
         panel.set_title(str(channel), fontsize="x-small", pad=2)
         panel.set_label(f"Channel {channel}: {panel.get_label()}")
     if shared:
         add_colorbar(panels[columns - 1], panels[0].images[0], "one scale for all")
     total = maps_of(feat, layout).shape[1]
-    said = f"the {len(chosen)} of {total} channels greatest by {by}" if which is None else f"chosen of {total} channels"
-    scale = f"one scale, {vmin:.3g} to {vmax:.3g}" if shared else "each on its own scale"
-    _set_heading(panels[0], ax, f"{said}, {scale}")
+    text = f"{len(chosen)} of {total} channels, by largest {by}" if which is None else f"selected of {total} channels"
+    scale = f"one scale, {vmin:.3g} to {vmax:.3g}" if shared else "each with its own scale"
+    _set_heading(panels[0], ax, f"{text}\n{scale}")
     return figure_of(panels[0])
 
 
 def _common(
     grids: Sequence[Tensor], vmin: float | None, vmax: float | None, cmap: str | None
 ) -> tuple[float, float, str | None]:
-    """Returns limits and a colour map for all maps together."""
+    """Returns colour limits and a colour map for all maps together."""
     finite = [grid[grid.isfinite()] for grid in grids]
     low = min((float(part.min()) for part in finite if part.numel()), default=0.0) if vmin is None else vmin
     high = max((float(part.max()) for part in finite if part.numel()), default=1.0) if vmax is None else vmax
@@ -94,8 +96,8 @@ def _common(
 
 
 def _set_heading(panel: Axes, ax: Axes | None, text: str) -> None:
-    """Writes a heading above the panels: the figure's, or that of the axes they are in."""
+    """Writes a heading above the grid: as the title of the figure, or of the axes that the grid replaces."""
     if ax is None:
-        figure_of(panel).suptitle(text, fontsize="small")
+        figure_of(panel).suptitle(text, fontsize="x-small")
     else:
-        ax.set_title(text, fontsize="small")
+        ax.set_title(text, fontsize="x-small")

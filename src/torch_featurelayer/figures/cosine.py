@@ -1,4 +1,4 @@
-"""How alike the feature at one position is to those at all others."""
+"""Cosine similarity of each position to one position."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def cosine(
+def plot_cosine(
     feat: Tensor,
     position: tuple[int, int],
     *,
-    photo: Any = None,
+    image: Any = None,
     sample: int = 0,
     layout: str | None = None,
     opacity: float = 0.6,
@@ -27,36 +27,39 @@ def cosine(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draws how alike each position is to one, which is marked: blue opposite, white unrelated, red alike.
+    """Draws the cosine similarity of each position to one position, which is marked.
+
+    The colours are blue for -1, white for 0 and red for 1.
 
     Args:
-        feat: As in `cosine_map`.
-        position: As in `cosine_map`.
-        photo: Drawn below the map; as in `overlay`. Default: None.
-        sample: As in `cosine_map`.
-        layout: As in `cosine_map`.
-        opacity: The opacity of the map over the photo. Default: 0.6.
-        colorbar: Draw the scale beside the map. Default: True.
-        title: A title. Default: None.
+        feat: The feature, `[N, C, H, W]`. For tokens, apply `analysis.tokens_to_map` first.
+        position: The zero-based row and column of the position; negative ones count from the end.
+        image: An image to draw below the map: `[1, 3, H, W]` or `[3, H, W]` from 0 to 1 (`LoadedModel.image`), or
+            anything that matplotlib's `imshow` accepts. Default: None, no image.
+        sample: The index of the sample. Default: 0.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the only order that the shape allows.
+        opacity: The opacity of the map over the image, from 0 to 1. Default: 0.6.
+        colorbar: Whether to draw a colour bar. Default: True.
+        title: The title. Default: None, no title.
         ax: The axes to draw into. Default: None, those of a new figure.
 
     Returns:
-        The figure; its scale is always -1 to 1.
+        The figure. Its colour limits are always -1 and 1.
 
     Raises:
-        ValueError: If the feature is no map.
-        LayoutError: If the order of its dimensions is not known, or it is no map of the photo.
+        ValueError: If the feature is not a map.
+        LayoutError: If the order of the dimensions is unknown, or the proportions are not those of the image.
         IndexError: If there is no such position or sample.
     """
-    size = None if photo is None else size_of(photo)
+    size = None if image is None else size_of(image)
     grid = cosine_map(feat, position, sample=sample, layout=layout, image_size=size)
     ax = axes_of(ax, width=4.6)
     rows, columns = grid.shape
     height, width = size or (rows, columns)
-    if photo is not None:
-        ax.imshow(pixels_of(photo), extent=(0, width, height, 0), zorder=0)
+    if image is not None:
+        ax.imshow(pixels_of(image), extent=(0, width, height, 0), zorder=0)
     shown = draw(ax, grid, Scale(vmin=-1, vmax=1, cmap=SIGNED), extent=(0, width, height, 0), zorder=1)
-    shown.set_alpha(1 if photo is None else opacity)
+    shown.set_alpha(1 if image is None else opacity)
     row, column = position[0] % rows, position[1] % columns
     ax.plot((column + 0.5) * width / columns, (row + 0.5) * height / rows, "+", color="black", markersize=10, zorder=2)
     ax.set(xlim=(0, width), ylim=(height, 0))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def feature_map(
+def plot_feature_map(
     feat: Tensor,
     *,
     channel: Channel = "mean",
@@ -32,45 +32,47 @@ def feature_map(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draws one feature map, without axes.
+    """Draws one feature map.
 
     Args:
-        feat: `[N, C, H, W]` or `[H, W]`, any dtype and device; it is not changed. Tokens: see `tokens_to_map`.
-        channel: What stands for the channels: `"mean"` (default), `"max"`, `"norm"` (the
-            length of each position's vector), or the number of one channel. The colour bar says it.
+        feat: The feature, `[N, C, H, W]` or `[H, W]`, of any dtype and device; it is not changed. For tokens, apply
+            `analysis.tokens_to_map` first.
+        channel: How channels are reduced to one map: `"mean"` (default), `"max"`, `"norm"` (the length of the vector at
+            each position), or the number of one channel. The colour bar shows it.
         sample: The index of the sample. Default: 0.
-        layout: The order of the dimensions, such as `"NHWC"` or `"CHW"`. Default: None, the one that the shape allows.
-        image_size: Height and width of the image in pixels, which help to find the layout. Default: None.
-        percentiles: Colour limits as percentiles, such as `(1, 99)`; the share of clipped values is printed.
-            Default: None, the least and the greatest value.
-        vmin: The lower colour limit. Default: None, as `percentiles`.
-        vmax: The upper colour limit. Default: None, as `percentiles`.
-        center: The value at the middle of the colours. Default: None: zero if the map has values of both signs and
-            neither limits, norm nor colour map are given.
-        norm: A matplotlib norm, in place of limits. Default: None.
-        cmap: The name of a matplotlib colour map. Default: None: viridis, or blue to red where there is a centre.
-        colorbar: Draw the scale beside the map. Default: True.
-        title: A title. Default: None.
+        layout: The order of the dimensions, such as `"NHWC"` or `"CHW"`. Default: None, the only order that the shape
+            allows.
+        image_size: The height and width of the image in pixels, which help to determine the layout. Default: None.
+        percentiles: The colour limits as percentiles, such as `(1, 99)`; the share of clipped values is printed.
+            Default: None, the smallest and the largest value.
+        vmin: The lower colour limit. Default: None, as for `percentiles`.
+        vmax: The upper colour limit. Default: None, as for `percentiles`.
+        center: The value in the middle of the colours. Default: None, zero if the map has values of both signs and no
+            limits, norm or colour map are given.
+        norm: A matplotlib norm, which replaces the limits. Default: None.
+        cmap: The name of a matplotlib colour map. Default: None, viridis, or a diverging one if there is a centre.
+        colorbar: Whether to draw a colour bar. Default: True.
+        title: The title. Default: None, no title.
         ax: The axes to draw into. Default: None, those of a new figure.
 
     Returns:
-        The figure: a `FeatureFigure`, or that of `ax`.
+        The figure: a `FeatureFigure`, or the figure of `ax`.
 
     Raises:
-        ValueError: If the feature has no height and width, or is empty.
-        LayoutError: If the order of its dimensions is not known.
+        ValueError: If the feature is empty or not a map.
+        LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample or channel.
     """
     grid, ax = grid_of(feat, channel, sample, layout, image_size), axes_of(ax, width=4.6)
     shown = draw(ax, grid, Scale(percentiles, vmin, vmax, center, norm, cmap))
-    reduced, said = describe_channels(feat, channel, layout, image_size), describe_values(grid, shown)
+    reduced, values = describe_channels(feat, channel, layout, image_size), describe_values(grid, shown)
     named = f" {title}" if title else ""
     reduced_text = f" ({reduced})" if reduced else ""
-    ax.set_label(f"Feature map{named}{reduced_text}: {describe_positions(grid)}; {said}.")
+    ax.set_label(f"Feature map{named}{reduced_text}: {describe_positions(grid)}; {values}.")
     if title is not None:
         ax.set_title(title, fontsize="small")
-    if percentiles is not None or "constant" in said or "finite" in said:
-        ax.text(0.5, -0.02, said, transform=ax.transAxes, ha="center", va="top", fontsize="x-small")
+    if percentiles is not None or "constant" in values or "finite" in values:
+        ax.text(0.5, -0.02, values, transform=ax.transAxes, ha="center", va="top", fontsize="x-small")
     if colorbar:
-        add_colorbar(ax, shown, reduced, clipped="clipped" in said)
+        add_colorbar(ax, shown, reduced, clipped="clipped" in values)
     return figure_of(ax)

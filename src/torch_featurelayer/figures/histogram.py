@@ -1,4 +1,4 @@
-"""How activations are distributed, and which channels are dead."""
+"""Distributions of activations, with the number of dead channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from .._exceptions import LayoutError
 from .._layout import layout_for
 from ..analysis import dead_channels
-from ..analysis._maps import ByLayer, channels_first
+from ..analysis._maps import ByLayer, by_layer, channels_first
 from ._figure import figure_of, panels_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def histogram(
+def plot_histogram(
     feats: ByLayer,
     *,
     layout: str | Mapping[str, str] | None = None,
@@ -28,25 +28,28 @@ def histogram(
     columns: int = 3,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draws the distribution of the activations of layers, with the number of dead channels.
+    """Draws the distribution of the activations of each layer, with the number of dead channels.
 
     Args:
-        feats: `[N, C, *positions]` by layer: a `Features`, or a dict.
-        layout: The order of the dimensions, one for all or a dict by layer. Default: None, the one that shapes allow.
+        feats: The features `[N, C, *positions]`: a `Features`, or a dict from layer to tensor.
+        layout: The order of the dimensions, one for all layers or a dict from layer to order. Default: None, the only
+            order that the shape allows.
         bins: The number of bars. Default: 60.
-        columns: The number of layers side by side. Default: 3.
-        ax: The axes whose place the histograms take. Default: None, a new figure.
+        columns: The number of histograms in a row. Default: 3.
+        ax: The axes that the histograms replace. Default: None, a new figure.
 
     Returns:
-        The figure; each part says on how many images it rests. Values that are not finite are left out and counted.
+        The figure. Each histogram gives the number of images it is based on; values that are not finite are left out
+        and counted.
 
     Raises:
-        ValueError: If there is no layer, or it has no channels.
-        LayoutError: If which dimension of a layer holds the channels is not known; it names the layer.
+        TypeError: If `feats` is not a `Features` or a dict.
+        ValueError: If there is no layer, or a feature has no channels.
+        LayoutError: If the dimension of the channels of a layer is unknown. It names the layer.
     """
-    layers = dict(feats.items())
+    layers = by_layer(feats)
     if not layers:
-        raise ValueError("histogram needs at least one layer")
+        raise ValueError("plot_histogram needs at least one layer")
     columns = min(columns, len(layers))
     rows = math.ceil(len(layers) / columns)
     panels = [panel for row in panels_of(ax, rows, columns, 3, 2.3) for panel in row]
@@ -70,14 +73,14 @@ def _draw_one(ax: Axes, layer: str, feat: Tensor, bins: int) -> None:
     finite = values[values.isfinite()]
     images = f"{len(feat)} image{'s' if len(feat) != 1 else ''}"
     layout = "NC" if feat.ndim == 2 else "NC" + "ABDEFG"[: feat.ndim - 2]
-    said = f"{len(dead_channels(feat, layout=layout))} of {feat.shape[1]} channels dead on {images}"
+    text = f"{len(dead_channels(feat, layout=layout))} of {feat.shape[1]} channels dead on {images}"
     if len(finite) < len(values):
-        said += f", {len(values) - len(finite)} values not finite"
+        text += f", {len(values) - len(finite)} values not finite"
     ax.hist(finite.numpy(), bins=bins, log=True, color="#31688e")
     ax.axvline(0, color="0.3", linewidth=0.8)
-    ax.set_title(f"{layer}\n{said}", fontsize="x-small")
+    ax.set_title(f"{layer}\n{text}", fontsize="x-small")
     ax.tick_params(labelsize="x-small")
     numbers = (
         f"mean {finite.mean():.3g}, {finite.min():.3g} to {finite.max():.3g}" if len(finite) else "no finite value"
     )
-    ax.set_label(f"{layer}: {said}; {numbers}.")
+    ax.set_label(f"{layer}: {text}; {numbers}.")

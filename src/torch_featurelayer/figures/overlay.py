@@ -1,4 +1,4 @@
-"""A feature map over the photo it was computed from."""
+"""A feature map over the image."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def overlay(
+def plot_overlay(
     feat: Tensor,
-    photo: Any,
+    image: Any,
     *,
     channel: Channel = "mean",
     sample: int = 0,
@@ -33,47 +33,52 @@ def overlay(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draws a feature map over the photo, stretched to its size.
+    """Draws a feature map over the image, stretched to its size.
 
     Args:
-        feat: As in `feature_map`. A feature without the proportions of the photo is refused.
-        photo: The image as the model saw it: `[1, 3, H, W]` or `[3, H, W]` from 0 to 1
-            (`images.load(..., mean=None, std=None)`), or what matplotlib's `imshow` takes.
-        channel: As in `feature_map`.
-        sample: As in `feature_map`.
-        layout: As in `feature_map`.
-        opacity: The opacity of the map: 0 shows the photo alone, 1 the map alone. Default: 0.5.
-        percentiles: As in `feature_map`.
-        vmin: As in `feature_map`.
-        vmax: As in `feature_map`.
-        center: As in `feature_map`.
-        norm: As in `feature_map`.
-        cmap: As in `feature_map`.
-        colorbar: As in `feature_map`.
-        title: A title. Default: None.
+        feat: The feature, `[N, C, H, W]` or `[H, W]`, with the proportions of the image. For tokens, apply
+            `analysis.tokens_to_map` first.
+        image: The image as the model received it: `[1, 3, H, W]` or `[3, H, W]` from 0 to 1 (`LoadedModel.image`), or
+            anything that matplotlib's `imshow` accepts.
+        channel: How channels are reduced to one map: `"mean"` (default), `"max"`, `"norm"` (the length of the vector at
+            each position), or the number of one channel. The colour bar shows it.
+        sample: The index of the sample. Default: 0.
+        layout: The order of the dimensions, such as `"NHWC"`. Default: None, the only order that the shape and the
+            image allow.
+        opacity: The opacity of the map: 0 shows only the image, 1 only the map. Default: 0.5.
+        percentiles: The colour limits as percentiles, such as `(1, 99)`; the share of clipped values is printed.
+            Default: None, the smallest and the largest value.
+        vmin: The lower colour limit. Default: None, as for `percentiles`.
+        vmax: The upper colour limit. Default: None, as for `percentiles`.
+        center: The value in the middle of the colours. Default: None, zero if the map has values of both signs and no
+            limits, norm or colour map are given.
+        norm: A matplotlib norm, which replaces the limits. Default: None.
+        cmap: The name of a matplotlib colour map. Default: None, viridis, or a diverging one if there is a centre.
+        colorbar: Whether to draw a colour bar. Default: True.
+        title: The title. Default: None, no title.
         ax: The axes to draw into. Default: None, those of a new figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the feature has no height and width, or `opacity` is not from 0 to 1.
-        LayoutError: If the order of its dimensions is not known, or it is no map of the photo.
+        ValueError: If the feature is empty or not a map, or `opacity` is not from 0 to 1.
+        LayoutError: If the order of the dimensions is unknown, or the proportions are not those of the image.
         IndexError: If there is no such sample or channel.
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is from 0 to 1, not {opacity}")
-    height, width = size_of(photo)
+        raise ValueError(f"opacity must be from 0 to 1, not {opacity}")
+    height, width = size_of(image)
     grid, ax = grid_of(feat, channel, sample, layout, (height, width)), axes_of(ax, width=4.6)
-    ax.imshow(pixels_of(photo), extent=(0, width, height, 0))
+    ax.imshow(pixels_of(image), extent=(0, width, height, 0))
     scale = Scale(percentiles, vmin, vmax, center, norm, cmap)
     shown = draw(ax, grid, scale, extent=(0, width, height, 0), alpha=opacity, interpolation="bilinear")
     ax.set(xlim=(0, width), ylim=(height, 0))
-    reduced, said = describe_channels(feat, channel, layout, (height, width)), describe_values(grid, shown)
+    reduced, values = describe_channels(feat, channel, layout, (height, width)), describe_values(grid, shown)
     named, how = f" {title}" if title else "", f" ({reduced})" if reduced else ""
-    ax.set_label(f"Feature map{named}{how} over the photo: {describe_positions(grid)}; {said}.")
+    ax.set_label(f"Feature map{named}{how} over the image: {describe_positions(grid)}; {values}.")
     if title is not None:
         ax.set_title(title, fontsize="small")
     if colorbar:
-        add_colorbar(ax, shown, reduced, clipped="clipped" in said)
+        add_colorbar(ax, shown, reduced, clipped="clipped" in values)
     return figure_of(ax)

@@ -1,4 +1,4 @@
-"""Models by name, each with its own preprocessing, labels and stages.
+"""Models by name, with their preprocessing, labels and stages.
 
 Example:
     vgg = tl.models.load("torchvision:vgg11")
@@ -8,7 +8,7 @@ Example:
 from __future__ import annotations
 
 from .load import load
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 from .preprocess import Preprocess
 from .stages import stages
 

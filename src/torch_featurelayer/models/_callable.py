@@ -9,12 +9,12 @@ from pathlib import Path
 from torch import nn
 
 from .._exceptions import ModelNotFoundError
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 from .preprocess import Preprocess
 
 
 def load(module: str, name: str, _weights: str) -> LoadedModel:
-    """Imports `module` (the working directory is looked in too) and calls its `name`."""
+    """Imports `module`, also from the working directory, and calls `name`."""
     spec = f"{module}:{name}"
     function = _found(spec, module, name)
     try:
@@ -25,7 +25,7 @@ def load(module: str, name: str, _weights: str) -> LoadedModel:
         return model
     if not isinstance(model, nn.Module):
         raise ModelNotFoundError(spec, f"it returned a {type(model).__name__}, not an nn.Module")
-    return LoadedModel(spec, model, Preprocess(), f"as {spec} returns them")
+    return LoadedModel(spec, model, Preprocess(), f"those that {spec} returns")
 
 
 def _found(spec: str, module: str, name: str) -> object:

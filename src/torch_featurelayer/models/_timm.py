@@ -9,7 +9,7 @@ from torch import nn
 
 from .._exceptions import ModelNotFoundError, WeightsNotFoundError
 from .._optional import need
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 from .preprocess import Preprocess
 from .weights import RANDOM
 
@@ -21,22 +21,22 @@ def load(name: str, weights: str) -> LoadedModel:
         raise ModelNotFoundError(spec, "timm has no such model", [f"timm:{known}" for known in timm.list_models()])
     model = timm.create_model(name, pretrained=False) if weights == RANDOM else _pretrained(timm, name)
     tag = timm.get_pretrained_cfg(name).tag or "default"
-    said = "random" if weights == RANDOM else f"timm's {tag}"
-    return LoadedModel(spec, model, _preprocess(model), said, _labels(model), _stages(model))
+    origin = "random" if weights == RANDOM else f"timm's {tag}"
+    return LoadedModel(spec, model, _preprocess(model), origin, _labels(model), _stages(model))
 
 
 def _pretrained(timm: Any, name: str) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError, ValueError) as error:  # no network, none published, a broken file
+    except (OSError, RuntimeError, ValueError) as error:  # no network, no published weights, a broken file
         repository = timm.get_pretrained_cfg(name).hf_hub_id
         where = f" from {repository}" if repository else ""
         reason = str(error).splitlines()[0]
-        raise WeightsNotFoundError(f"timm:{name}", f"they could not be fetched{where} ({reason})") from error
+        raise WeightsNotFoundError(f"timm:{name}", f"they could not be downloaded{where} ({reason})") from error
 
 
 def _preprocess(model: nn.Module) -> Preprocess:
-    """Does what timm's own evaluation does with square images."""
+    """Returns the preprocessing of timm's evaluation for square images."""
     config = need("timm.data", "models").resolve_model_data_config(model)
     side = config["input_size"][-1]
     resize = math.floor(side / config["crop_pct"])
@@ -53,7 +53,7 @@ def _labels(model: nn.Module) -> tuple[str, ...]:
 
 
 def _stages(model: nn.Module) -> tuple[str, ...]:
-    """Returns timm's own names for the stages, where each is a layer."""
+    """Returns timm's names of the stages, if each of them is a layer."""
     named, modules = getattr(model, "feature_info", []), dict(model.named_modules())
     paths = [info["module"] for info in named] if isinstance(named, list) else []
     return tuple(paths) if 2 < len(paths) <= 6 and all(path in modules for path in paths) else ()

@@ -10,7 +10,7 @@ from torch import nn
 
 from .._exceptions import ModelNotFoundError, WeightsNotFoundError
 from .._optional import need
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 from .preprocess import Preprocess
 from .weights import RANDOM
 
@@ -23,8 +23,8 @@ def load(name: str, weights: str) -> LoadedModel:
         raise ModelNotFoundError(spec, "torchvision has no such model", known)
     pretrained = models.get_model_weights(name).DEFAULT
     model = _random(models, name) if weights == RANDOM else _pretrained(models, name, pretrained)
-    said = "random" if weights == RANDOM else f"torchvision's {pretrained}"
-    return LoadedModel(spec, model, _preprocess(pretrained), said, tuple(pretrained.meta.get("categories", ())))
+    origin = "random" if weights == RANDOM else f"torchvision's {pretrained}"
+    return LoadedModel(spec, model, _preprocess(pretrained), origin, tuple(pretrained.meta.get("categories", ())))
 
 
 def _random(models: Any, name: str) -> nn.Module:
@@ -37,14 +37,16 @@ def _random(models: Any, name: str) -> nn.Module:
 def _pretrained(models: Any, name: str, pretrained: Any) -> nn.Module:
     try:
         return models.get_model(name, weights=pretrained)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError) as error:  # no network, no room, a broken file
+    except (OSError, RuntimeError) as error:  # no network, no disk space, a broken file
         file = Path(torch.hub.get_dir()) / "checkpoints" / pretrained.url.rpartition("/")[2]
-        raise WeightsNotFoundError(f"torchvision:{name}", f"they could not be fetched ({error})", str(file)) from error
+        raise WeightsNotFoundError(
+            f"torchvision:{name}", f"they could not be downloaded ({error})", str(file)
+        ) from error
 
 
 def _preprocess(pretrained: Any) -> Preprocess:
     preset = pretrained.transforms()
-    if not hasattr(preset, "crop_size"):  # detection, flow: the model prepares images itself
+    if not hasattr(preset, "crop_size"):  # detection and optical flow: the model preprocesses images itself
         return Preprocess(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))
     if not hasattr(preset, "resize_size"):
         return Preprocess()

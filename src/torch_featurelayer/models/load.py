@@ -1,17 +1,20 @@
-"""From a name to a model: `torchvision:vgg11`, `timm:vit_tiny_patch16_224`, `hf:FOLDER`, `package.module:callable`."""
+"""`load`: from a name such as `torchvision:vgg11` or `timm:vit_tiny_patch16_224` to a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
 from typing import Final, TypeAlias
 
 import torch
+from torch import nn
 
-from .._exceptions import ModelNotFoundError
+from .._exceptions import DeviceError, MissingExtraError, ModelNotFoundError
+from .._optional import need
 from . import _bundled, _callable, _hf, _timm, _torchvision
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 from .weights import DEFAULT, RANDOM, load_file
 
 Source: TypeAlias = Callable[[str, str], LoadedModel]
@@ -26,26 +29,31 @@ def load(
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> LoadedModel:
-    """Loads a model with its own preprocessing, labels and stages.
+    """Loads a model with its preprocessing, labels and stages.
+
+    Note:
+        `"package.module:callable"` imports the module and calls the function: use it only with code that you trust.
 
     Args:
-        spec: `"torchvision:NAME"`; `"timm:NAME"`; `"hf:FOLDER"` or `"hf:ID"` (a local folder, or what is
-            cached or can be fetched); `"package.module:callable"`, which is **imported and called**; or
-            `"efficientnet-lite0"`, the small ImageNet network of the extra `demo`.
-        weights: `"default"`: those its library names, from its cache or fetched; for a callable what it
-            returns. `"random"`: none. Else the file of a state dict, `.safetensors` or what `torch.load`
-            reads with `weights_only=True`; it must fit exactly.
-        device: Where the model goes.
-        seed: Of random weights; the generators of the process are left as they are.
+        spec: The name of the model: `"torchvision:NAME"`; `"timm:NAME"`; `"hf:FOLDER"` or `"hf:ID"` (a local folder, or
+            an id that is cached or can be downloaded); `"package.module:callable"`; or `"efficientnet-lite0"`, the
+            small ImageNet network of the extra `demo`.
+        weights: `"default"` (default) for the weights that the library of the model provides, from its cache or
+            downloaded; `"random"` for random weights; or the path of a state dict, a `.safetensors` file or a file that
+            `torch.load` reads with `weights_only=True`. A state dict must fit the model exactly.
+        device: The device of the model. Default: None, the CPU.
+        seed: The seed of random weights. The random generators of the process are not changed. Default: 0.
 
     Returns:
-        The model in eval mode, and what belongs to it.
+        The model in eval mode, with its preprocessing, labels and stages.
 
     Raises:
-        ModelNotFoundError: No model has that name.
-        WeightsNotFoundError: The weights are not here and could not be fetched. Random ones are never taken instead.
-        WeightsMismatchError: The file holds another model's weights.
-        MissingExtraError: The library is not installed.
+        ModelNotFoundError: If no model has this name.
+        WeightsNotFoundError: If the weights are not on this machine and cannot be downloaded. Random weights are never
+            used instead.
+        WeightsMismatchError: If the state dict does not fit the model.
+        MissingExtraError: If the library of the model is not installed.
+        DeviceError: If the device is not available.
 
     Examples:
         >>> vgg = load("torchvision:vgg11", weights="random")
@@ -59,9 +67,28 @@ def load(
         loaded = _source(spec)(name or kind, str(choice))
     if weights not in (DEFAULT, RANDOM):
         loaded = load_file(loaded, weights)
-    loaded.model.eval().to(device)
+    _move(loaded.model.eval(), device)
     given = {"weights": (weights if weights in (DEFAULT, RANDOM) else fspath(weights), DEFAULT), "seed": (seed, 0)}
     return replace(loaded, arguments={name: value for name, (value, default) in given.items() if value != default})
+
+
+def _move(model: nn.Module, device: torch.device | str | None) -> None:
+    """Moves a model to a device, with an error of one line if the device is not available."""
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DeviceError(str(device), str(error).splitlines()[0]) from error
+
+
+def _qualified_names(name: str) -> list[str]:
+    """Returns the names, with their library, of models of this name; the prefixes if there are none."""
+    with suppress(MissingExtraError):
+        if name in need("torchvision.models", "images").list_models():
+            return [f"torchvision:{name}"]
+    with suppress(MissingExtraError):
+        if need("timm", "models").is_model(name):
+            return [f"timm:{name}"]
+    return [_bundled.NAME, *(f"{library}:" for library in _SOURCES)]
 
 
 def _source(spec: str) -> Source:
@@ -69,7 +96,7 @@ def _source(spec: str) -> Source:
     if spec == _bundled.NAME:
         return _bundled.load
     if not colon or not name:
-        raise ModelNotFoundError(spec, "it names no library", [_bundled.NAME, *(f"{kind}:" for kind in _SOURCES)])
+        raise ModelNotFoundError(spec, "the name has no library", _qualified_names(spec))
     if kind in _SOURCES:
         return _SOURCES[kind]
     return lambda name, weights: _callable.load(kind, name, weights)

@@ -1,4 +1,4 @@
-"""What a model wants done to an image."""
+"""`Preprocess`: the preprocessing of images for a model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from .. import images
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Makes a model's input from an image.
+    """The preprocessing of images for a model, through `images.load`.
 
     Attributes:
-        resize: The length of the shorter side in pixels; None keeps the size.
-        crop: The side of the square cut from the centre; None keeps all.
-        mean: Subtracted from each channel, on a scale of 0 to 1.
-        std: Divides each channel.
-        interpolation: How pixels are resized: `"bilinear"`, `"bicubic"` or another of torchvision's modes.
+        resize: The length of the shorter side in pixels; None keeps the size. Default: 256.
+        crop: The side in pixels of the square that is cut from the centre; None keeps all pixels. Default: 224.
+        mean: The mean of each channel, on a scale of 0 to 1, which is subtracted. Default: the mean of ImageNet.
+        std: The standard deviation by which each channel is divided. Default: that of ImageNet.
+        interpolation: The interpolation mode of the resize: `"bilinear"` (default), `"bicubic"` or another mode of
+            torchvision.
     """
 
     resize: int | None = 256
@@ -28,15 +29,22 @@ class Preprocess:
     interpolation: str = "bilinear"
 
     def __call__(self, source: images.Source) -> Tensor:
-        """Returns the input for an image (what `images.load` takes): float32 `[1, 3, H, W]`, with memory of its own.
+        """Returns the input of the model for an image.
+
+        Args:
+            source: An image, as for `images.load`.
+
+        Returns:
+            A new float32 tensor `[1, 3, H, W]`.
 
         Raises:
-            ImageError, FileNotFoundError: What they say.
+            ImageError: If the image cannot be read.
+            FileNotFoundError: If the file does not exist.
         """
         return self._load(source, self.mean, self.std)
 
-    def photo(self, source: images.Source) -> Tensor:
-        """Returns the image as the model sees it, but in its own colours: `[1, 3, H, W]`, from 0 to 1."""
+    def image(self, source: images.Source) -> Tensor:
+        """Returns the image as the model receives it, before normalisation: `[1, 3, H, W]` from 0 to 1."""
         return self._load(source, None, None)
 
     def _load(self, source: images.Source, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Tensor:

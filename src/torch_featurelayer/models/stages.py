@@ -1,4 +1,4 @@
-"""Where the stages of a model end: the layers to look at first."""
+"""Stages of a model: the layers to look at first."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _MOST: Final = 6
 
 
 def stages(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
-    """Finds the layers that end the stages of a model, by one run.
+    """Determines the layers that end the stages of a model, from one forward pass.
 
-    Goes into the layer that holds most of the model until its children are the
-    stages: of those, the last before each change of resolution; where the
-    resolution stays (a transformer), some at even distances, the last among them.
+    The stages are the children of the module that holds most layers. The result is the last of them before each change
+    of resolution. If the resolution does not change, as in a transformer, it is evenly spaced blocks, the last
+    included.
 
     Args:
-        model: The model; it runs without gradients, in the mode it is in.
-        *args: What it is called with.
-        **kwargs: What it is called with.
+        model: The model. It runs without gradients, in its present mode.
+        *args: The positional arguments of the model.
+        **kwargs: The keyword arguments of the model.
 
     Returns:
-        Six paths at most, shallow to deep; none where no layer gives a map or tokens.
+        At most six addresses, from shallow to deep; none if no layer returns maps or tokens.
     """
     shapes = _shapes(model, args, kwargs)
     level = _level(model, shapes)
@@ -41,7 +41,7 @@ def stages(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
 
 
 def _shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
-    """Returns the shape of the first tensor of each layer that gives a map `[N, C, H, W]` or tokens `[N, T, C]`."""
+    """Returns the shape of the first tensor of each layer that returns maps `[N, C, H, W]` or tokens `[N, T, C]`."""
     with torch.no_grad(), capture(model, "**", reduce=_shape) as record:
         model(*args, **kwargs)
     found = {}
@@ -60,7 +60,7 @@ def _shape(tensor: Tensor) -> Tensor:
 
 
 def _level(model: nn.Module, shapes: Shapes) -> list[str]:
-    """Returns the layers among which the stages are: siblings, in the order of definition."""
+    """Returns the siblings among which the stages are, in the order of definition."""
     path = ""
     while True:
         inside = [child for child in _children(model, path, shapes) if child in shapes]
@@ -74,7 +74,7 @@ def _level(model: nn.Module, shapes: Shapes) -> list[str]:
 
 
 def _children(model: nn.Module, path: str, shapes: Shapes) -> Iterator[str]:
-    """Yields the paths directly inside a layer; a holder that gives nothing itself is looked into."""
+    """Yields the paths directly inside a layer; containers that return nothing are replaced by their children."""
     for name, child in model.get_submodule(path).named_children():
         inner = f"{path}.{name}".removeprefix(".")
         if inner in shapes or not child._modules:

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from .._exceptions import WeightsMismatchError, WeightsNotFoundError
 from .._optional import need
-from .loaded import LoadedModel
+from .loaded_model import LoadedModel
 
 DEFAULT: Final = "default"
 RANDOM: Final = "random"
 
-_INSIDE: Final = ("state_dict", "model", "model_state_dict")  # where training scripts keep it
+_INSIDE: Final = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save it
 
 
 def load_file(loaded: LoadedModel, file: str | PathLike[str]) -> LoadedModel:
     """Loads a state dict into a model: every parameter and buffer, and nothing else.
 
     Raises:
-        WeightsNotFoundError: There is no such file, or it holds no state dict.
-        WeightsMismatchError: It is that of another model.
+        WeightsNotFoundError: If the file does not exist or is not a state dict.
+        WeightsMismatchError: If the state dict does not fit the model.
     """
     state = _read(loaded.name, Path(fspath(file)))
     own = loaded.model.state_dict()
@@ -41,17 +41,17 @@ def load_file(loaded: LoadedModel, file: str | PathLike[str]) -> LoadedModel:
 
 def _read(spec: str, file: Path) -> dict[str, Tensor]:
     if not file.is_file():
-        raise WeightsNotFoundError(spec, f"there is no file {str(file)!r}")
+        raise WeightsNotFoundError(spec, f"the file {str(file)!r} does not exist")
     try:
         read = _safetensors(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsNotFoundError(spec, f"{str(file)!r} holds no state dict: {reason}") from error
+        raise WeightsNotFoundError(spec, f"{str(file)!r} is not a state dict: {reason}") from error
     for name in _INSIDE:
         if isinstance(read, Mapping) and isinstance(read.get(name), Mapping):
             read = read[name]
     if not isinstance(read, Mapping) or not all(isinstance(value, Tensor) for value in read.values()):
-        raise WeightsNotFoundError(spec, f"{str(file)!r} holds no state dict but a {type(read).__name__}")
+        raise WeightsNotFoundError(spec, f"{str(file)!r} is not a state dict but a {type(read).__name__}")
     return {name.removeprefix("module."): value for name, value in read.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which items, pictures and layers are alike; search in a store of features, and near-duplicates."""
+"""Similarity of items, images and layers; search in a store of features, and near-duplicates."""
 
 from __future__ import annotations
 

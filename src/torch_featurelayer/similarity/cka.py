@@ -1,4 +1,4 @@
-"""How alike two layers arrange the same inputs."""
+"""Centred kernel alignment (CKA)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from .vectors import centred
 
 
 def cka(one: Tensor, other: Tensor) -> float:
-    """Computes linear centred kernel alignment.
+    """Computes linear centred kernel alignment: the similarity of two representations of the same inputs.
 
-    Source: Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019.
+    Source: Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019, arXiv:1905.00414.
 
     Args:
-        one: `[N, ...]`: the features of `N` inputs, or positions; flattened to vectors.
-        other: `[N, ...]`: another layer's, or model's, of the same inputs; of any width.
+        one: Features `[N, ...]` of `N` inputs or positions, which are flattened to vectors.
+        other: Features `[N, ...]` of the same inputs from another layer or model; the number of values may differ.
 
     Returns:
-        From 0 (nothing in common) to 1 (the same up to rotation and scale); 0 where one does not vary, and NaN if
-        a value is NaN or infinite.
+        A float from 0 (nothing in common) to 1 (equal up to rotation and scale); 0 if one of them is constant, and NaN
+        if a value is NaN or infinite.
 
     Raises:
-        ValueError: They are not of as many inputs, or of fewer than two.
+        ValueError: If the numbers of inputs differ or are below 2.
 
     Examples:
         >>> import torch
@@ -30,9 +30,9 @@ def cka(one: Tensor, other: Tensor) -> float:
         1.0
     """
     if len(one) != len(other) or len(one) < 2:
-        raise ValueError(f"cka compares features of the same two or more inputs, not of {len(one)} and {len(other)}")
+        raise ValueError(f"features must be of the same 2 or more inputs, not of {len(one)} and {len(other)}")
     x, y = centred(one), centred(other)
-    if len(x) < max(x.shape[1], y.shape[1]):  # the smaller of the two ways to the same numbers
+    if len(x) < max(x.shape[1], y.shape[1]):  # both ways give the same numbers; this one has the smaller matrices
         k, m = x @ x.T, y @ y.T
         shared, norms = (k * m).sum(), k.norm() * m.norm()
     else:

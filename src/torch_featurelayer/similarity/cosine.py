@@ -1,4 +1,4 @@
-"""How alike items are, every one with every other."""
+"""Cosine similarity."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch.nn.functional import normalize
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:
-    """Computes the cosine of every row of one with every row of the other.
+    """Computes the cosine similarity of every row of one tensor with every row of another.
 
     Args:
-        one: `[N, ...]`: features of `N` items, flattened to vectors.
-        other: `[M, ...]`: features of the same layer, so of the same width.
+        one: Features `[N, ...]`, which are flattened to vectors.
+        other: Features `[M, ...]` with the same number of values in a row.
 
     Returns:
-        float64 `[N, M]`, from -1 to 1; 0 for a row of zeros. Carries the gradient of both.
+        A float64 tensor `[N, M]` from -1 to 1, with the gradient of both; 0 for a row of zeros.
 
     Raises:
-        ValueError: Their vectors are of different widths.
+        ValueError: If the numbers of values in a row differ.
 
     Examples:
         >>> import torch
@@ -27,5 +27,5 @@ def cosine(one: Tensor, other: Tensor) -> Tensor:
     """
     x, y = (features.reshape(len(features), -1).double() for features in (one, other))
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"cosine compares vectors of one width, not of {x.shape[1]} and {y.shape[1]}")
+        raise ValueError(f"rows must have the same number of values, not {x.shape[1]} and {y.shape[1]}")
     return normalize(x, dim=1) @ normalize(y, dim=1).T

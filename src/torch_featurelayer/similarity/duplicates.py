@@ -1,4 +1,4 @@
-"""Items that are nearly the same."""
+"""Near-duplicates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ROUNDING: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two items that are alike.
+    """Two similar items.
 
     Attributes:
-        first: The id of the earlier one.
-        second: The id of the later one.
+        first: The id of the item with the smaller row number.
+        second: The id of the other item.
         score: Their cosine similarity.
     """
 
@@ -31,25 +31,26 @@ class Pair:
 
 
 def near_duplicates(store: Store, layer: str | None = None, *, threshold: float = 0.95) -> list[Pair]:
-    """Finds the pairs of items whose cosine similarity is at least a threshold: exact, every row with every other.
+    """Finds the pairs of items whose cosine similarity is at least a threshold, among all pairs.
 
     Args:
         store: The store.
-        layer: Which; None where the store holds one.
-        threshold: From -1 to 1.
+        layer: The layer. Default: None, the only layer of the store.
+        threshold: The smallest cosine similarity, from -1 to 1. Default: 0.95.
 
     Returns:
-        The pairs, most alike first.
+        The pairs in descending order of similarity. Rows with NaN or infinite values are in no pair.
 
     Raises:
-        ValueError: The store holds several layers and none is named.
+        ValueError: If `layer` is None and the store has several layers.
+        FeatureNotFoundError: If the store has no such layer.
     """
     rows = store[only_layer(store, layer)]
     found: list[tuple[float, int, int]] = []
     for start, part in chunks(rows, "cosine"):
         for later, other in chunks(rows, "cosine", start):
             scores = part @ other.T
-            # the cosine of a row with itself is 1 but for rounding
+            # The cosine similarity of equal rows is 1 up to rounding.
             for one, two in (scores >= threshold - _ROUNDING).nonzero().tolist():
                 if start + one < later + two:
                     found.append((min(scores[one, two].item(), 1.0), start + one, later + two))

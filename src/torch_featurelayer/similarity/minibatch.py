@@ -1,4 +1,4 @@
-"""CKA of datasets that do not fit in memory."""
+"""CKA of datasets that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class MinibatchCKA:
-    """Linear CKA from batches, unbiased: the size of the batches does not shift it.
+    """Linear CKA computed from batches, without bias from the batch size.
 
-    Sources: Nguyen, Raghu and Kornblith, "Do wide and deep networks learn the same things?", 2021, with the estimator
-    of Song et al., "Feature selection via dependence maximization", 2012.
+    Sources: Nguyen, Raghu and Kornblith, "Do wide and deep networks learn the same things?", 2021, arXiv:2010.15327,
+    with the estimator of Song et al., "Feature selection via dependence maximization", 2012.
 
     Examples:
         >>> import torch
@@ -29,26 +29,26 @@ class MinibatchCKA:
         """Adds a batch.
 
         Args:
-            one: `[N, ...]`: the features of at least four inputs, flattened to vectors.
-            other: `[N, ...]`: another layer's, or model's, of the same inputs; of any width.
+            one: Features `[N, ...]` of at least four inputs, which are flattened to vectors.
+            other: Features `[N, ...]` of the same inputs from another layer or model; the number of values may differ.
 
         Raises:
-            ValueError: They are not of as many inputs, or of fewer than four.
+            ValueError: If the numbers of inputs differ or are below 4.
         """
         if len(one) != len(other) or len(one) < 4:
-            raise ValueError(f"a batch holds the same four or more inputs, not {len(one)} and {len(other)}")
+            raise ValueError(f"features must be of the same 4 or more inputs, not of {len(one)} and {len(other)}")
         k, m = _kernel(one), _kernel(other)
         self._sums += torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
 
     @property
     def value(self) -> float:
-        """The CKA of all batches so far, about 0 to 1; not a number before the first."""
+        """The CKA of all batches, approximately from 0 to 1; NaN before the first batch."""
         shared, first, second = self._sums
         return float(shared / (first * second).sqrt())
 
 
 def _kernel(features: Tensor) -> Tensor:
-    """Returns the products of all pairs of rows, those with themselves left out."""
+    """Returns the inner products of all pairs of rows, with zeros on the diagonal."""
     flat = features.detach().reshape(len(features), -1).to("cpu", torch.float64)
     return (flat @ flat.T).fill_diagonal_(0)
 

@@ -1,4 +1,4 @@
-"""How different two pictures look to a network."""
+"""Perceptual distance between images (LPIPS)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from torch.nn.functional import normalize
 def perceptual_distance(
     one: Iterable[Tensor], other: Iterable[Tensor], weights: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """Compares the features of two pictures in several layers, position by position.
+    """Computes the perceptual distance between images from their features in several layers.
 
-    In each layer the vectors of channels are made of length one, their squared differences are weighted, summed over
-    channels and averaged over positions; the layers are added up. Source: Zhang et al., "The Unreasonable
-    Effectiveness of Deep Features as a Perceptual Metric" (LPIPS), 2018. As a loss it is near that of Johnson et al.,
-    "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", 2016.
+    In each layer the vectors of channels are normalised, their squared differences are weighted, summed over channels
+    and averaged over positions; the layers are summed. Source: Zhang et al., "The Unreasonable Effectiveness of Deep
+    Features as a Perceptual Metric" (LPIPS), 2018, arXiv:1801.03924. As a loss it is close to that of Johnson et al.,
+    "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", 2016, arXiv:1603.08155.
 
     Args:
-        one: The layers of the first pictures, as `FeatureLayers` gives them: maps `[N, C, *positions]` or tokens
-            `[N, T, C]` each.
-        other: The same layers of the others, of the same shapes; a batch of one is compared with each.
-        weights: How much each channel counts: one `[C]` for each layer, such as those learnt for LPIPS
-            (`lin0.model.1.weight` and so on, whatever their shape). None: each counts one.
+        one: The features of the first images, such as a `Features`: maps `[N, C, *positions]` or tokens `[N, T, C]`.
+        other: The features of the other images in the same layers, of the same shapes; a batch of one is compared with
+            each of the first images.
+        weights: The weights of the channels `[C]` for each layer, such as those learned for LPIPS
+            (`lin0.model.1.weight` and so on, of any shape). Default: None, all weights are 1.
 
     Returns:
-        `[N]`: 0 where the features are alike; without weights at most 4 for each layer. Carries the gradient of
-        both, so it is a loss too.
+        A tensor `[N]`, with the gradient of both: 0 for equal features; without weights at most 4 for each layer.
 
     Raises:
-        ValueError: There are not as many layers, or weights, or their shapes do not fit.
+        ValueError: If the numbers of layers or weights differ, or shapes do not fit.
 
     Examples:
         >>> import torch
@@ -41,7 +40,7 @@ def perceptual_distance(
     firsts, seconds = list(one), list(other)
     if not len(firsts) == len(seconds) == len(firsts if weights is None else weights) or not firsts:
         given = "" if weights is None else f", with {len(weights)} weights"
-        raise ValueError(f"the same layers of both are compared, not {len(firsts)} with {len(seconds)}{given}")
+        raise ValueError(f"features must be of the same layers, not of {len(firsts)} and {len(seconds)}{given}")
     each = [None] * len(firsts) if weights is None else weights
     distances = [_distance(x, y, weight) for x, y, weight in zip(firsts, seconds, each, strict=True)]
     return sum(distances[1:], distances[0])

@@ -1,4 +1,4 @@
-"""How well one layer's features can be turned into another's."""
+"""Procrustes distance between layers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from .vectors import centred
 
 
 def procrustes(one: Tensor, other: Tensor) -> float:
-    """Measures what is left of the difference after the best shift, scale and rotation.
+    """Computes the Procrustes distance: the difference that remains after the best shift, scale and rotation.
 
     Source: Schönemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
 
     Args:
-        one: `[N, ...]`: the features of `N` inputs, flattened to vectors.
-        other: `[N, ...]`: another layer's, or model's, of the same inputs; the narrower one is filled up with zeros.
+        one: Features `[N, ...]` of `N` inputs, which are flattened to vectors.
+        other: Features `[N, ...]` of the same inputs from another layer or model; the narrower one is padded with
+            zeros.
 
     Returns:
-        From 0 (the same up to rotation, scale and shift) to 1.
+        A float from 0 (equal up to rotation, scale and shift) to 1.
 
     Raises:
-        ValueError: They are not of as many inputs, or one does not vary.
+        ValueError: If the numbers of inputs differ, or one of them is constant.
     """
     if len(one) != len(other):
-        raise ValueError(f"procrustes compares features of the same inputs, not of {len(one)} and {len(other)}")
+        raise ValueError(f"features must be of the same inputs, not of {len(one)} and {len(other)}")
     x, y = _standard(one), _standard(other)
     width = max(x.shape[1], y.shape[1])
     x, y = (pad(part, (0, width - part.shape[1])) for part in (x, y))
@@ -33,9 +34,9 @@ def procrustes(one: Tensor, other: Tensor) -> float:
 
 
 def _standard(features: Tensor) -> Tensor:
-    """Returns vectors around zero, of norm one all together."""
+    """Returns centred vectors, scaled to a total norm of one."""
     around_zero = centred(features)
     if not around_zero.any():
-        raise ValueError("features that do not vary can be turned into nothing")
+        raise ValueError("features must not be constant")
     standard: Tensor = around_zero / torch.linalg.vector_norm(around_zero)
     return standard

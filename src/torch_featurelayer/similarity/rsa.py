@@ -1,4 +1,4 @@
-"""Whether two layers find the same inputs alike."""
+"""Representational similarity analysis (RSA)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .vectors import flat
 def rsa(one: Tensor, other: Tensor) -> float:
     """Compares layers by representational similarity analysis.
 
-    For each layer the dissimilarity of every pair of inputs is one minus the correlation of their features; the result
-    is the rank correlation (Spearman's) of the two lists. Source: Kriegeskorte, Mur and Bandettini,
+    For each layer, the dissimilarity of a pair of inputs is one minus the correlation of their features. The result is
+    Spearman's rank correlation of the dissimilarities of all pairs. Source: Kriegeskorte, Mur and Bandettini,
     "Representational similarity analysis", 2008.
 
     Args:
-        one: `[N, ...]`: the features of `N` inputs, flattened to vectors.
-        other: `[N, ...]`: another layer's, or model's, of the same inputs; of any width.
+        one: Features `[N, ...]` of `N` inputs, which are flattened to vectors.
+        other: Features `[N, ...]` of the same inputs from another layer or model; the number of values may differ.
 
     Returns:
-        From -1 to 1; not a number where all dissimilarities of one are equal.
+        A float from -1 to 1; NaN if all dissimilarities in a layer are equal.
 
     Raises:
-        ValueError: They are not of as many inputs, or of fewer than three.
+        ValueError: If the numbers of inputs differ or are below 3.
     """
     if len(one) != len(other) or len(one) < 3:
-        raise ValueError(f"rsa compares features of the same three or more inputs, not of {len(one)} and {len(other)}")
+        raise ValueError(f"features must be of the same 3 or more inputs, not of {len(one)} and {len(other)}")
     first, second = (_ranks(_dissimilarities(part)) for part in (one, other))
     return float(torch.corrcoef(torch.stack([first, second]))[0, 1])
 
@@ -38,7 +38,7 @@ def _dissimilarities(features: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Returns the rank of each value; equal ones share the mean of theirs."""
+    """Returns the rank of each value; equal values share their mean rank."""
     _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     shared: Tensor = last - (counts.double() - 1) / 2

@@ -1,4 +1,4 @@
-"""Rows of a store as vectors that are compared."""
+"""Rows of a store as vectors."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ CHUNK = 8192  # rows
 
 
 def vectors(rows: Tensor, metric: Metric) -> Tensor:
-    """Returns rows as vectors whose product is the score.
+    """Returns rows as vectors whose inner product is their similarity.
 
     Args:
-        rows: `[N, ...]`, of any dtype; maps are flattened.
-        metric: `"cosine"`, or `"dot"` for the product of the values as they are.
+        rows: Rows `[N, ...]` of any dtype, which are flattened.
+        metric: `"cosine"`, or `"dot"` for the inner product of the unchanged values.
 
     Returns:
-        float32 `[N, D]`; a row with a value that is not finite is NaN.
+        A float32 tensor `[N, D]`; a row with a value that is not finite is NaN.
 
     Raises:
-        ValueError: There is no such metric.
+        ValueError: If there is no such metric.
     """
     flat = rows.reshape(len(rows), -1).to(torch.float32)
-    # An infinite value would make a cosine of NaN, or a product that beats all others: such a row compares as NaN.
+    # An infinite value would give a NaN cosine or the largest inner product: such a row is NaN instead.
     flat = torch.where(flat.isfinite().all(1, keepdim=True), flat, torch.nan)
     if metric == "cosine":
         return normalize(flat, dim=1)
     if metric == "dot":
         return flat
-    raise ValueError(f"metric is 'cosine' or 'dot', not {metric!r}")
+    raise ValueError(f"metric must be 'cosine' or 'dot', not {metric!r}")
 
 
 def flat(features: Tensor) -> Tensor:
-    """Returns features `[N, ...]` as vectors, float64 `[N, D]`, without gradient."""
+    """Returns features `[N, ...]` as float64 vectors `[N, D]`, without gradient."""
     return features.detach().reshape(len(features), -1).double()
 
 
 def centred(features: Tensor) -> Tensor:
-    """Returns features as `flat` does, their mean subtracted."""
+    """Returns features as float64 vectors with their mean subtracted."""
     vectors = flat(features)
     return vectors - vectors.mean(0)
 
 
 def chunks(layer: StoredLayer, metric: Metric, first: int = 0) -> Iterator[tuple[int, Tensor]]:
-    """Yields the rows of a layer from one on as vectors, some thousand at a time, and the number of the first."""
+    """Yields the rows of a layer as vectors, several thousand at a time, with the number of the first row."""
     for start in range(first, len(layer), CHUNK):
         yield start, vectors(layer[start : start + CHUNK], metric)
 
 
-def checked_query(query: Tensor, width: int) -> Tensor:
-    """Returns queries `[Q, ...]` from one or several.
+def check_query(query: Tensor, width: int) -> Tensor:
+    """Returns queries as vectors `[Q, D]`.
 
     Raises:
-        ValueError: Their values are not as many as those of a row.
+        ValueError: If a query has not as many values as a row, or values that are not finite.
     """
     if not query.isfinite().all():
         raise ValueError("the query has values that are not finite")

@@ -1,4 +1,4 @@
-"""A folder of files that appear whole or not at all, on this machine or on object storage."""
+"""Folders in which a file appears completely or not at all, on this machine or on object storage."""
 
 from __future__ import annotations
 
@@ -19,26 +19,24 @@ from fsspec.implementations.local import LocalFileSystem
 
 from .._exceptions import StoreTargetError
 
-_TEMPORARY: Final = ".torch_featurelayer.tmp"  # a name that a user's own folder does not have
-_OWN: Final = frozenset([_TEMPORARY, ".lock"])  # left by a writer that was killed before it wrote anything
+_TEMPORARY: Final = ".torch_featurelayer.tmp"  # a name that no folder of a user has
+_OWN: Final = frozenset([_TEMPORARY, ".lock"])  # left behind by a writer that was killed at its start
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's file system: fsspec would read `::` in it as a chain of URLs."""
+    """Whether a path is in the local file system. fsspec would parse `::` in it as a chain of URLs."""
     return "://" not in path.partition("::")[0]
 
 
 class Folder:
-    """Files by name in a folder.
-
-    fsspec, which torch brings along, knows the kinds of storage.
+    """The files in a folder, by name. fsspec, which torch depends on, supports object storage.
 
     Args:
         path: A path, or a URL such as `s3://bucket/features`.
 
     Attributes:
-        path: As given.
-        local: Whether it is on this machine's file system.
+        path: The path as given.
+        local: Whether it is in the local file system.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -49,16 +47,16 @@ class Folder:
         self.local = isinstance(system, LocalFileSystem)
 
     def at(self, name: str) -> str:
-        """Returns the full path of a file, as its file system spells it."""
+        """Returns the full path of a file in the notation of its file system."""
         return f"{self._root}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether a file exists."""
         self._system.invalidate_cache()
         return bool(self._system.isfile(self.at(name)))
 
     def names(self, folder: str) -> list[str]:
-        """Returns the names of the finished files in a folder of this one, in order."""
+        """Returns the names of the finished files in a subfolder, sorted."""
         self._system.invalidate_cache()
         if not self._system.isdir(self.at(folder)):
             return []
@@ -66,19 +64,19 @@ class Folder:
         return sorted(f"{folder}/{name}" for name in found if name)
 
     def size(self, name: str) -> int:
-        """Returns how many bytes a file has."""
+        """Returns the size of a file in bytes."""
         return int(self._system.size(self.at(name)))
 
     def read(self, name: str, start: int | None = None, stop: int | None = None) -> bytes:
-        """Reads a file, or a part of it."""
+        """Reads a file, or a range of its bytes."""
         return bytes(self._system.cat_file(self.at(name), start=start, end=stop))
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
-        """Yields a path to write to: the file appears whole, and on the disk, when the block ends, or not at all.
+        """Yields a temporary path; the file appears completely, and synced to disk, when the block ends, or not at all.
 
         Raises:
-            OSError: There is no room, or no permission; nothing is left.
+            OSError: If there is no space or no permission. Nothing is left behind.
         """
         folder = Path(self._root, _TEMPORARY) if self.local else Path(self._copies, _TEMPORARY)
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,13 +85,13 @@ class Folder:
             yield temporary
             if self.local:
                 _commit(temporary, Path(self.at(name)))
-            else:  # an object appears when all of it has arrived
+            else:  # an object appears when its upload is complete
                 self._system.put_file(str(temporary), self.at(name))
         finally:
             temporary.unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file as `replacing` does."""
+        """Writes a file through `replacing`."""
         with self.replacing(name) as path:
             path.write_bytes(content)
 
@@ -102,10 +100,10 @@ class Folder:
         self._system.rm_file(self.at(name))
 
     def check_free(self, is_store: bool) -> None:
-        """Refuses a path at which a new store would mix with something else.
+        """Checks that a new store would not mix with other files.
 
         Raises:
-            StoreTargetError: If a file, or a folder with other files, is there.
+            StoreTargetError: If the path is a file, or a folder with other files.
         """
         if not self.local or is_store:
             return
@@ -114,15 +112,15 @@ class Folder:
             raise StoreTargetError(self.path, "it is a file")
         others = [path.name for path in root.iterdir() if path.name not in _OWN] if root.exists() else []
         if others:
-            raise StoreTargetError(self.path, f"the folder holds other files, such as {others[0]!r}, and no store")
+            raise StoreTargetError(self.path, f"the folder holds other files, such as {others[0]!r}")
 
     def clean(self) -> None:
-        """Removes what writers that were killed left behind."""
+        """Removes temporary files of writers that were killed."""
         if self.local:
             shutil.rmtree(self.at(_TEMPORARY), ignore_errors=True)
 
-    def mapped(self, name: str) -> str:
-        """Returns a file on this machine: the file itself, or a copy of an object, fetched once."""
+    def local_path(self, name: str) -> str:
+        """Returns the path of a file on this machine: the file itself, or a copy of an object, downloaded once."""
         if self.local:
             return self.at(name)
         copy = Path(self._copies, name)
@@ -134,7 +132,7 @@ class Folder:
 
     @cached_property
     def _copies(self) -> str:
-        """A folder for copies, which goes with this object."""
+        """The folder of downloaded copies, which is deleted with this object."""
         folder = tempfile.mkdtemp(prefix="featurelayer-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
@@ -144,16 +142,16 @@ class Folder:
 
 
 def _commit(temporary: Path, path: Path) -> None:
-    """Puts a file in its place, once it is on the disk."""
+    """Moves a file to its place after syncing it to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.chmod(path.parent.stat().st_mode & 0o666)  # some libraries make files for their owner alone
+    temporary.chmod(path.parent.stat().st_mode & 0o666)  # some libraries create files that only their owner can read
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""The lock of a store: one writer at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .folder import Folder
 
 
 @contextmanager
-def locked(folder: Folder) -> Iterator[None]:
-    """Holds the lock of a store; the operating system lets it go when the process ends, however it ends.
+def lock_store(folder: Folder) -> Iterator[None]:
+    """Holds the lock of a store; the operating system releases it when the process ends for any reason.
 
-    Object storage knows no such lock: there two writers of the same features write the same bytes.
+    Object storage has no such lock: two writers of the same features write the same bytes.
 
     Raises:
-        StoreLockedError: Another process, or another writer of this one, holds it.
+        StoreLockedError: If another process, or another writer of this process, holds the lock.
     """
     if not folder.local:
         yield

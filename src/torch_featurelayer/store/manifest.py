@@ -1,4 +1,4 @@
-"""What became of every item, as a table for other tools."""
+"""The manifest: the status of every item, as a table for other tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MANIFEST: Final = "manifest.parquet"
 
 
 def write_manifest(folder: Folder, shards: Sequence[Shard]) -> None:
-    """Writes one row for each item: `row` (null where it has none), `id`, `shard`, `offset` in it, `error`."""
+    """Writes a row for each item: `row` (null without features), `id`, `shard`, `offset` in the shard, `error`."""
     arrow, parquet = need("pyarrow", "store"), need("pyarrow.parquet", "store")
     kinds = {"row": "int64", "id": "string", "shard": "string", "offset": "int64", "error": "string"}
     schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in kinds.items()])
@@ -27,7 +27,7 @@ def write_manifest(folder: Folder, shards: Sequence[Shard]) -> None:
 
 
 def _columns(shard: Shard, start: int) -> list[list[Any]]:
-    """Returns the columns of one shard, a row group of its own."""
+    """Returns the columns of one shard, which becomes a row group."""
     rows, errors = len(shard.ids), len(shard.errors)
     nothing = [None] * errors
     return [

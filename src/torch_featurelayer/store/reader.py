@@ -1,4 +1,4 @@
-"""Reading a store."""
+"""`Store`: reads the features of a dataset."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ from typing import Any
 
 from .._exceptions import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
 from .folder import Folder
+from .metadata import is_store, read_metadata
 from .rows import StoredLayer
 from .samples import StoredSamples
-from .settings import is_store, read_settings
-from .shards import SHARDS, RowError, Shard, checksum, layer_slice, opened, read_shard
+from .shards import SHARDS, RowError, Shard, checksum, layer_slice, open_shard, read_shard
 from .tables import write_lance, write_parquet
 
 
 def open_store(path: str | PathLike[str]) -> Store:
-    """Opens a store for reading; also while a writer adds to it, of which it then shows what was finished.
+    """Opens a store for reading.
+
+    While a writer adds to a store, the opened store has the shards that were finished when it was opened.
 
     Args:
-        path: Its folder, or the URL of one, such as `s3://bucket/features`.
+        path: The folder of the store, or its URL, such as `s3://bucket/features`.
 
     Raises:
-        StoreNotFoundError: There is none.
-        StoreCorruptError: A file of it cannot be read.
+        StoreNotFoundError: If the folder is not a store.
+        StoreCorruptError: If a file of the store cannot be read.
     """
     return Store(path)
 
 
-def store_settings(path: str | PathLike[str]) -> dict[str, Any]:
-    """Returns what the features of a store are, or nothing where there is none."""
+def store_metadata(path: str | PathLike[str]) -> dict[str, Any]:
+    """Returns the metadata of a store; an empty dict if there is no store."""
     folder = Folder(path)
-    return read_settings(folder) if is_store(folder) else {}
+    return read_metadata(folder) if is_store(folder) else {}
 
 
 class Store:
     """The features of a dataset.
 
     Args:
-        path: Its folder, or the URL of one.
+        path: The folder of the store, or its URL.
 
     Attributes:
-        path: The folder.
-        meta: What the features are: model, layers, preprocessing, versions.
+        path: The folder of the store.
+        metadata: The identity of the features: model, layers, preprocessing, versions.
 
     Examples:
         >>> import tempfile, torch
@@ -60,7 +62,7 @@ class Store:
         self.path = self._folder.path
         if not is_store(self._folder):
             raise StoreNotFoundError(self.path)
-        self.meta = read_settings(self._folder)
+        self.metadata = read_metadata(self._folder)
         self._shards = [read_shard(self._folder, name) for name in self._folder.names(SHARDS)]
 
     def __len__(self) -> int:
@@ -68,12 +70,12 @@ class Store:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """The id of each row."""
+        """The ids of the rows."""
         return tuple(name for shard in self._shards for name in shard.ids)
 
     @property
     def errors(self) -> tuple[RowError, ...]:
-        """The items that have no row, and why."""
+        """The items without a row, and the reasons."""
         return tuple(error for shard in self._shards for error in shard.errors)
 
     @cached_property
@@ -83,10 +85,10 @@ class Store:
         return tuple(first.checksums) if first else ()
 
     def __getitem__(self, layer: str) -> StoredLayer:
-        """Returns the feature of a layer: nothing is read yet.
+        """Returns the features of a layer, which are read when they are indexed.
 
         Raises:
-            FeatureNotFoundError: The store holds no such layer.
+            FeatureNotFoundError: If the store has no such layer.
         """
         if layer not in self.layers:
             raise FeatureNotFoundError(layer, self.layers)
@@ -96,65 +98,68 @@ class Store:
         return layer in self.layers
 
     def samples(self, *layers: str) -> StoredSamples:
-        """Returns the rows as a `torch.utils.data.Dataset`: dicts of the `"id"` and the features of some layers.
+        """Returns the rows as a `torch.utils.data.Dataset` of dicts: the id under `"id"`, and the features by layer.
 
         Args:
-            *layers: Which; none given: all.
+            *layers: The names of the layers. Default: all layers.
 
         Raises:
-            FeatureNotFoundError: The store holds no such layer.
+            FeatureNotFoundError: If the store has no such layer.
         """
         return StoredSamples(self.ids, {layer: self[layer] for layer in layers or self.layers})
 
     def to_parquet(self, path: str | PathLike[str], *layers: str) -> None:
-        """Writes a parquet file: `id`, and each layer as a float32 vector of fixed length, its shape in the metadata.
+        """Writes a Parquet file with a column `id` and for each layer a column of vectors of fixed length.
 
-        DuckDB, polars, pandas and Hugging Face datasets read it. A shard is in memory at a time.
+        The shape of a row is in the metadata of its column. DuckDB, polars, pandas and Hugging Face datasets can read
+        the file. One shard at a time is in memory.
 
         Args:
             path: The file.
-            *layers: Which; none given: all.
+            *layers: The names of the layers. Default: all layers.
 
         Raises:
-            FeatureNotFoundError: The store holds no such layer, or nothing.
-            MissingExtraError: pyarrow is not installed.
+            FeatureNotFoundError: If the store has no such layer, or no rows.
+            TypeError: If a layer holds complex numbers.
+            MissingExtraError: If pyarrow is not installed.
         """
-        write_parquet(self._folder, self._full(), self._chosen(layers), path)
+        write_parquet(self._folder, self._full(), self._selected(layers), path)
 
     def to_lance(self, path: str | PathLike[str], *layers: str) -> None:
         """Writes a Lance dataset with the columns of `to_parquet`.
 
         Args:
             path: The folder of the dataset.
-            *layers: Which; none given: all.
+            *layers: The names of the layers. Default: all layers.
 
         Raises:
-            FeatureNotFoundError: The store holds no such layer, or nothing.
-            MissingExtraError: pylance is not installed (extra `lance`).
+            FeatureNotFoundError: If the store has no such layer, or no rows.
+            TypeError: If a layer holds complex numbers.
+            MissingExtraError: If pylance is not installed (extra `lance`).
         """
-        write_lance(self._folder, self._full(), self._chosen(layers), path)
+        write_lance(self._folder, self._full(), self._selected(layers), path)
 
     def verify(self) -> int:
-        """Reads everything and compares it with its checksums.
+        """Reads all features and compares them with their checksums.
 
         Returns:
-            How many rows were read.
+            The number of rows.
 
         Raises:
-            StoreCorruptError: A file is not what was written; it names the file and the layer.
+            StoreCorruptError: If a file is damaged. It names the file and the layer.
         """
         for shard in self._shards:
-            with opened(self._folder, shard.name) as file:
+            with open_shard(self._folder, shard.name) as file:
                 for layer, right in shard.checksums.items():
                     if checksum(layer_slice(file, layer)[:]) != right:
-                        problem = f"the bytes of {layer!r} are not those written"
+                        problem = f"the bytes of {layer!r} differ from those that were written"
                         raise StoreCorruptError(self._folder.at(shard.name), problem)
         return len(self)
 
     def _full(self) -> list[Shard]:
         return [shard for shard in self._shards if shard.ids]
 
-    def _chosen(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+    def _selected(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         chosen = layers or self.layers
         for layer in chosen or ("",):
             self[layer]

@@ -1,4 +1,4 @@
-"""The rows of one layer of a store, read as they are indexed."""
+"""`StoredLayer`: the rows of one layer of a store, which are read when they are indexed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .folder import Folder
-from .shards import Shard, layer_slice, opened
+from .shards import Shard, layer_slice, open_shard
 
 Rows: TypeAlias = "int | slice | Sequence[int] | Sequence[bool] | Tensor | Any"
 
@@ -21,12 +21,12 @@ class StoredLayer(Dataset[Tensor]):
     """One layer of a store: a `torch.utils.data.Dataset` of its rows.
 
     Args:
-        name: Of the layer.
-        folder: Of the store.
-        shards: Those that have rows.
+        name: The name of the layer.
+        folder: The folder of the store.
+        shards: The shards that have rows.
 
     Attributes:
-        name: Of the layer.
+        name: The name of the layer.
     """
 
     def __init__(self, name: str, folder: Folder, shards: Sequence[Shard]) -> None:
@@ -41,27 +41,28 @@ class StoredLayer(Dataset[Tensor]):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows, and the shape of each."""
+        """The number of rows, followed by the shape of a row."""
         return (len(self), *self._slice(0).get_shape()[1:])
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the values."""
+        """The dtype of the features."""
         return self[0].dtype
 
     def __getitem__(self, rows: Rows) -> Tensor:
         """Reads rows.
 
         Args:
-            rows: A number (negative ones from the end), a slice, a list of numbers, or a mask of all rows.
+            rows: An index (negative ones count from the end), a slice, a list of indices, or a boolean mask of all
+                rows.
 
         Returns:
-            `[...]` for a number, else `[rows, ...]`: new tensors on the host.
+            A new tensor on the CPU: `[...]` for an index, otherwise `[rows, ...]`.
 
         Raises:
-            IndexError: There is no such row.
+            IndexError: If there is no such row.
         """
-        if not isinstance(rows, (slice, Tensor)) and hasattr(rows, "__index__"):  # a number of Python or NumPy
+        if not isinstance(rows, (slice, Tensor)) and hasattr(rows, "__index__"):  # an integer of Python or NumPy
             return self._row(rows.__index__())
         if isinstance(rows, Tensor) and rows.ndim == 0 and rows.dtype != torch.bool:
             return self._row(int(rows))
@@ -71,12 +72,12 @@ class StoredLayer(Dataset[Tensor]):
         return torch.stack([self._row(number) for number in numbers]) if len(numbers) else self._span(0, 0)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yields one row after the other, a shard in memory at a time."""
+        """Yields the rows in order; one shard at a time is in memory."""
         for number, _ in enumerate(self._shards):
             yield from self._slice(number)[:]
 
     def numpy(self) -> Any:
-        """Reads all rows into an array; NumPy knows no bfloat16, which becomes float32."""
+        """Reads all rows into a new array; bfloat16, which NumPy does not support, becomes float32."""
         rows = self[:]
         return (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
 
@@ -87,14 +88,14 @@ class StoredLayer(Dataset[Tensor]):
     def _row(self, row: int) -> Tensor:
         count = len(self)
         if not -count <= row < count:
-            raise IndexError(f"row {row} of {count}")
+            raise IndexError(f"row {row} does not exist: the store has {count} rows")
         shard = bisect_right(self._ends, row % count)
         offset = row % count - (self._ends[shard - 1] if shard else 0)
         part: Tensor = self._slice(shard)[offset : offset + 1]
         return part[0]
 
     def _span(self, start: int, stop: int) -> Tensor:
-        """Reads neighbouring rows."""
+        """Reads consecutive rows."""
         parts = []
         for number, end in enumerate(self._ends):
             begin = self._ends[number - 1] if number else 0
@@ -103,9 +104,9 @@ class StoredLayer(Dataset[Tensor]):
         return torch.cat(parts) if parts else self._slice(0)[0:0]
 
     def _slice(self, number: int) -> Any:
-        """Returns a shard's part of this layer, unread; files stay open as long as this object."""
+        """Returns the part of this layer in a shard, unread; files stay open as long as this object exists."""
         if number not in self._files:
-            self._files[number] = opened(self._folder, self._shards[number].name)
+            self._files[number] = open_shard(self._folder, self._shards[number].name)
         return layer_slice(self._files[number], self.name)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,6 +120,6 @@ def _numbers(rows: Any, count: int) -> list[int]:
     given = torch.as_tensor(rows)
     if given.dtype == torch.bool:
         if given.shape != (count,):
-            raise IndexError(f"a mask of {list(given.shape)} for {count} rows")
+            raise IndexError(f"the mask has shape {list(given.shape)}, but the store has {count} rows")
         return given.nonzero().flatten().tolist()
     return given.to(torch.int64).tolist()

@@ -1,4 +1,4 @@
-"""Several layers of a store, row by row."""
+"""`StoredSamples`: the rows of several layers of a store."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .rows import StoredLayer
-from .tables import column_of
+from .tables import column_name
 
 Sample: TypeAlias = "dict[str, Tensor | str]"
 
 
 class StoredSamples(Dataset[Sample]):
-    """Rows of a store as a `torch.utils.data.Dataset`, for a `DataLoader` of any number of workers.
+    """Rows of a store as a `torch.utils.data.Dataset`, for a `DataLoader` with any number of workers.
 
     Args:
-        ids: Of the rows.
-        layers: By name.
+        ids: The ids of the rows.
+        layers: The layers by name.
     """
 
     def __init__(self, ids: Sequence[str], layers: Mapping[str, StoredLayer]) -> None:
@@ -30,6 +30,6 @@ class StoredSamples(Dataset[Sample]):
         return len(self._ids)
 
     def __getitem__(self, row: int) -> Sample:
-        """Returns the id of a row under `"id"`, and its features by layer; a layer of that name is `"layer:id"`."""
+        """Returns the id of a row under `"id"`, and its features by layer; a layer named `id` is under `"layer:id"`."""
         row = index(row)
-        return {"id": self._ids[row], **{column_of(name): layer[row] for name, layer in self._layers.items()}}
+        return {"id": self._ids[row], **{column_name(name): layer[row] for name, layer in self._layers.items()}}

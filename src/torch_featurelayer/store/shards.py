@@ -1,4 +1,4 @@
-"""One shard: the features of some items, their ids, and why others have none."""
+"""Shards: the features of some items, their ids, and the errors of items without features."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .folder import Folder
 
 SHARDS: Final = "shards"
 _KEY: Final = "torch_featurelayer"
-_LENGTH: Final = 8  # bytes that say how long the header of a safetensors file is
+_LENGTH: Final = 8  # bytes that hold the length of the header of a safetensors file
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """An item that has no features.
+    """An item without features.
 
     Attributes:
-        id: Of the item.
-        reason: Why not.
+        id: The id of the item.
+        reason: Why it has no features.
     """
 
     id: str
@@ -35,13 +35,13 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What is said of a shard in its header.
+    """The header of a shard.
 
     Attributes:
-        name: Of the file in the store.
-        ids: Of the rows, in order.
-        errors: Of the items without a row.
-        checksums: CRC-32 of the bytes of each layer.
+        name: The name of the file in the store.
+        ids: The ids of the rows, in order.
+        errors: The items without a row.
+        checksums: The CRC-32 of the bytes of each layer.
     """
 
     name: str
@@ -51,40 +51,40 @@ class Shard:
 
 
 def shard_name(number: int) -> str:
-    """Returns the name of a shard's file."""
+    """Returns the name of the file of a shard."""
     return f"{SHARDS}/{number:08d}.safetensors"
 
 
 def write_shard(
     folder: Folder, number: int, features: Mapping[str, Tensor], ids: Sequence[str], errors: Sequence[RowError]
 ) -> None:
-    """Writes a shard: the same bytes for the same content.
+    """Writes a shard; the same content gives the same bytes.
 
     Args:
-        folder: Of the store.
-        number: Of the shard.
-        features: `[rows, ...]` by layer, contiguous, on the host.
-        ids: Of the rows.
-        errors: Of the items that have none.
+        folder: The folder of the store.
+        number: The number of the shard.
+        features: The features `[rows, ...]` by layer, contiguous and on the CPU.
+        ids: The ids of the rows.
+        errors: The items without a row.
     """
-    said = {
+    header = {
         "ids": list(ids),
         "errors": [asdict(error) for error in errors],
         "crc32": {name: checksum(features[name]) for name in sorted(features)},
     }
     library = need("safetensors.torch", "store")
     with folder.replacing(shard_name(number)) as path:
-        # One key, since safetensors writes several in no fixed order.
-        library.save_file({_key(name): features[name] for name in sorted(features)}, path, {_KEY: json.dumps(said)})
+        # One key, because safetensors writes several keys in an arbitrary order.
+        library.save_file({_key(name): features[name] for name in sorted(features)}, path, {_KEY: json.dumps(header)})
 
 
 def layer_slice(file: Any, layer: str) -> Any:
-    """Returns a layer's part of an open shard, unread."""
+    """Returns the part of a layer in an open shard, unread."""
     return file.get_slice(_key(layer))
 
 
 def _key(layer: str) -> str:
-    """Returns the name of a layer's tensor in a file: safetensors keeps one name for itself."""
+    """Returns the name of the tensor of a layer; safetensors reserves one name."""
     return "@__metadata__" if layer == "__metadata__" else layer
 
 
@@ -92,31 +92,32 @@ def read_shard(folder: Folder, name: str) -> Shard:
     """Reads the header of a shard.
 
     Raises:
-        StoreCorruptError: It is no shard, or cut short.
+        StoreCorruptError: If the file is not a shard, or truncated.
     """
     try:
         size = folder.size(name)
         length = int.from_bytes(folder.read(name, 0, _LENGTH), "little")
         header = json.loads(folder.read(name, _LENGTH, _LENGTH + min(length, size)))
-        said = json.loads(header.pop("__metadata__")[_KEY])
-        errors = tuple(RowError(**error) for error in said["errors"])
+        about = json.loads(header.pop("__metadata__")[_KEY])
+        errors = tuple(RowError(**error) for error in about["errors"])
         end = max((part["data_offsets"][1] for part in header.values()), default=0)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreCorruptError(folder.at(name), f"its header cannot be read ({error})") from error
     if size != (right := _LENGTH + length + end):
         raise StoreCorruptError(folder.at(name), f"it has {size} bytes, not {right}")
-    return Shard(name, tuple(said["ids"]), errors, said["crc32"])
+    return Shard(name, tuple(about["ids"]), errors, about["crc32"])
 
 
-def opened(folder: Folder, name: str) -> Any:
-    """Opens a shard for reading parts of it; the file is mapped, not read.
+def open_shard(folder: Folder, name: str) -> Any:
+    """Opens a shard for reading parts of it; the file is memory-mapped.
 
     Raises:
-        StoreCorruptError: It is no safetensors file, or cut short.
+        StoreNotFoundError: If the store was moved after it was opened.
+        StoreCorruptError: If the file is not a safetensors file, or truncated.
     """
     library = need("safetensors", "store")
     try:
-        return library.safe_open(folder.mapped(name), framework="pt")
+        return library.safe_open(folder.local_path(name), framework="pt")
     except FileNotFoundError as error:
         raise StoreNotFoundError(folder.path, moved=True) from error
     except library.SafetensorError as error:
@@ -124,6 +125,6 @@ def opened(folder: Folder, name: str) -> Any:
 
 
 def checksum(tensor: Tensor) -> int:
-    """Returns the CRC-32 of a tensor's bytes: enough against chance, and faster than the disk."""
+    """Returns the CRC-32 of the bytes of a tensor, which detects accidental damage and is faster than the disk."""
     flat = tensor.contiguous().reshape(-1).view(torch.uint8)
     return zlib.crc32(flat.numpy().data)

@@ -1,4 +1,4 @@
-"""A store as a table that databases and data frames read."""
+"""Stores as tables for databases and data frames."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 
 from .._optional import need
 from .folder import Folder
-from .shards import Shard, layer_slice, opened
+from .shards import Shard, layer_slice, open_shard
 
 
 def write_parquet(folder: Folder, shards: Sequence[Shard], layers: Sequence[str], path: str | PathLike[str]) -> None:
-    """Writes a parquet file, a row group for each shard."""
+    """Writes a Parquet file with a row group for each shard."""
     parquet = need("pyarrow.parquet", "store")
     schema, batches = _batches(folder, shards, layers)
     with parquet.ParquetWriter(fspath(path), schema) as writer:
@@ -24,24 +24,24 @@ def write_parquet(folder: Folder, shards: Sequence[Shard], layers: Sequence[str]
 
 
 def write_lance(folder: Folder, shards: Sequence[Shard], layers: Sequence[str], path: str | PathLike[str]) -> None:
-    """Writes a Lance dataset, a shard in memory at a time."""
+    """Writes a Lance dataset; one shard at a time is in memory."""
     schema, batches = _batches(folder, shards, layers)
     reader = need("pyarrow", "store").RecordBatchReader.from_batches(schema, batches)
     need("lance", "lance").write_dataset(reader, fspath(path))
 
 
-def column_of(layer: str) -> str:
-    """Returns the column of a layer: its name, or `"layer:id"` for a layer that is named as the column of ids."""
+def column_name(layer: str) -> str:
+    """Returns the name of the column of a layer: `"layer:id"` for a layer named `id`, which is the column of ids."""
     return f"layer:{layer}" if layer == "id" else layer
 
 
 def _batches(folder: Folder, shards: Sequence[Shard], layers: Sequence[str]) -> tuple[Any, Iterator[Any]]:
     arrow = need("pyarrow", "store")
-    with opened(folder, shards[0].name) as file:
+    with open_shard(folder, shards[0].name) as file:
         firsts = {layer: layer_slice(file, layer)[:1] for layer in layers}
     columns = [
         arrow.field(
-            column_of(layer),
+            column_name(layer),
             arrow.list_(_arrow_type(arrow, layer, first.dtype), prod(first.shape[1:])),
             metadata={"shape": str(list(first.shape[1:]))},
         )
@@ -52,20 +52,20 @@ def _batches(folder: Folder, shards: Sequence[Shard], layers: Sequence[str]) -> 
 
 
 def _arrow_type(arrow: Any, layer: str, dtype: torch.dtype) -> Any:
-    """Returns the type of a column: one that holds every value of a layer.
+    """Returns an Arrow type that can hold every value of a layer.
 
     Raises:
-        TypeError: If no column can hold them.
+        TypeError: If there is no such type.
     """
     if dtype.is_floating_point:
         return arrow.float64() if dtype == torch.float64 else arrow.float32()
     if dtype.is_complex:
-        raise TypeError(f"{layer!r} holds complex numbers, which tables cannot: write its real and imaginary parts")
+        raise TypeError(f"{layer!r} holds complex numbers, which tables do not support: store real and imaginary parts")
     return arrow.bool_() if dtype == torch.bool else arrow.type_for_alias(str(dtype).removeprefix("torch."))
 
 
 def _batch(arrow: Any, schema: Any, folder: Folder, shard: Shard, layers: Sequence[str]) -> Any:
-    with opened(folder, shard.name) as file:
+    with open_shard(folder, shard.name) as file:
         columns = [_vectors(arrow, layer_slice(file, layer)[:]) for layer in layers]
     return arrow.record_batch([arrow.array(list(shard.ids), arrow.string()), *columns], schema=schema)
 

@@ -1,4 +1,4 @@
-"""Writing a store, shard by shard."""
+"""`StoreWriter`: writes a store, shard by shard."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from os import PathLike
 from torch import Tensor
 
 from .folder import Folder
-from .lock import locked
+from .lock import lock_store
 from .manifest import write_manifest
-from .settings import Settings, is_store, write_settings
+from .metadata import Metadata, is_store, write_metadata
 from .shards import SHARDS, RowError, Shard, read_shard, shard_name, write_shard
 
 
 class StoreWriter:
-    """Adds shards to a store, and says which are there.
+    """Writes shards to a store, and lists those that exist.
 
-    Use `StoreWriter.open`, which holds the store's lock; other processes may help its holder.
+    Use `StoreWriter.open`, which holds the lock of the store; other processes may `join` its holder.
 
     Args:
-        folder: Of the store.
+        folder: The folder of the store.
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
@@ -29,22 +29,22 @@ class StoreWriter:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: str | PathLike[str], settings: Settings) -> Iterator[StoreWriter]:
-        """Opens a store for writing, a new one or one of the same settings.
+    def open(cls, folder: str | PathLike[str], metadata: Metadata) -> Iterator[StoreWriter]:
+        """Opens a store for writing: a new one, or an existing one with the same metadata.
 
         Args:
-            folder: Of the store, a path or a URL; it is made where it is not there.
-            settings: What the features are: whatever JSON holds.
+            folder: The folder of the store, a path or a URL. It is created if it does not exist.
+            metadata: The identity of the features, as JSON values.
 
         Raises:
-            StoreTargetError: A file, or a folder with other files, is there.
-            StoreLockedError: Another writer is at work.
-            StoreMismatchError: The store holds other features.
+            StoreTargetError: If the path is a file, or a folder with other files.
+            StoreLockedError: If another writer holds the lock.
+            StoreMismatchError: If the store holds other features.
         """
         writer = cls(folder)
         writer._folder.check_free(is_store(writer._folder))
-        with locked(writer._folder):
-            write_settings(writer._folder, settings)
+        with lock_store(writer._folder):
+            write_metadata(writer._folder, metadata)
             writer._folder.clean()
             try:
                 yield writer
@@ -53,14 +53,14 @@ class StoreWriter:
 
     @classmethod
     @contextmanager
-    def join(cls, folder: str | PathLike[str], settings: Settings) -> Iterator[StoreWriter]:
-        """Helps a process that has opened the store.
+    def join(cls, folder: str | PathLike[str], metadata: Metadata) -> Iterator[StoreWriter]:
+        """Writes to a store that another process has opened.
 
         Raises:
-            StoreMismatchError: That process writes other features.
+            StoreMismatchError: If that process writes other features.
         """
         writer = cls(folder)
-        write_settings(writer._folder, settings)
+        write_metadata(writer._folder, metadata)
         yield writer
 
     def finish(self) -> None:
@@ -68,39 +68,39 @@ class StoreWriter:
         write_manifest(self._folder, [read_shard(self._folder, name) for name in self._folder.names(SHARDS)])
 
     def finished(self) -> set[int]:
-        """Returns the numbers of the shards that are there."""
+        """Returns the numbers of the shards that exist."""
         return {int(name.removeprefix(f"{SHARDS}/").partition(".")[0]) for name in self._folder.names(SHARDS)}
 
     def has(self, number: int) -> bool:
-        """Whether a shard is finished."""
+        """Whether a shard exists."""
         return self._folder.exists(shard_name(number))
 
     def shard(self, number: int) -> Shard:
-        """Returns what is said of a finished shard: its ids, and the items without a row.
+        """Returns the header of a shard: its ids, and the items without a row.
 
         Raises:
-            StoreCorruptError: It cannot be read.
+            StoreCorruptError: If the shard cannot be read.
         """
         return read_shard(self._folder, shard_name(number))
 
     def discard(self, number: int) -> None:
-        """Deletes a shard that is damaged, so that it is made again."""
+        """Deletes a damaged shard, so that it is extracted again."""
         self._folder.delete(shard_name(number))
 
     def write(
         self, number: int, features: Mapping[str, Tensor], ids: Sequence[str], errors: Sequence[RowError] = ()
     ) -> None:
-        """Writes a shard, which is then safe from crashes.
+        """Writes a shard, which then survives crashes. An existing shard of this number is replaced.
 
         Args:
-            number: Of the shard; one that is there is replaced.
-            features: `[rows, ...]` by layer, on any device.
-            ids: Of the rows.
-            errors: Of the items that have none.
+            number: The number of the shard.
+            features: The features `[rows, ...]` by layer, on any device.
+            ids: The ids of the rows.
+            errors: The items without a row. Default: none.
 
         Raises:
-            ValueError: A layer has not as many rows as there are ids.
-            OSError: It cannot be written; the store is as it was.
+            ValueError: If a layer has not as many rows as there are ids.
+            OSError: If the shard cannot be written. The store is unchanged.
         """
         for name, feature in features.items():
             if len(feature) != len(ids):

@@ -1,8 +1,8 @@
-"""What a dataset is made of: items with an id, in an order that does not change."""
+"""Sources: items of a dataset with their ids, in an order that does not change."""
 
 from __future__ import annotations
 
-from .items import Items, Prepare, Stream
-from .kinds import source_of
+from .detect import make_source
+from .source import IterableSource, MapSource, Prepare
 
-__all__ = ["Items", "Prepare", "Stream", "source_of"]
+__all__ = ["IterableSource", "MapSource", "Prepare", "make_source"]

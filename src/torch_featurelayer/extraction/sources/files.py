@@ -1,4 +1,4 @@
-"""Images in folders and in tar files, on this machine or on object storage."""
+"""Images in folders and tar files, on this machine or on object storage."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from fsspec.core import url_to_fs
 
 from ..._optional import need
 from ...store.folder import is_local
-from .items import Items, Prepare
+from .source import MapSource, Prepare
 
-# Endings of images that Pillow reads with a plug-in only; a file without an ending may be one too.
+# Endings of images that Pillow can read only with a plug-in; a file without an ending may be an image too.
 _UNREAD_IMAGES: Final = frozenset(
     ["", ".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".raw", ".svg"]
 )
 
 
-def image_folder(folder: str, prepare: Prepare) -> Items:
-    """Returns the images in a folder at any depth, by path in it, in the order of their names.
+def image_folder(folder: str, prepare: Prepare) -> MapSource:
+    """Returns the images in a folder, searched recursively, in the order of their names.
 
-    Folders behind links are read too. A file that looks like an image which Pillow cannot read here, or that has no
-    ending, is left out with a warning.
+    Linked folders are searched too. Files that may be images but that Pillow cannot read here, or that have no ending,
+    are left out with a warning.
 
     Raises:
-        EmptyDatasetError: If there is none.
-        FileNotFoundError: If there is no such folder.
+        EmptyDatasetError: If there are no images.
+        FileNotFoundError: If the folder does not exist.
     """
     paths = _local_files(folder) if is_local(folder) else _remote_files(folder)
-    _warn_of_left_out([name for name in paths if not _is_image(name)])
+    _warn_about_skipped([name for name in paths if not _is_image(name)])
     ids = sorted(name for name in paths if _is_image(name))
-    return Items(ids, partial(image_of, [paths[name] for name in ids]), prepare)
+    return MapSource(ids, partial(image_of, [paths[name] for name in ids]), prepare)
 
 
 def open_file(path: str) -> Any:
-    """Opens a file, or a URL that fsspec knows, for reading bytes."""
+    """Opens a file, or a URL that fsspec supports, for reading bytes."""
     return Path(path).open("rb") if is_local(path) else fsspec.open(path, "rb")
 
 
 def _local_files(folder: str) -> dict[str, str]:
-    """Returns the files in a folder by their path in it, those of linked folders too, each folder once."""
+    """Returns the files in a folder by their relative paths; linked folders are entered, each folder once."""
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {folder!r}")
     found, seen = {}, set()
     for place, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link to a folder around it
+        if real in seen:  # a link to a folder that contains it
             folders.clear()
             continue
         seen.add(real)
@@ -70,24 +70,24 @@ def _remote_files(folder: str) -> dict[str, str]:
     return {path.removeprefix(root).lstrip("/"): system.unstrip_protocol(path) for path in system.find(root)}
 
 
-def _warn_of_left_out(names: Sequence[str]) -> None:
+def _warn_about_skipped(names: Sequence[str]) -> None:
     visible = [name for name in sorted(names) if not PurePosixPath(name).name.startswith(".")]
     left = [name for name in visible if PurePosixPath(name).suffix.lower() in _UNREAD_IMAGES]
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         warnings.warn(
-            f"{len(left)} files may be images and are left out, since Pillow does not know their ending: "
-            f"{', '.join(map(repr, left[:3]))}{more}. Give a list of files to read them all; HEIC needs a plug-in "
-            "such as pillow-heif.",
+            f"{len(left)} files may be images but are left out, because Pillow does not support their endings: "
+            f"{', '.join(map(repr, left[:3]))}{more}. To read them, pass a list of files; HEIC needs a plug-in such as "
+            "pillow-heif.",
             UserWarning,
             stacklevel=5,
         )
 
 
 def image_of(paths: Sequence[str], place: int) -> Any:
-    """Opens an image: a path or URL of them."""
+    """Opens the image at an index of a list of paths or URLs."""
     with open_file(paths[place]) as file:
-        return _opened(file.read())
+        return _open_bytes(file.read())
 
 
 def is_tar(path: str) -> bool:
@@ -95,16 +95,16 @@ def is_tar(path: str) -> bool:
     return path.endswith(".tar")
 
 
-def samples_of_tars(paths: Sequence[str], prepare: Prepare) -> Items:
-    """Returns the images in tar files as webdataset writes them: the id is the name up to its first dot.
+def samples_of_tars(paths: Sequence[str], prepare: Prepare) -> MapSource:
+    """Returns the images in tar files as webdataset writes them; the id of an image is its name up to the first dot.
 
     Raises:
-        EmptyDatasetError: There is none.
-        FileNotFoundError: There is no such file.
-        tarfile.ReadError: It is no tar, or compressed, which allows no reading here and there.
+        EmptyDatasetError: If there are no images.
+        FileNotFoundError: If a file does not exist.
+        tarfile.ReadError: If a file is not a tar file, or compressed, which does not allow random access.
     """
     members = [member for path in paths for member in _members(path)]
-    return Items([member.id for member in members], partial(_member_image, members), prepare)
+    return MapSource([member.id for member in members], partial(_member_image, members), prepare)
 
 
 class _Member(NamedTuple):
@@ -127,11 +127,11 @@ def _member_image(members: Sequence[_Member], place: int) -> Any:
     member = members[place]
     with open_file(member.path) as file:
         file.seek(member.start)
-        return _opened(file.read(member.size))
+        return _open_bytes(file.read(member.size))
 
 
 def _key(name: str) -> str:
-    """Everything before the first dot of the last part of a name, as webdataset splits it."""
+    """Returns a name up to the first dot of its last part, as webdataset splits names."""
     folder, _, last = name.rpartition("/")
     return f"{folder}/{last.partition('.')[0]}".lstrip("/")
 
@@ -140,9 +140,9 @@ def _is_image(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in need("PIL.Image", "images").registered_extensions()
 
 
-def _opened(content: bytes) -> Any:
+def _open_bytes(content: bytes) -> Any:
     pillow = need("PIL.Image", "images")
     try:
         return pillow.open(io.BytesIO(content))
     except pillow.UnidentifiedImageError:
-        raise ValueError(f"{len(content)} bytes that are no image Pillow knows") from None
+        raise ValueError(f"{len(content)} bytes that are not an image") from None

@@ -1,4 +1,4 @@
-"""Items that can be read in any order, and those that come one after the other."""
+"""Map-style and iterable sources."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..batches import Batch
 Prepare: TypeAlias = Callable[[Any], Any]
 
 
-class Items(Dataset[Batch]):
-    """Items that can be read in any order, in worker processes too.
+class MapSource(Dataset[Batch]):
+    """Items with random access, also in worker processes.
 
     Args:
-        ids: Of the items; each once.
-        read: Returns the sample at a place.
-        prepare: Makes a model's input `[1, ...]` from a sample.
-        version: What else tells these items from others of the same ids.
+        ids: The ids of the items, without duplicates.
+        read: Returns the sample at an index.
+        prepare: Returns the model input `[1, ...]` of a sample.
+        version: Distinguishes these items from others with the same ids. Default: empty.
 
     Attributes:
-        ids: Of the items.
+        ids: The ids of the items.
     """
 
     def __init__(self, ids: Sequence[str], read: Callable[[int], Any], prepare: Prepare, version: str = "") -> None:
@@ -34,35 +34,35 @@ class Items(Dataset[Batch]):
             raise EmptyDatasetError
         name, times = Counter(ids).most_common(1)[0]
         if times > 1:
-            raise ValueError(f"{times} items have the id {name!r}: each needs its own")
+            raise ValueError(f"{times} items have the id {name!r}: ids must be unique")
         self.ids, self._read, self._prepare, self._version = list(ids), read, prepare, version
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, places: Iterable[int]) -> Batch:
-        """Reads some items; one that cannot be read is an error in their batch."""
+    def __getitem__(self, indices: Iterable[int]) -> Batch:
+        """Reads some items; an item that cannot be read becomes an error of the batch."""
         batch = Batch()
-        for place in places:
-            batch.add(self.ids[place], self._read, place, self._prepare)
+        for index in indices:
+            batch.add(self.ids[index], self._read, index, self._prepare)
         return batch.stacked()
 
     def sample(self, name: str) -> Any:
-        """Reads the sample of an id, as it is before it is prepared."""
+        """Reads the sample of an id, without preprocessing."""
         return self._read(self.ids.index(name))
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the ids in their order."""
+        """The SHA-256 of the ids in their order."""
         return hashlib.sha256("\n".join([self._version, *self.ids]).encode()).hexdigest()
 
 
-class Stream:
-    """Items that come one after the other, and are not kept.
+class IterableSource:
+    """Items that can be read once, in order.
 
     Args:
-        pairs: The id and the sample of each.
-        prepare: Makes a model's input `[1, ...]` from a sample.
+        pairs: Pairs of id and sample.
+        prepare: Returns the model input `[1, ...]` of a sample.
     """
 
     fingerprint = "a stream"
@@ -74,21 +74,21 @@ class Stream:
         """Reads the next items; fewer, or none, at the end."""
         batch = Batch()
         for _, (name, sample) in zip(range(count), self._pairs, strict=False):
-            batch.add(str(name), _itself, sample, self._prepare)
+            batch.add(str(name), _identity, sample, self._prepare)
         return batch.stacked()
 
-    def pass_over(self, count: int) -> list[str]:
-        """Returns the ids of the next items, unread."""
+    def skip(self, count: int) -> list[str]:
+        """Returns the ids of the next items without preprocessing their samples."""
         return [str(name) for _, (name, _) in zip(range(count), self._pairs, strict=False)]
 
 
-def ready_or(prepare: Prepare) -> Prepare:
-    """Returns what takes a tensor as it is, with a batch in front, and prepares anything else."""
-    return _Ready(prepare)
+def pass_tensors(prepare: Prepare) -> Prepare:
+    """Returns a function that adds a batch dimension to tensors, and preprocesses all other samples."""
+    return _PassTensors(prepare)
 
 
-class _Ready:
-    """A class, so that it goes to other processes."""
+class _PassTensors:
+    """A class rather than a closure, so that it can be pickled for worker processes."""
 
     def __init__(self, prepare: Prepare) -> None:
         self._prepare = prepare
@@ -98,5 +98,5 @@ class _Ready:
         return first.unsqueeze(0) if isinstance(first, Tensor) else self._prepare(first)
 
 
-def _itself(sample: Any) -> Any:
+def _identity(sample: Any) -> Any:
     return sample

@@ -23,7 +23,7 @@ images, out, engine, options = sys.argv[1], sys.argv[2], sys.argv[3], set(sys.ar
 if __name__ == "__main__":
     store = tl.extract(
         network(), ["features.3", "features.6"], images, out, preprocess=CUT, reduce="mean", batch_size=4,
-        shard_rows=4, threads=2, engine=engine, strict="strict" in options,
+        shard_size=4, num_threads=2, backend=engine, strict="strict" in options,
         progress=lambda at: print(at.done, flush=True),
     )
     print(store)
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 def one_process(folder: Path) -> dict[str, str]:
     tl.extract(
         network(), ["features.3", "features.6"], folder / "images", folder / "one", preprocess=CUT, reduce="mean",
-        batch_size=4, shard_rows=4, threads=2,
+        batch_size=4, shard_size=4, num_threads=2,
     )  # fmt: skip
     return digests(folder / "one")
 
@@ -72,11 +72,11 @@ def test_torchrun(folder: Path) -> None:
 
 def test_torchrun_is_for_torchrun(folder: Path) -> None:
     with pytest.raises(ValueError, match="started with torchrun"):
-        tl.extract(network(), "features.3", folder / "images", folder / "out", engine="torchrun")
-    with pytest.raises(ValueError, match="there is no engine 'spark'"):
-        tl.extract(network(), "features.3", folder / "images", folder / "out", engine="spark")
-    with pytest.raises(ValueError, match="an iterator is read once"):
-        tl.extract(network(), "features.3", iter([]), folder / "out", engine="ray")
+        tl.extract(network(), "features.3", folder / "images", folder / "out", backend="torchrun")
+    with pytest.raises(ValueError, match="no backend 'spark'"):
+        tl.extract(network(), "features.3", folder / "images", folder / "out", backend="spark")
+    with pytest.raises(ValueError, match="an iterator can be read only once"):
+        tl.extract(network(), "features.3", iter([]), folder / "out", backend="ray")
 
 
 def test_ray(folder: Path) -> None:
@@ -107,4 +107,4 @@ def test_ray_killed_and_resumed(folder: Path) -> None:
 def test_errors_of_actors_are_those_of_one_process(folder: Path) -> None:
     _, err, code = ended(started(str(folder / "run.py"), str(folder / "images"), str(folder / "out"), "ray", "strict"))
     assert code == 1
-    assert "ItemError: class1/0007.jpg: ValueError: 8 bytes that are no image Pillow knows" in err
+    assert "ItemError: class1/0007.jpg: ValueError: 8 bytes that are not an image" in err

@@ -1,6 +1,6 @@
 """The same dataset by one process, by torchrun and by Ray: images per second, and whether the bytes are the same.
 
-python -m benchmarks.engines [--images 600]
+python -m benchmarks.backends [--images 600]
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch_featurelayer as tl
 from torchvision import models
 if __name__ == "__main__":
     torch.manual_seed(0)
-    tl.extract(models.resnet50(weights=None), "layer4", sys.argv[1], sys.argv[2], reduce="mean", shard_rows=64,
-               workers=1, threads=int(sys.argv[3]), engine=sys.argv[4] if len(sys.argv) > 4 else None)
+    tl.extract(models.resnet50(weights=None), "layer4", sys.argv[1], sys.argv[2], reduce="mean", shard_size=64,
+               num_workers=1, num_threads=int(sys.argv[3]), backend=sys.argv[4] if len(sys.argv) > 4 else None)
 """
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -68,7 +68,9 @@ def main() -> None:
 {count} images through ResNet-50 at 224 × 224, eager, whole processes with all they take to start. Bytes: against one
 process with as many threads. On one machine of 2 cores there is nothing to gain by sharing out; this is what it costs.
 """
-    report("engines", "One process, torchrun, Ray", about, ["| | images/s | bytes |", "|---|---|---|", *lines], numbers)
+    report(
+        "backends", "One process, torchrun, Ray", about, ["| | images/s | bytes |", "|---|---|---|", *lines], numbers
+    )
 
 
 if __name__ == "__main__":

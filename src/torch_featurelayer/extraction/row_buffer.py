@@ -1,4 +1,4 @@
-"""The features of a shard, as they come."""
+"""The rows of a shard, collected while batches are computed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 
-class Rows:
-    """Rows by layer, each layer in one tensor from the beginning: many small ones would leave holes in memory.
+class RowBuffer:
+    """Collects rows by layer, each layer in one tensor that is allocated at the first row.
 
     Args:
-        most: How many rows there may be.
+        capacity: The largest number of rows.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._held: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
@@ -24,14 +24,14 @@ class Rows:
         """Adds the rows `[N, ...]` of some items.
 
         Raises:
-            ValueError: They have another shape than those before.
+            ValueError: If their shape differs from that of earlier rows.
         """
         for name, rows in part.items():
             if name not in self._held:
-                self._held[name] = torch.empty(self._most, *rows.shape[1:], dtype=rows.dtype)
+                self._held[name] = torch.empty(self._capacity, *rows.shape[1:], dtype=rows.dtype)
             held = self._held[name]
             if held.shape[1:] != rows.shape[1:]:
-                raise ValueError(_differ(name, held, rows))
+                raise ValueError(_describe_shapes(name, held, rows))
             start = self._counts.get(name, 0)
             held[start : start + len(rows)] = rows
             self._counts[name] = start + len(rows)
@@ -41,8 +41,8 @@ class Rows:
         return {name: held[: self._counts[name]] for name, held in self._held.items()}
 
 
-def _differ(name: str, held: Tensor, rows: Tensor) -> str:
+def _describe_shapes(name: str, held: Tensor, rows: Tensor) -> str:
     return (
-        f"{name!r} gives rows of {list(held.shape[1:])} and of {list(rows.shape[1:])}, as items differ in size: "
-        "reduce them (reduce='mean'), or bring items to one size"
+        f"{name!r} has rows of shapes {list(held.shape[1:])} and {list(rows.shape[1:])}, because items differ in size: "
+        "reduce them (reduce='mean'), or resize items to the same size"
     )

@@ -1,4 +1,4 @@
-"""The answer to each request of the page, as a frame."""
+"""The response to each kind of request."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from torch import Tensor
 from .. import analysis
 from ..figures import alt_text
 from . import saving
-from .views import PAGE, Explorer, Options, order, which
-from .wire import frame, quantized
+from .serialization import frame, quantize
+from .session import PAGE, Explorer, Options, order, selection
 
 
 def overview(explorer: Explorer, _: Options) -> bytes:
-    """Models, their layers, and pictures."""
+    """The models, their layers, and the images."""
     return frame(explorer.overview(), {})
 
 
 def photo(explorer: Explorer, options: Options) -> bytes:
-    """The picture as the model sees it, and the model's answer."""
-    model, picture = which(options)
+    """The image as the model receives it, and the predicted classes."""
+    model, picture = selection(options)
     pixels = (explorer.photo(model, picture) * 255).round().to(torch.uint8)
     classes = explorer.classes(model, explorer.run(model, picture).output)
     return frame({"classes": classes}, {"pixels": pixels})
 
 
 def layer(explorer: Explorer, options: Options) -> bytes:
-    """The mean map, and a page of channels, each from its own lowest to its highest value."""
+    """The mean map, and a page of channels, each scaled from its smallest to its largest value."""
     maps = _maps(explorer, options)
     ordered = order(maps, options.get("by", "index"))
     page = int(options.get("page", 0))
     shown = ordered[page * PAGE : (page + 1) * PAGE]
     some = maps[shown]
     low, high = _ranges(some)
-    told = {
+    header = {
         "shape": list(maps.shape), "order": shown, "pages": -(-len(ordered) // PAGE),
         "low": low.tolist(), "high": high.tolist(), "not_finite": int((~maps.isfinite()).sum()),
     }  # fmt: skip
-    return frame(told, {"mean": maps.mean(0), "channels": quantized(some, low, high)})
+    return frame(header, {"mean": maps.mean(0), "channels": quantize(some, low, high)})
 
 
 def channel(explorer: Explorer, options: Options) -> bytes:
-    """One channel, in exact values."""
+    """The exact values of one channel."""
     maps = _maps(explorer, options)
     return frame({"shape": list(maps.shape)}, {"values": maps[int(options["channel"])]})
 
@@ -58,28 +58,28 @@ def pca(explorer: Explorer, options: Options) -> bytes:
 
 def cam(explorer: Explorer, options: Options) -> bytes:
     """Grad-CAM for a class."""
-    model, picture = which(options)
+    model, picture = selection(options)
     target = explorer.models[model].class_index(options["target"])
-    made = explorer.cam(model, picture, options["layer"], target)
-    return frame({"target": explorer.models[model].label(target)}, {"values": made})
+    heat = explorer.cam(model, picture, options["layer"], target)
+    return frame({"target": explorer.models[model].label(target)}, {"values": heat})
 
 
 def picture(explorer: Explorer, options: Options) -> bytes:
-    """The view as a PNG or SVG with its caption, and the Python lines that make it."""
+    """The view as a PNG or SVG file with its caption, and the Python code that draws it."""
     kind = options.get("format", "png")
     if kind not in ("png", "svg"):
-        raise ValueError(f"a picture is saved as png or svg, not as {kind!r}")
+        raise ValueError(f"format must be png or svg, not {kind!r}")
     buffer = BytesIO()
-    drawn = saving.figure(explorer, options)
-    drawn.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
+    figure = saving.figure(explorer, options)
+    figure.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
     content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-    told = {"name": f"{options['layer']}.{kind}", "alt": alt_text(drawn), "code": saving.code(explorer, options)}
-    return frame(told, {"file": content})
+    header = {"name": f"{options['layer']}.{kind}", "alt": alt_text(figure), "code": saving.code(explorer, options)}
+    return frame(header, {"file": content})
 
 
 def probe(explorer: Explorer, options: Options) -> bytes:
     """The cosine map of a position, and its most active channels."""
-    model, picture = which(options)
+    model, picture = selection(options)
     cosine, position, vector = explorer.probe(
         model, picture, options["layer"], float(options["x"]), float(options["y"])
     )
@@ -89,26 +89,26 @@ def probe(explorer: Explorer, options: Options) -> bytes:
 
 
 def linked(explorer: Explorer, options: Options) -> bytes:
-    """The cosine maps of the same place in the stages of every model."""
+    """The cosine maps of the same position in the stages of all models."""
     picture, x, y = int(options.get("picture", 0)), float(options["x"]), float(options["y"])
-    told: list[dict[str, object]] = []
+    positions: list[dict[str, object]] = []
     arrays: dict[str, Tensor] = {}
     for number, model in enumerate(explorer.models):
         for stage in model.stages:
             if stage in explorer.run(number, picture).maps:
-                arrays[str(len(told))], position, _ = explorer.probe(number, picture, stage, x, y)
-                told.append({"model": number, "layer": stage, "position": position})
-    return frame({"maps": told}, arrays)
+                arrays[str(len(positions))], position, _ = explorer.probe(number, picture, stage, x, y)
+                positions.append({"model": number, "layer": stage, "position": position})
+    return frame({"maps": positions}, arrays)
 
 
 def statistics(explorer: Explorer, options: Options) -> bytes:
-    """What channels do over all pictures."""
-    return frame(explorer.statistics(which(options)[0], options["layer"]), {})
+    """Statistics of the channels over all images."""
+    return frame(explorer.statistics(selection(options)[0], options["layer"]), {})
 
 
 def ablate(explorer: Explorer, options: Options) -> bytes:
-    """The model's answer without some channels."""
-    model, picture = which(options)
+    """The predicted classes without some channels."""
+    model, picture = selection(options)
     channels = [int(number) for number in options["channels"].split(",") if number]
     output = explorer.ablated(model, picture, options["layer"], channels)
     before = explorer.classes(model, explorer.run(model, picture).output)
@@ -116,16 +116,16 @@ def ablate(explorer: Explorer, options: Options) -> bytes:
 
 
 def alignment(explorer: Explorer, options: Options) -> bytes:
-    """CKA between the stages of the models."""
+    """The CKA between the stages of the models."""
     return frame({}, {"cka": explorer.alignment(int(options.get("picture", 0)))})
 
 
 def _maps(explorer: Explorer, options: Options) -> Tensor:
-    return explorer.maps(*which(options), options["layer"])
+    return explorer.maps(*selection(options), options["layer"])
 
 
 def _ranges(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the lowest and highest finite value of each map."""
+    """Returns the smallest and the largest finite value of each map."""
     flat = maps.flatten(1)
     low = torch.where(flat.isfinite(), flat, torch.inf).amin(1)
     high = torch.where(flat.isfinite(), flat, -torch.inf).amax(1)

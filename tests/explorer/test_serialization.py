@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from torch_featurelayer.explorer.wire import frame, quantized
+from torch_featurelayer.explorer.serialization import frame, quantize
 
 
 def unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -47,5 +47,5 @@ def test_a_frame_gives_back_what_it_holds(text: str, shapes: list[list[int]]) ->
 
 def test_levels_span_the_range_and_leave_zero_for_what_is_no_number() -> None:
     maps = torch.tensor([[[0.0, 0.5, 1.0, float("nan"), float("inf"), 7.0]]])
-    levels = quantized(maps, torch.tensor([0.0]), torch.tensor([1.0]))
+    levels = quantize(maps, torch.tensor([0.0]), torch.tensor([1.0]))
     assert levels.tolist() == [[[1, 128, 255, 0, 0, 255]]]

@@ -1,10 +1,9 @@
-"""Who may ask: this machine's own browser, on a page that the server gave it, and nobody else.
+"""Security of the server: only the page that the server printed the address of may send requests.
 
-A page anywhere on the web can make a browser send requests to this machine; a
-name that resolves to 127.0.0.1 would let it read the answers. So the host must be a
-loopback name, everything but the page itself needs the token, which
-travels in the fragment of the address (never sent, never logged) and comes back
-as a header, and what changes something must come from the page's own origin.
+Any page on the web can make a browser send requests to this machine, and a host name that resolves to 127.0.0.1 would
+let it read the responses. Therefore the host must be a loopback name; everything except the page itself needs a token,
+which is in the fragment of the printed address (never sent, never logged) and comes back as a header; and requests that
+change something must come from the origin of the page.
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ _HEADERS: Final = {
 }
 
 
-class Guard:
-    """Refuses requests that are not the page's own, and gives every answer its headers.
+class SecurityMiddleware:
+    """Rejects requests that do not come from the page, and adds security headers to every response.
 
     Args:
-        app: What is guarded.
-        token: What must come with every request below `/api`.
-        hosts: Names that the server may be called by, without the port, besides those of this machine.
+        app: The application.
+        token: The token that every request below `/api` must carry.
+        hosts: Additional host names of the server, without the port. Default: none.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str] = frozenset()) -> None:
         self._app, self._token, self._hosts = app, token, LOOPBACK | hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or refuses it."""
+        """Answers or rejects a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,7 +56,7 @@ class Guard:
     def _problem(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
         if _name(headers.get("host", "")) not in self._hosts:
-            return "This server answers to the names of this machine only."
+            return "This server accepts only requests to the names of this machine."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             return "This request comes from another page."
@@ -69,7 +68,7 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """Returns a host without its port, which differs where a port is forwarded."""
+    """Returns a host without its port, which differs if a port is forwarded."""
     name, _, port = host.rpartition(":")
     return name if name and port.isdigit() else host
 

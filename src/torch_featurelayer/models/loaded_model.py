@@ -1,4 +1,4 @@
-"""A model with what belongs to it."""
+"""`LoadedModel`: a model with its preprocessing, labels and stages."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class LoadedModel:
     """A model in eval mode, with its preprocessing, labels and stages.
 
     Attributes:
-        name: What it was asked for by.
+        name: The name that it was loaded by.
         model: The model.
-        preprocess: Makes its input: from an image a tensor (a `Preprocess`), from a text keyword arguments.
-        weights: Where its weights are from, in words.
-        labels: The name of each class of its output, in order; empty where they are not known.
-        arguments: The arguments of `load` beside its name that were not the defaults.
+        preprocess: The preprocessing: a `Preprocess` from image to tensor, or a function from text to keyword
+            arguments.
+        weights: A description of the origin of the weights.
+        labels: The names of the classes, in order; empty if they are not known.
+        arguments: The arguments of `load`, besides the name, that differ from the defaults.
     """
 
     name: str
@@ -40,23 +41,33 @@ class LoadedModel:
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def inputs(self, source: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Returns the arguments to call the model with for an image or a text, on the model's device.
+        """Returns the arguments of the model for an image or a text, on the device of the model.
+
+        Args:
+            source: An image, as for `images.load`, or a text.
+
+        Returns:
+            The positional arguments and the keyword arguments.
+
+        Raises:
+            ImageError: If the image cannot be read.
+            FileNotFoundError: If the file does not exist.
 
         Examples:
             >>> args, kwargs = loaded.inputs("cat.jpg")  # doctest: +SKIP
             >>> feats, output = tl.FeatureLayers(loaded.model, loaded.stages)(*args, **kwargs)  # doctest: +SKIP
         """
         device = next((parameter.device for parameter in self.model.parameters()), None)
-        made = self.preprocess(source)
-        if isinstance(made, Tensor):
-            return (made.to(device),), {}
-        return (), {name: value.to(device) for name, value in made.items()}
+        inputs = self.preprocess(source)
+        if isinstance(inputs, Tensor):
+            return (inputs.to(device),), {}
+        return (), {name: value.to(device) for name, value in inputs.items()}
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
-        """The paths of the layers that end its stages, shallow to deep.
+        """The addresses of the last layers of the model's stages, from shallow to deep.
 
-        As the library that made the model names them, else found by one run (`models.stages`).
+        They are the stages that the library of the model names, or those that `models.stages` finds.
         """
         if self._stages:
             return self._stages
@@ -65,14 +76,14 @@ class LoadedModel:
 
     @cached_property
     def layouts(self) -> Mapping[str, str | None]:
-        """The layout of each layer's feature, such as `"NCHW"`; None where the model's operations do not show it."""
+        """The layout of each layer's feature, such as `"NCHW"`; None if it cannot be determined."""
         args, kwargs = self.example()
         with torch.no_grad():
             return find_layouts(self.model, "**", *args, **kwargs)
 
     @property
     def patch(self) -> int | tuple[int, int] | None:
-        """The side of the patches of a vision transformer in pixels, or its height and width; None without patches."""
+        """The side of the patches of a vision transformer in pixels, or height and width; None without patches."""
         embedding = getattr(self.model, "patch_embed", None)
         for owner in (embedding, self.model, getattr(self.model, "config", None)):
             side = getattr(owner, "patch_size", None)
@@ -84,9 +95,10 @@ class LoadedModel:
 
     @property
     def cam_layer(self) -> str:
-        """The layer for Grad-CAM: the last stage; in a transformer with a class token its first normalisation.
+        """The default layer for Grad-CAM: the last stage, or its first normalisation if there is a class token.
 
-        After that no other token of the last block reaches the logits, so their gradient is zero.
+        After that normalisation, only the class token of the last block reaches the logits, so the gradients of the
+        other tokens are zero.
         """
         last = self.stages[-1]
         has_class_token = any(
@@ -99,29 +111,29 @@ class LoadedModel:
         return next((f"{last}.{name}" for name, part in inside if name and "Norm" in type(part).__name__), last)
 
     def to_map(self, layer: str, feat: Any, image_size: tuple[int, int]) -> Tensor:
-        """Returns a layer's feature as maps of the image.
+        """Returns the feature of a layer as maps of the image.
 
         Args:
-            layer: The address of the layer, or of its gradient.
+            layer: The address of the layer or of its gradient.
             feat: The feature.
-            image_size: Height and width of the model's input, in pixels.
+            image_size: The height and width of the model's input in pixels.
 
         Returns:
-            `[N, C, H, W]`: a view of the feature where memory allows.
+            Feature maps `[N, C, H, W]`: a view of the feature where possible, with its gradient.
 
         Raises:
-            LayoutError: If the feature is no map of the image, or its layout is not known.
+            LayoutError: If the feature is not a map of the image, or its layout is unknown. It names the layer.
         """
         layout = self.layouts.get(layer.partition("@")[0].partition(":")[0])
         if not isinstance(feat, Tensor) or layout is None or len(layout) != feat.ndim:
             found = list(feat.shape) if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
-            raise LayoutError(f"this feature is no map of the image: {found}", layer, hint="Choose another layer.")
+            raise LayoutError(f"this feature is not a map of the image: {found}", layer, hint="Choose another layer.")
         try:
-            return self._mapped(feat, layout, image_size)
+            return self._to_map(feat, layout, image_size)
         except LayoutError as error:
             raise error.of(layer) from None
 
-    def _mapped(self, feat: Tensor, layout: str, image_size: tuple[int, int]) -> Tensor:
+    def _to_map(self, feat: Tensor, layout: str, image_size: tuple[int, int]) -> Tensor:
         try:
             return tokens_to_map(feat, layout=layout, image_size=image_size, patch=self.patch)
         except LayoutError:
@@ -130,66 +142,89 @@ class LoadedModel:
 
     @property
     def title(self) -> str:
-        """A name for figures: without the library."""
+        """The name of the model without its library, for figures."""
         return self.name.rpartition(":")[2]
 
-    def photo(self, source: Any) -> Tensor:
-        """Returns an image as the model sees it, in its own colours: `[1, 3, H, W]`, from 0 to 1.
+    def image(self, source: Any) -> Tensor:
+        """Returns an image as the model receives it, before normalisation.
+
+        Args:
+            source: An image, as for `images.load`.
+
+        Returns:
+            A new tensor `[1, 3, H, W]` from 0 to 1 on the CPU.
 
         Raises:
-            ImageError: It cannot be read, or the model takes no images.
-            FileNotFoundError: There is no such file.
+            ImageError: If the image cannot be read, or the model takes texts.
+            FileNotFoundError: If the file does not exist.
         """
-        if not hasattr(self.preprocess, "photo"):
+        if not hasattr(self.preprocess, "image"):
             raise ImageError(repr(source), f"{self.name} takes text, not images")
-        photo: Tensor = self.preprocess.photo(source)
-        return photo
+        image: Tensor = self.preprocess.image(source)
+        return image
 
     def example(self) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Returns arguments the model can be called with: a black image, or a short text."""
-        if not hasattr(self.preprocess, "photo"):
+        """Returns arguments that the model can be called with: a black image or a short text."""
+        if not hasattr(self.preprocess, "image"):
             return self.inputs("An example.")
         return self.inputs(need("PIL.Image", "images").new("RGB", (256, 256)))
 
     def logits(self, output: Any) -> Tensor:
-        """Returns the logits `[N, classes]` in what the model returned: the tensor itself, or its part `logits`.
+        """Returns the logits in the output of the model: the output itself, or its part `logits`.
+
+        Args:
+            output: The output of the model.
+
+        Returns:
+            The logits `[N, classes]`: the same tensor, with its gradient.
 
         Raises:
-            ValueError: It has none: this is no classifier.
+            ValueError: If the output has no logits, because the model is not a classifier.
         """
         logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise ValueError(f"{self.name} gives no logits of classes, but a {type(output).__name__}")
+            raise ValueError(f"{self.name} is not a classifier: its output, a {type(output).__name__}, has no logits")
         return logits
 
     def top_classes(self, output: Any, count: int = 5) -> list[tuple[str, float]]:
-        """Returns the most probable classes and their probabilities, of the first sample.
+        """Returns the classes with the largest probabilities for the first sample.
 
         Args:
-            output: What the model returned.
-            count: How many.
+            output: The output of the model.
+            count: The number of classes. Default: 5.
+
+        Returns:
+            Pairs of name and probability, in descending order.
 
         Raises:
-            ValueError: As `logits`.
+            ValueError: If the output has no logits, because the model is not a classifier.
         """
         logits = self.logits(output).detach()[0].float()
         values, classes = logits.softmax(-1).topk(min(count, len(logits)))
         return [(self.label(index), value) for value, index in zip(values.tolist(), classes.tolist(), strict=True)]
 
     def label(self, index: int) -> str:
-        """Returns the name of a class; its number where names are not known."""
+        """Returns the name of a class, or its number if names are not known."""
         return self.labels[index] if index < len(self.labels) else str(index)
 
     def class_index(self, label: str | int) -> int:
-        """Returns the number of a class given by its number or its name.
+        """Returns the number of a class.
+
+        Args:
+            label: The name of the class, in any case, or its number.
 
         Raises:
-            LabelNotFoundError: No class has that name.
+            LabelNotFoundError: If no class has this name or number.
         """
         text = str(label)
         if text.isdigit():
-            return int(text)
+            return self._checked_index(int(text)) if self.labels else int(text)
         found = [number for number, name in enumerate(self.labels) if name.lower() == text.lower()]
         if not found:
             raise LabelNotFoundError(text, self.labels)
         return found[0]
+
+    def _checked_index(self, index: int) -> int:
+        if index >= len(self.labels):
+            raise LabelNotFoundError(str(index), self.labels, count=len(self.labels))
+        return index

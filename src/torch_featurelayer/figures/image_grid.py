@@ -1,4 +1,4 @@
-"""Several images, with a line over each."""
+"""Several images in a grid, each with a title."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def contact_sheet(images: Sequence[Any], titles: Sequence[str], *, columns: int = 5, ax: Axes | None = None) -> Figure:
-    """Draws images side by side, as they are.
+def plot_image_grid(
+    images: Sequence[Any], titles: Sequence[str], *, columns: int = 5, ax: Axes | None = None
+) -> Figure:
+    """Draws images in a grid, each with a title.
 
     Args:
-        images: What matplotlib's `imshow` takes, PIL images among it, or `[3, H, W]` from 0 to 1; None leaves a gap.
-        titles: One for each.
+        images: The images: anything that matplotlib's `imshow` accepts, PIL images included, or tensors `[3, H, W]`
+            from 0 to 1. None leaves a gap.
+        titles: A title for each image.
         columns: The number of images in a row. Default: 5.
-        ax: The axes whose place the images take. Default: None, a new figure.
+        ax: The axes that the grid replaces. Default: None, a new figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If there are not as many titles as images, or none.
+        ValueError: If there are no images, or not as many titles as images.
     """
     if not images or len(images) != len(titles):
         raise ValueError(f"{len(titles)} titles for {len(images)} images")

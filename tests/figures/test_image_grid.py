@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from torch_featurelayer.figures import contact_sheet
+from torch_featurelayer.figures import plot_image_grid
 
 
 def test_images_stand_in_rows_with_their_titles() -> None:
     """PIL images, arrays and tensors; a gap is left empty; the words say what is there."""
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    figure = contact_sheet(
+    figure = plot_image_grid(
         [Image.fromarray(pixels), pixels, torch.rand(3, 4, 4), None], ["a", "b\n0.9", "c", "d"], columns=3
     )
     assert len(figure.axes) == 6
@@ -26,4 +26,4 @@ def test_images_stand_in_rows_with_their_titles() -> None:
 @pytest.mark.parametrize(("images", "titles"), [([], []), ([None], ["a", "b"])])
 def test_each_image_needs_a_title(images: list[None], titles: list[str]) -> None:
     with pytest.raises(ValueError, match="titles for"):
-        contact_sheet(images, titles)
+        plot_image_grid(images, titles)

@@ -1,4 +1,4 @@
-"""What the page shows, computed: no browser, no server here."""
+"""`Explorer`: computes the contents of the page, without browser and server."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ..similarity import cka
 Options: TypeAlias = Mapping[str, str]
 
 PAGE: Final = 64  # channels on a page
-_HELD: Final = 8  # runs whose features are kept
+_CACHED_RUNS: Final = 8
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that is looked at.
+    """An image in the explorer.
 
     Attributes:
-        name: What the page calls it: never a path of this machine.
-        source: What `images.load` takes.
+        name: Its name on the page, which is never a path of this machine.
+        source: The image, as for `images.load`.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Run:
-    """What one model made of one picture.
+    """The features of one model for one image.
 
     Attributes:
-        maps: Its layers' features `[C, H, W]`, float32.
-        output: Of the model.
+        maps: The features `[C, H, W]` of its layers, in float32.
+        output: The output of the model.
     """
 
     maps: Mapping[str, Tensor]
@@ -51,11 +51,11 @@ class Run:
 
 
 class Explorer:
-    """One or two models, and pictures to look at with them.
+    """One or two models, and the images to run them on.
 
     Args:
-        models: In eval mode, with their preprocessing.
-        pictures: At least one.
+        models: The models, in eval mode and with their preprocessing.
+        pictures: The images; at least one.
     """
 
     def __init__(self, models: Sequence[LoadedModel], pictures: Sequence[Picture]) -> None:
@@ -64,13 +64,13 @@ class Explorer:
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
 
     def overview(self) -> dict[str, Any]:
-        """Returns what there is: models with their layers, pictures."""
+        """Returns the models with their layers, and the images."""
         return {
-            "models": [self._told(number) for number in range(len(self.models))],
+            "models": [self._describe(number) for number in range(len(self.models))],
             "pictures": [picture.name for picture in self.pictures],
         }
 
-    def _told(self, number: int) -> dict[str, Any]:
+    def _describe(self, number: int) -> dict[str, Any]:
         model, maps = self.models[number], self.run(number, 0).maps
         rows = [
             {"path": row.path, "type": row.type, "output": row.output, "drawn": row.path in maps,
@@ -88,31 +88,31 @@ class Explorer:
         return self._tables[number]
 
     def run(self, model: int, picture: int) -> Run:
-        """Returns what a model made of a picture; the last few runs are kept."""
+        """Returns the features of a model for an image; the latest runs are cached."""
         key = (model, picture)
         if key not in self._runs:
-            self._runs[key] = self._made(self.models[model], self._table(model), self.pictures[picture])
-            if len(self._runs) > _HELD:
+            self._runs[key] = self._compute(self.models[model], self._table(model), self.pictures[picture])
+            if len(self._runs) > _CACHED_RUNS:
                 self._runs.popitem(last=False)
         self._runs.move_to_end(key)
         return self._runs[key]
 
     @staticmethod
-    def _made(model: LoadedModel, table: LayerTable, picture: Picture) -> Run:
+    def _compute(model: LoadedModel, table: LayerTable, picture: Picture) -> Run:
         args, kwargs = model.inputs(picture.source)
         names = [f"{row.path}@-1" if row.calls > 1 else row.path for row in table if row.calls]
         with torch.no_grad():
             feats, output = FeatureLayers(model.model, names, detach=True)(*args, **kwargs)
-        height, width = model.photo(picture.source).shape[-2:]
+        height, width = model.image(picture.source).shape[-2:]
         paths = {name: name.removesuffix("@-1") for name in names}
         found = {paths[name]: _map(model, paths[name], feat, (height, width)) for name, feat in feats.items()}
         return Run({path: one for path, one in found.items() if one is not None}, output)
 
     def maps(self, model: int, picture: int, layer: str) -> Tensor:
-        """Returns a layer's feature `[C, H, W]`.
+        """Returns the feature of a layer, `[C, H, W]`.
 
         Raises:
-            FeatureNotFoundError: The layer gives no map.
+            FeatureNotFoundError: If the layer does not return a map.
         """
         found = self.run(model, picture).maps
         if layer not in found:
@@ -120,38 +120,38 @@ class Explorer:
         return found[layer]
 
     def photo(self, model: int, picture: int) -> Tensor:
-        """Returns a picture as a model sees it: `[3, H, W]` from 0 to 1."""
-        return self.models[model].photo(self.pictures[picture].source)[0]
+        """Returns an image as a model receives it: `[3, H, W]` from 0 to 1."""
+        return self.models[model].image(self.pictures[picture].source)[0]
 
     def classes(self, model: int, output: Any) -> list[tuple[str, float]]:
-        """Returns the most probable classes, none for a model that gives no logits."""
+        """Returns the classes with the largest probabilities; none if the model is not a classifier."""
         try:
             return self.models[model].top_classes(output)
         except ValueError:
             return []
 
     def probe(self, model: int, picture: int, layer: str, x: float, y: float) -> tuple[Tensor, tuple[int, int], Tensor]:
-        """Looks at one position.
+        """Returns the feature at one position.
 
         Args:
-            model: Which.
-            picture: Which.
-            layer: Which.
-            x: Across the picture, from 0 to 1.
-            y: Down the picture, from 0 to 1.
+            model: The number of the model.
+            picture: The number of the image.
+            layer: The address of the layer.
+            x: The horizontal position in the image, from 0 to 1.
+            y: The vertical position in the image, from 0 to 1.
 
         Returns:
-            The cosine of every position with it `[H, W]`, its row and column, and its vector `[C]`.
+            The cosine similarity of every position to it `[H, W]`, its row and column, and its vector `[C]`.
         """
         maps = self.maps(model, picture, layer)
         position = _position(maps, x, y)
         return analysis.cosine_map(maps[None], position, layout="NCHW"), position, maps[:, *position]
 
     def cam(self, model: int, picture: int, layer: str, target: int) -> Tensor:
-        """Returns Grad-CAM of a layer for a class: `[H, W]` from 0 to 1.
+        """Returns the Grad-CAM of a layer for a class: `[H, W]` from 0 to 1.
 
         Raises:
-            ValueError: If the model gives no logits, or the layer no map.
+            ValueError: If the model is not a classifier, or the layer does not return a map.
         """
         return analysis.grad_cam(*self.with_gradient(model, picture, layer, target), layout="NCHW")[0]
 
@@ -159,7 +159,7 @@ class Explorer:
         """Returns the maps of a layer `[1, C, H, W]`, and the gradient of a class's logit with respect to them.
 
         Raises:
-            ValueError: If the model gives no logits, or the layer no map.
+            ValueError: If the model is not a classifier, or the layer does not return a map.
         """
         loaded = self.models[model]
         args, kwargs = loaded.inputs(self.pictures[picture].source)
@@ -167,7 +167,7 @@ class Explorer:
             feats, output = FeatureLayers(loaded.model, [layer, f"{layer}:grad_output"])(*args, **kwargs)
             scores = loaded.logits(output)[0]
             if not 0 <= target < len(scores):
-                raise ValueError(f"the model has classes 0 to {len(scores) - 1}, not {target}")
+                raise ValueError(f"there is no class {target}: the classes are 0 to {len(scores) - 1}")
             scores[target].backward()  # type: ignore[no-untyped-call]
         loaded.model.zero_grad(set_to_none=True)
         height, width = self.photo(model, picture).shape[-2:]
@@ -175,13 +175,13 @@ class Explorer:
         return feat.detach(), grad
 
     def ablated(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
-        """Returns the model's output with some channels of a layer set to zero."""
+        """Returns the output of a model with some channels of a layer set to zero."""
         loaded = self.models[model]
         args, kwargs = loaded.inputs(self.pictures[picture].source)
 
         layout = loaded.layouts.get(layer)
         if layout is None:
-            raise LayoutError("which dimension holds the channels is not known", layer, hint="Choose another layer.")
+            raise LayoutError("the dimension of the channels is unknown", layer, hint="Choose another layer.")
 
         def without(feat: Tensor) -> Tensor:
             numbers = torch.tensor(list(channels), dtype=torch.int64, device=feat.device)
@@ -191,11 +191,11 @@ class Explorer:
             return loaded.model(*args, **kwargs)
 
     def statistics(self, model: int, layer: str) -> dict[str, Any]:
-        """Returns what channels do over all pictures: which stay silent, which are never off, which choose.
+        """Returns statistics of the channels of a layer over all images.
 
-        A channel is silent if it is never above zero, saturated if it is at the layer's greatest value, which several
-        channels reach (as 6 for a ReLU6), at half of the positions or more, selective by how far its greatest value
-        lies above its mean, in standard deviations. What this rests on is told: positions and pictures.
+        A channel is silent if it is never above zero; saturated if at least half of its positions have the largest
+        value of the layer, and several channels reach that value (such as 6 for a ReLU6); and selective by the distance
+        of its largest value from its mean, in standard deviations. The numbers of positions and images are included.
         """
         values = torch.cat([self.maps(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
         deviation = values.std(1).clamp_min(1e-12)
@@ -212,7 +212,7 @@ class Explorer:
         }  # fmt: skip
 
     def alignment(self, picture: int) -> Tensor:
-        """Returns the CKA of the stages of the first model with those of the last `[A, B]`, over positions."""
+        """Returns the CKA of the stages of the first model with those of the last, `[A, B]`, over positions."""
         first, last = (
             [self._grid(number, picture, stage) for stage in self.models[number].stages]
             for number in (0, len(self.models) - 1)
@@ -220,17 +220,17 @@ class Explorer:
         return torch.tensor([[cka(one, other) for other in last] for one in first])
 
     def _grid(self, model: int, picture: int, layer: str) -> Tensor:
-        """Returns a layer's vectors at the same 14 × 14 places of the picture, whatever its size."""
+        """Returns the vectors of a layer at 14 × 14 positions of the image, independently of its resolution."""
         maps = self.maps(model, picture, layer)[None]
         resized: Tensor = torch.nn.functional.interpolate(maps, size=(14, 14), mode="bilinear", antialias=True)
         return resized[0].flatten(1).T
 
 
 def order(maps: Tensor, by: str) -> list[int]:
-    """Returns the channels of `[C, H, W]` by `"index"`, or the greatest first by `"mean"`, `"max"` or `"sparsity"`.
+    """Returns the channels of `[C, H, W]` by `"index"`, or in descending order of `"mean"`, `"max"` or `"sparsity"`.
 
     Raises:
-        ValueError: There is no such order.
+        ValueError: If there is no such order.
     """
     flat = maps.flatten(1)
     scores = {
@@ -240,12 +240,12 @@ def order(maps: Tensor, by: str) -> list[int]:
         "sparsity": lambda: (flat <= 0).float().mean(1),
     }
     if by not in scores:
-        raise ValueError(f"channels are ordered by {', '.join(scores)}, not by {by!r}")
+        raise ValueError(f"no order {by!r}: the orders are {', '.join(scores)}")
     return torch.argsort(scores[by]().nan_to_num(-torch.inf), descending=True, stable=True).tolist()
 
 
-def which(options: Options) -> tuple[int, int]:
-    """Returns the numbers of the model and the picture that a request is about."""
+def selection(options: Options) -> tuple[int, int]:
+    """Returns the numbers of the model and of the image in a request."""
     return int(options.get("model", 0)), int(options.get("picture", 0))
 
 
@@ -255,7 +255,7 @@ def _position(maps: Tensor, x: float, y: float) -> tuple[int, int]:
 
 
 def _map(model: LoadedModel, layer: str, feat: Any, image_size: tuple[int, int]) -> Tensor | None:
-    """Returns a feature as `[C, H, W]` on the host, None if it is no map of the image."""
+    """Returns a feature as `[C, H, W]` on the CPU; None if it is not a map of the image."""
     if not isinstance(feat, Tensor) or not feat.is_floating_point():
         return None
     try:

@@ -1,0 +1,113 @@
+"""The fastest way to run the model: the same features, in the same bytes however often it is interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, make_images, network
+from tests.store.digests import digests
+from torch_featurelayer.extraction import autotune
+from torch_featurelayer.extraction.modes import EAGER, Mode
+from torch_featurelayer.store import Store
+
+MODES = [EAGER, *(Mode(name, part) for name in ("channels_last", "compiled") for part in (0, 1))]
+
+
+def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Store:
+    fixed: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_size": 6, "dtype": None}
+    return tl.extract(model, "features.6", images, out, **fixed, **options)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_every_mode_gives_the_features(mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small last batches and broken files among them; continued, the bytes are the same; the model is not changed."""
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: mode)
+    ids = make_images(tmp_path / "images", 15)
+    (tmp_path / "images" / ids[7]).write_bytes(b"")
+    model = network()
+    strides = [value.stride() for value in model.parameters()]
+    right = extracted(model, tmp_path / "images", tmp_path / "right")
+    store = extracted(model, tmp_path / "images", tmp_path / "autotune", autotune=True)
+    assert store.metadata["mode"] == str(mode)
+    assert store.ids == right.ids
+    torch.testing.assert_close(store["features.6"][:], right["features.6"][:], rtol=1e-4, atol=1e-5)
+    assert [value.stride() for value in model.parameters()] == strides
+    assert not any(module._forward_hooks for module in model.modules())
+    whole = digests(tmp_path / "autotune")
+    (tmp_path / "autotune" / "shards" / "00000001.safetensors").unlink()
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: pytest.fail("measured again"))
+    extracted(model, tmp_path / "images", tmp_path / "autotune", autotune=True)
+    assert digests(tmp_path / "autotune") == whole
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts", "compiled", "eager", "chosen"),
+    [
+        (5, 6, 9, 1, Mode("eager")),
+        (1, 6, 9, 5, Mode("channels_last")),
+        (6, 1, 9, 5, Mode("channels_last", 1)),
+        (3, 6, 1, 5, Mode("compiled")),
+        (6, 3, 1, 5, Mode("compiled", 1)),
+    ],
+)
+def test_the_fastest_mode_is_chosen(
+    whole: int, parts: int, compiled: int, eager: int, chosen: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least time wins, and what is compiled takes as many items at a time as was faster before."""
+    times = {"eager": eager, "compiled": compiled, "channels_last": whole, "channels_last, 1 at a time": parts}
+
+    def measure(_: object, modes: list[Mode]) -> list[tuple[Mode, float]]:
+        return [(mode, times.get(str(mode), compiled)) for mode in modes]
+
+    monkeypatch.setattr(autotune, "_measure", measure)
+    make_images(tmp_path / "images", 5)
+    store = extracted(network(), tmp_path / "images", tmp_path / "out", autotune=True)
+    assert store.metadata["mode"] == str(chosen)
+
+
+def test_modes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mode is timed, and the one that the store records had the least time."""
+    measured: dict[Mode, float] = {}
+    measure = autotune._measure
+
+    def note(*arguments: Any) -> list[tuple[Mode, float]]:
+        found = measure(*arguments)
+        measured.update(found)
+        return found
+
+    monkeypatch.setattr(autotune, "_measure", note)
+    make_images(tmp_path / "images", 5)
+    store = extracted(network(), tmp_path / "images", tmp_path / "out", autotune=True)
+    assert [mode.name for mode in measured] == ["eager", "channels_last", "channels_last", "compiled"]
+    assert min(measured.values()) > 0
+    assert store.metadata["mode"] == str(min(measured, key=measured.__getitem__))
+
+
+def test_what_cannot_be_compiled_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a warning that says why; the rest is done."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(tl.FeatureLayers, "compile", broken)
+    make_images(tmp_path / "images", 5)
+    with pytest.warns(UserWarning, match="cannot be compiled here: no C\\+\\+ compiler"):
+        store = extracted(network(), tmp_path / "images", tmp_path / "out", autotune=True)
+    assert not store.metadata["mode"].startswith("compiled")
+
+
+def test_autocast_computes_in_bfloat16(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", 5)
+    model = network().eval()
+    store = extracted(model, tmp_path / "images", tmp_path / "out", autocast=torch.bfloat16)
+    assert store["features.6"].dtype is torch.bfloat16
+    inputs = torch.cat([CUT(tmp_path / "images" / name) for name in store.ids[:4]])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        right = tl.FeatureLayer(model, "features.6").features(inputs)
+    assert torch.equal(store["features.6"][:4], right)
