@@ -115,7 +115,7 @@ class TestFeatures:
         assert torch.equal(copied[0], self.feats[0])
 
     def test_lengths_must_agree(self) -> None:
-        with pytest.raises(ValueError, match="1 names for 0 features"):
+        with pytest.raises(ValueError, match="1 names were given for 0 features"):
             tl.Features(["a"], [])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +14,11 @@ import torch_featurelayer as tl
 PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DatasetError DeviceError
 DuplicateRequestError EditError EmptyDatasetError EmptyRequestError FeatureLayer
-FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError ImageError ItemError
-LabelNotFoundError
-LayerNotFoundError
-LayerNotRunError LayerRow LayerTable LayoutError MissingExtraError ModelNotFoundError NotAModuleError
-OperationNotFoundError Record ReductionError
-ScriptedModuleError StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
+FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError GradientHandle
+ImageError ItemError LabelNotFoundError LayerNotFoundError LayerNotRunError
+LayerRow LayerTable LayoutError MissingExtraError ModelNotFoundError NotAModuleError
+OperationNotFoundError Record Reduction ReductionError
+ScriptedModuleError Selector StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
 StoreTargetError StructureError TransformError UncopyableValueError UnsupportedTorchError
 WeightsMismatchError WeightsNotFoundError
 analysis capture edit extract figures find_layouts get_layer_candidates images layers models open_store similarity
@@ -31,20 +32,27 @@ def test_all_is_exact() -> None:
 
 
 def test_no_other_public_names() -> None:
-    modules = {
-        "address",
-        "annotations",
-        "Any",
-        "cli",
-        "engine",
-        "explorer",
-        "extraction",
-        "import_module",
-        "store",
-        "TYPE_CHECKING",
-    }
-    names = {name for name in vars(tl) if not name.startswith("_")}
-    assert names - modules - {"demo"} <= set(PUBLIC)
+    """Beside `__all__` only the packages on disk are visible, in a process that has imported all of them."""
+    packages = {path.parent.name for path in Path(tl.__file__).parent.glob("[a-z]*/__init__.py")}
+    modules = {path.stem for path in Path(tl.__file__).parent.glob("[a-z]*.py")}
+    for name in packages | modules:
+        importlib.import_module(f"torch_featurelayer.{name}")
+    visible = {name for name in vars(tl) if not name.startswith("_")}
+    assert visible - packages - modules <= set(PUBLIC)
+    assert packages == {"address", "analysis", "cli", "engine", "explorer", "extraction", "figures", "models",
+                        "similarity", "store"}  # fmt: skip
+    assert modules == {"demo", "images"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["address", "analysis", "engine", "explorer", "extraction", "figures", "images", "models", "similarity", "store"],
+)
+def test_packages_export_what_they_list(name: str) -> None:
+    """`__all__` is sorted as ruff sorts it, each name exists, and nothing else is imported by `*`."""
+    module = importlib.import_module(f"torch_featurelayer.{name}")
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert all(hasattr(module, public) for public in module.__all__)
 
 
 def test_unknown_name() -> None:

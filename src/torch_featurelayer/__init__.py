@@ -8,15 +8,13 @@ Example:
     feats, output = tl.FeatureLayers(model, ["features.0", "features.6"])(image)
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
 from . import _exceptions
 from ._exceptions import *  # noqa: F403
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from . import analysis, figures, images, models, similarity
     from ._capture import Record, capture
     from ._edit import edit
@@ -24,21 +22,26 @@ if TYPE_CHECKING:
     from ._features import Features
     from ._layers import LayerRow, LayerTable, layers
     from ._layouts import find_layouts
-    from .address import get_layer_candidates
+    from ._reduce import Reduction
+    from .address import Selector, get_layer_candidates
+    from .engine import GradientHandle
     from .extraction import extract
     from .store import open_store
 
 __version__ = "0.2.0"
 
-# Imported on first use: neither torch nor an extra is needed to ask the command for help.
+# Imported on first use, so that the help of the command needs neither torch nor an extra.
 _MODULES = ("analysis", "figures", "images", "models", "similarity")
 _HOMES = {
     "FeatureLayer": "_feature_layer",
     "FeatureLayers": "_feature_layer",
     "Features": "_features",
+    "GradientHandle": "engine",
     "LayerRow": "_layers",
     "LayerTable": "_layers",
     "Record": "_capture",
+    "Reduction": "_reduce",
+    "Selector": "address",
     "capture": "_capture",
     "edit": "_edit",
     "extract": "extraction",
@@ -53,9 +56,12 @@ __all__ = [
     "FeatureLayer",
     "FeatureLayers",
     "Features",
+    "GradientHandle",
     "LayerRow",
     "LayerTable",
     "Record",
+    "Reduction",
+    "Selector",
     "analysis",
     "capture",
     "edit",
@@ -71,12 +77,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
+        return _importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(_importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

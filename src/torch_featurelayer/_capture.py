@@ -72,6 +72,11 @@ class Record(Features):
         pairs = zip(self._recorder.requests, self._recorder.entries, strict=True)
         return f"Record({', '.join(f'{request.name!r}: {len(kept)}' for request, kept in pairs)})"
 
+    def _rows(self) -> Iterator[tuple[str, Any]]:
+        """Yields names and features; of several forward passes, the features of the latest."""
+        for name, value in super()._rows():
+            yield name, value[-1] if isinstance(value, list) and not self._single and value else value
+
 
 @contextmanager
 def capture(

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from skimage.data import chelsea, coffee
 from starlette.testclient import TestClient
-from tests.explorer.test_serialization import unpacked
 
 import torch_featurelayer as tl
+from tests.explorer.test_serialization import unpacked
 from torch_featurelayer.explorer import Explorer, application
 from torch_featurelayer.explorer.session import Picture
 from torch_featurelayer.models import LoadedModel
@@ -114,7 +114,7 @@ def test_uploads(client: TestClient, explorer: Explorer) -> None:
 def test_mistakes_are_said(client: TestClient) -> None:
     for view, options, said in (
         ("layer", {"layer": "_conv_haed"}, "_conv_haed"),
-        ("layer", {"layer": "_conv_head", "by": "size"}, "ordered by"),
+        ("layer", {"layer": "_conv_head", "by": "size"}, "the orders are"),
         ("layer", {}, "layer"),
         ("probe", {"layer": "_conv_head", "x": "left", "y": "0"}, "float"),
         ("photo", {"picture": "7"}, "range"),
@@ -220,7 +220,7 @@ def test_grad_cam_is_that_of_the_figures(client: TestClient, explorer: Explorer,
     ask(client, "cam", layer=layer, target=target)
     assert all(parameter.grad is None for parameter in loaded.model.parameters())
     answer = client.get("/api/cam", params={"layer": layer, "target": 1000}, headers=HEADERS)
-    assert answer.json()["error"] == "the model has classes 0 to 999, not 1000"
+    assert answer.json()["error"] == "no class '1000'. The model has 1000 classes, 0 to 999."
 
 
 @pytest.mark.parametrize("shown", ["mean", "channel", "pca", "cosine", "cam"])

@@ -83,5 +83,5 @@ def test_what_does_not_fit_is_refused() -> None:
         perceptual_distance([layer], [layer], [torch.ones(4)])
     with pytest.raises(ValueError, match=r"\[1, 8, 3, 3\] and \[1, 8, 2, 3\]"):
         perceptual_distance([layer], [layer[:, :, 1:]])
-    with pytest.raises(ValueError, match="not 0 with 0"):
+    with pytest.raises(ValueError, match="not of 0 and 0"):
         perceptual_distance([], [])

@@ -85,7 +85,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         search(store, torch.ones(3), "layer4")
     with StoreWriter.open(tmp_path / "two", {}) as writer:
         writer.write(0, {"a": torch.ones(1, 2), "b": torch.ones(1, 2)}, ["x"])
-    with pytest.raises(ValueError, match="name a layer: the store holds 'a', 'b'"):
+    with pytest.raises(ValueError, match="name a layer: the layers of the store are 'a', 'b'"):
         search(tl.open_store(tmp_path / "two"), torch.ones(2))
 
 
