@@ -46,16 +46,14 @@ def why() -> str:
     plain, peers = numbers("correctness"), numbers("peers")
     torchvision, timm, transformers = (numbers(f"coverage_{name}") for name in ("torchvision", "timm", "transformers"))
     return f"""
-A hook that keeps `output` keeps a reference, and a later `ReLU(inplace=True)` or `+=` overwrites it: over all
-{plain["models"]} classification models of torchvision that is {plain["plain_wrong"]:,} of
-{plain["plain_outputs"]:,} outputs **wrong without a word**. This library gets {_wrong(plain)} of
-{plain["features"]:,} outputs and inputs wrong
-([table](docs/benchmarks/correctness.md)); with detectors, video and flow networks too, {_wrong(torchvision)} of
-{torchvision["features"]:,} ([{torchvision["models"]} torchvision models](docs/benchmarks/coverage_torchvision.md)); and
-{_wrong(transformers)} and {_wrong(timm)} in
-[{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md) and
-[{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md).
-Beside {len(peers) - 1} other libraries and versions: [the summary](docs/benchmarks/index.md).
+A hook that keeps `output` keeps a reference, which a later `ReLU(inplace=True)` or `+=` overwrites. In the
+{plain["models"]} classification models of torchvision, {plain["plain_wrong"]:,} of {plain["plain_outputs"]:,} outputs
+are then **silently wrong**. With this library, {_wrong(plain)} of {plain["features"]:,} outputs and inputs are wrong
+([table](docs/benchmarks/correctness.md)). Including detectors, video and flow networks, it is {_wrong(torchvision)} of
+{torchvision["features"]:,} in [{torchvision["models"]} torchvision models](docs/benchmarks/coverage_torchvision.md);
+{_wrong(transformers)} in [{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md); and
+{_wrong(timm)} in [{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md). A comparison with
+{len(peers) - 1} other libraries and versions: [summary](docs/benchmarks/index.md).
 """
 
 
@@ -67,8 +65,8 @@ def newcomer() -> str:
     """README: how long the first time takes."""
     found = numbers("newcomer")
     return f"""
-Both make their own environment in `.venv` first. From `git clone` to a feature map of your own took
-{found["all"] / 60:.1f} minutes on a machine of two cores ([each step](docs/benchmarks/newcomer.md)).
+Both first create an environment in `.venv`. From `git clone` to a first feature map takes
+{found["all"] / 60:.1f} minutes on a machine with two cores ([each step](docs/benchmarks/newcomer.md)).
 """
 
 
@@ -77,7 +75,7 @@ def versions() -> str:
     said = numbers("versions").items()
     passed = [name.partition("+")[0] for name, tests in said if "failed" not in tests and "error" not in tests]
     return f"""
-Python 3.11 or newer, PyTorch 2.4 or newer: the core's tests pass on {", ".join(passed)}
+Python 3.11 or newer and PyTorch 2.4 or newer. The tests of the core pass on {", ".join(passed)}
 ([table](docs/benchmarks/versions.md)), the whole suite on {_version(result_of("versions"))}.
 """
 
@@ -93,8 +91,8 @@ def compiling() -> str:
     """README and how it works: what compiles."""
     found = numbers("graph_breaks")
     return f"""
-It compiles with `fullgraph=True` on {found["compile_bare"] - found["broke"]} of the {found["compile_bare"]}
-classification models of torchvision that compile alone ([table]({{to}}graph_breaks.md)).
+Of the {found["compile_bare"]} classification models of torchvision that compile with `fullgraph=True`,
+{found["compile_bare"] - found["broke"]} also compile with a capture ([table]({{to}}graph_breaks.md)).
 """
 
 
@@ -113,11 +111,11 @@ def costs() -> str:
         for name, part in added.items() for label, value in part.items() if label.startswith("all")
     )  # fmt: skip
     return f"""
-One layer costs {min(one):.2f} to {max(one):.2f} × the model alone, where the model alone, measured once more, came out
-at {min(noise):.2f} to {max(noise):.2f}. All layers at once cost the memory they hold, as any way to keep them does;
-copy-on-write took {min(lazy):.2f} to {max(lazy):.2f} × the time of `clone=True`. It saves least where nearly every
-layer is followed by an in-place operation (VGG-11): PyTorch makes the late copy in one thread. Operations between
-layers: {every} ([all of it](benchmarks/overhead.md)).
+Relative to the model alone, a call with one captured layer takes {min(one):.2f} to {max(one):.2f} of the time; the
+model alone, measured a second time, takes {min(noise):.2f} to {max(noise):.2f}. Capturing all layers costs the memory
+of their features, as with any method; copy-on-write takes {min(lazy):.2f} to {max(lazy):.2f} of the time of
+`clone=True`. It saves least if nearly every layer is followed by an in-place operation (VGG-11), because PyTorch makes
+the late copy in one thread. Operations between layers: {every} ([table](benchmarks/overhead.md)).
 """
 
 
@@ -129,19 +127,19 @@ def plan() -> str:
     return f"""
 | | |
 |---|---|
-| a row | (1,024 + 2,048) × 2 bytes = 6 kB |
-| a shard of 1,024 rows | 6.3 MB, 1,252 shards; with `shard_size=8192` 50 MB, 157 shards: take this |
-| the store | 7.9 GB, in 157 objects |
-| reading | 1.28 M × 110 kB = 141 GB; at 1 GB/s from object storage 141 s in all, never the limit |
-| decoding | {reading * 1000:.1f} ms an image and core (measured): {images * reading / 3600:.1f} core-hours |
-| the model | {model * 1000:.0f} ms an image with 2 threads, compiled (measured): \
+| A row | (1,024 + 2,048) × 2 bytes = 6 kB |
+| A shard of 1,024 rows | 6.3 MB, 1,252 shards; with `shard_size=8192` 50 MB, 157 shards: use this |
+| The store | 7.9 GB, in 157 objects |
+| Reading | 1.28 M × 110 kB = 141 GB; at 1 GB/s from object storage 141 s, which is not the limit |
+| Decoding | {reading * 1000:.1f} ms per image and core (measured): {images * reading / 3600:.1f} core-hours |
+| The model | {model * 1000:.0f} ms per image with 2 threads, compiled (measured): \
 {2 * images * model / 3600:.0f} core-hours; \
 with 8 × 16 cores {2 * images * model / cores / 60:.0f} minutes |
-| what a lost node costs | the shards it had begun: 8,192 images each, {8192 * 2 * model / 16:.0f} s of a node |
-| how | `ray.init(address="auto")`, then \
+| Cost of a lost node | its unfinished shards: 8,192 images each, {8192 * 2 * model / 16:.0f} s of a node |
+| Call | `ray.init(address="auto")`, then \
 `tl.extract(..., "s3://...", "s3://...", backend="ray", num_workers=3, shard_size=8192)` |
 
-What is measured here is [the table](benchmarks/extraction.md)'s.
+The measured figures are from [the table]({{to}}extraction.md).
 """
 
 
@@ -152,7 +150,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def filled(path: Path) -> str:
     """Returns a page with its measured blocks as the results say."""
-    to = "docs/benchmarks/" if path.parent == ROOT else "benchmarks/"
+    to = {ROOT: "docs/benchmarks/", ROOT / "docs": "benchmarks/"}.get(path.parent, "../benchmarks/")
     return BLOCK.sub(
         lambda found: found[1] + BLOCKS[found[2]]().strip().replace("{to}", to) + "\n" + found[4], path.read_text()
     )
@@ -160,31 +158,33 @@ def filled(path: Path) -> str:
 
 def pages() -> list[Path]:
     """The pages with measured blocks."""
-    texts = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    docs = ROOT / "docs"
+    texts = (ROOT / "README.md", *sorted([*docs.glob("*.md"), *docs.glob("guides/*.md")]))
     return [path for path in texts if BLOCK.search(path.read_text())]
 
 
-INDEX = """# Measured, beside everyone
+INDEX = """# Benchmarks
 
-`make bench` makes every page of this part, and the numbers quoted elsewhere.
+Every table here is written by a script of `benchmarks`, with the date, the machine and the versions; `make bench` runs
+all of them. Other pages quote these numbers, and a test compares them.
 
-![What each library gives right, wrong, not at all, or raises for, and the time it takes](../images/benchmarks.png)
+![The features that each library returns right and wrong, does not return, or raises for, and the time it takes](../images/benchmarks.png)
 
-Layers of torchvision models, in numbers; time and memory of all layers of a ResNet-50 and the time of `layer2` alone,
-over the bare model's; stages of a ResNet-18 that was compiled and has run. timm gives the stages of its own models
-only. [The page](peers.md) says how.
+The numbers of layers of torchvision models; time and memory of all layers of a ResNet-50, and the time of `layer2`
+alone, relative to the bare model; stages of a ResNet-18 that was compiled and has run. timm returns only the stages of
+its own models. [Other libraries](peers.md) describes the method.
 
 {contenders}
 
-## Ours alone
+## Results of torch-featurelayer
 
-| | | |
+| Measured | Result | Page |
 |---|---|---|
 {ours}
 
-## When, and on what
+## Dates and machines
 
-| | |
+| Page | Command, date, machine and versions |
 |---|---|
 {made}
 """

@@ -25,7 +25,7 @@ if _typing.TYPE_CHECKING:
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
     from .engine import GradientHandle
-    from .extraction import extract
+    from .extraction import extract, extract_like
     from .store import open_store
 
 __version__ = "0.2.0"
@@ -45,6 +45,7 @@ _HOMES = {
     "capture": "_capture",
     "edit": "_edit",
     "extract": "extraction",
+    "extract_like": "extraction",
     "find_layouts": "_layouts",
     "get_layer_candidates": "address",
     "layers": "_layers",
@@ -66,6 +67,7 @@ __all__ = [
     "capture",
     "edit",
     "extract",
+    "extract_like",
     "figures",
     "find_layouts",
     "get_layer_candidates",

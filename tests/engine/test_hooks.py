@@ -115,3 +115,24 @@ def test_capture_inside_a_forward(small: nn.Module) -> None:
     assert feat.shape == (2, 3)
     assert output.shape == (2, 2)
     assert holds_hooks(outer) == holds_hooks(other) == 0
+
+
+@pytest.mark.parametrize("edit_first", [True, False])
+def test_the_order_of_hooks(edit_first: bool) -> None:
+    """Edits, the user's hooks, captures: whichever context was opened first; docs/architecture.md draws it."""
+    model, order = nn.Sequential(nn.Identity()), []
+
+    def note(name: str, value: torch.Tensor) -> torch.Tensor:
+        order.append((name, value.item()))
+        return value + 1
+
+    model[0].register_forward_pre_hook(lambda _, args: (note("user pre-hook", args[0]),))
+    model[0].register_forward_hook(lambda _, __, output: note("user hook", output))
+    edit = tl.edit(model, {"0:input": lambda x: note("edit of the input", x), "0": lambda x: note("edit", x)})
+    capture = tl.capture(model, ["0:input", "0"])
+    contexts = [edit, capture] if edit_first else [capture, edit]
+    with contexts[0] as first, contexts[1] as second:
+        model(torch.zeros(1))
+    assert order == [("edit of the input", 0), ("user pre-hook", 1), ("edit", 2), ("user hook", 3)]
+    record = second if edit_first else first
+    assert (record["0:input"].item(), record["0"].item()) == (2, 4)

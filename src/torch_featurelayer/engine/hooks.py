@@ -1,14 +1,15 @@
 """Hook points: the places of a model where values are recorded, on modules and on operations.
 
-The order in which hooks of one module run, from the outside in:
+The order in which hooks of one module run:
 
-1. before the forward: the start of a forward pass (`ForwardTracker`), user pre-hooks, edits, captures, operations;
+1. before the forward: the start of a forward pass (`ForwardTracker`), edits, user pre-hooks, captures, operations;
 2. the forward itself;
-3. after the forward: operations, user hooks, edits, captures, the end of a forward pass.
+3. after the forward: operations, edits, user hooks, captures, the end of a forward pass.
 
-A capture therefore records what user hooks and edits made of a value, which is what the model computes with. The order
+A capture therefore records what edits and user hooks made of a value, which is what the model computes with. The order
 follows from registration: PyTorch runs hooks in the order in which they were registered, and `prepend=True` puts one in
-front. Edits and `ForwardTracker` prepend their pre-hooks; captures never prepend.
+front of all others. Edits are prepended; captures are not, so they run after the user's hooks, except after those that
+are registered while the capture is open.
 """
 
 from __future__ import annotations
