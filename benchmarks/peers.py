@@ -242,8 +242,8 @@ thingsvision clones each tensor, and is right with it; it runs the model to its 
 Most of the time of all layers of ResNet-50 is memory: what is let go of after a call goes back to the system, which
 fills it with zeros, page by page, at the next call. surgeon-pytorch, thingsvision and 0.1.2 hold the features of the
 last call until the next one has its own, and are spared that. Glibc can be told to keep it
-([how](../guides/performance.md#capture-all-layers-repeatedly-on-a-cpu)). In one process, [overhead](overhead.md) races cloning, captum and this
-library.
+([how](../guides/performance.md#capture-all-layers-repeatedly-on-a-cpu)). In one process, [overhead](overhead.md) races
+cloning, captum and this library.
 """
 
 STOP_ABOUT = """The time to have one layer, over that of the whole bare model (timm's): what ends right after the layer

@@ -81,11 +81,12 @@ def _row(parameter: inspect.Parameter, hint: Any) -> str:
     names = ", ".join(f"`{name}`" for name in written if isinstance(name, str) and name.startswith("-"))
     is_enum = isinstance(kind, type) and issubclass(kind, Enum)
     choices = "|".join(kind) if is_enum else getattr(kind, "__name__", "").upper()
-    spelled = f"`{info.metavar}`" if not names else names if kind is bool else f"{names} `{info.metavar or choices}`"
+    value = " or ".join(f"`{one}`" for one in (info.metavar or choices).split("|"))  # a bar would end the cell
+    spelled = f"`{info.metavar}`" if not names else names if kind is bool else f"{names} {value}"
     text, default = _plain(info.help or ""), getattr(parameter.default, "value", parameter.default)
     shown = names and kind is not bool and default is not None and default is not parameter.empty
     said = f"{text} [default: {default}]" if shown and "[default" not in text else text
-    return "| {} | {} |".format(*(cell.replace("|", "\\|") for cell in (spelled, said)))
+    return f"| {spelled} | {said} |"
 
 
 def _plain(text: str) -> str:
