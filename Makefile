@@ -1,7 +1,10 @@
-# make demo      see inside a pretrained network    make test   the tests, as CI runs them
-# make examples  all examples, with their pictures  make docs   the site, into site/
-# make versions  the core's tests on PyTorch 2.4 to the newest: ten minutes
-# make bench     the benchmarks: two hours or three make clean  remove the environment
+# make demo       draw the features of a pretrained network
+# make test       everything that CI runs                     make test-fast  the fast tests, in less than a minute
+# make lint       ruff, mypy, pyright, import-linter          make docs       the site, into site/
+# make coverage   lines and branches without a test           make examples   all examples, with their figures
+# make versions   the core's tests on PyTorch 2.4 to the newest: ten minutes
+# make gpu        tests and benchmark on a CUDA device        make bench      all benchmarks: two to three hours
+# make clean      remove the environment
 
 PYTHON ?= python3
 VENV   := .venv
@@ -15,13 +18,16 @@ EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)
 BENCHMARKS := correctness coverage layouts timm_intermediates graph_breaks robustness versions mutation newcomer \
   peers overhead compiled extraction backends command explorer
 
-.PHONY: demo test coverage lint docs browser examples versions gpu bench clean
+.PHONY: demo test test-fast coverage lint docs browser examples versions gpu bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
 
 test: lint docs browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q tests -m "not slow and not ray and not browser and not gpu"
 
 coverage: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q tests src --cov --cov-report=term-missing:skip-covered

@@ -168,7 +168,7 @@ INDEX = """# Benchmarks
 Every table here is written by a script of `benchmarks`, with the date, the machine and the versions; `make bench` runs
 all of them. Other pages quote these numbers, and a test compares them.
 
-![The features that each library returns right and wrong, does not return, or raises for, and the time it takes](../images/benchmarks.png)
+![The features that each library returns right, wrong or not at all, and its time](../images/benchmarks.png)
 
 The numbers of layers of torchvision models; time and memory of all layers of a ResNet-50, and the time of `layer2`
 alone, relative to the bare model; stages of a ResNet-18 that was compiled and has run. timm returns only the stages of

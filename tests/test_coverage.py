@@ -34,6 +34,7 @@ SPREAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "name"), [(library, name) for library in SPREAD for name in SPREAD[library]])
 def test_nothing_wrong_nothing_missing(library: str, name: str) -> None:
     build = {

@@ -52,6 +52,7 @@ def test_every_page_is_found() -> None:
     assert {path.relative_to(DOCS) for path in DOCS.rglob("*.md")} == linked | set(map(Path, listed))
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_in_an_empty_folder(tmp_path: Path) -> None:
     """As somebody pastes it: all of its code in one script, with nothing there before."""
     code = re.findall(r"```python\n(.*?)```", (DOCS / "tutorial.md").read_text(), re.DOTALL)

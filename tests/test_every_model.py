@@ -254,12 +254,14 @@ def _sharded(rank: int, folder: str) -> None:
         distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_fully_sharded_data_parallel(tmp_path: Path) -> None:
     """FSDP2 on two gloo processes: the features of one process."""
     torch.multiprocessing.spawn(_sharded, args=(str(tmp_path),), nprocs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_distributed_data_parallel(tmp_path: Path) -> None:
     """Two gloo processes: right features, and gradients that are still averaged between them."""

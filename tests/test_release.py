@@ -15,12 +15,15 @@ import torch
 
 import torch_featurelayer as tl
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 # Each in the clean environment: it answers with torch alone, and says what to install for more.
 USE = """
 import sys
 import torch
 import torch_featurelayer as tl
+
 
 model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(inplace=True), torch.nn.Linear(3, 2))
 assert tl.get_layer_candidates(model) == ["0", "1", "2"]

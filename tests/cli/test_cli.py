@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from torch_featurelayer import __version__
 from torch_featurelayer.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -48,6 +50,7 @@ def test_help_does_not_import_torch() -> None:
 import sys
 sys.argv = ["featurelayer", "--help"]
 from torch_featurelayer.cli import main
+
 try:
     main()
 except SystemExit as end:

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 import torch_featurelayer as tl
 from torch_featurelayer.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -16,6 +16,9 @@ from tests.reference import holds_hooks
 from tests.versions import TORCH
 from torch_featurelayer.engine.compiled_forward import OLDEST_TRACING
 
+pytestmark = pytest.mark.slow
+
+
 traces = pytest.mark.skipif(TORCH < OLDEST_TRACING, reason=f"torch.compile traces our hooks from {OLDEST_TRACING} on")
 
 MODELS = {

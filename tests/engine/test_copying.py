@@ -100,6 +100,7 @@ def test_fallback_without_copy_on_write(monkeypatch: pytest.MonkeyPatch, small: 
     assert torch.equal(feat, small[0](x))
 
 
+@pytest.mark.slow
 def test_probe_survives_a_missing_function() -> None:
     """A PyTorch without the function, or with one that does not copy, imports and falls back."""
     for broken in ("del torch._lazy_clone", "torch._lazy_clone = lambda tensor: tensor"):

@@ -12,6 +12,9 @@ from torchvision import models
 import torch_featurelayer as tl
 from tests.reference import cloned, hooked, same, same_arguments
 
+pytestmark = pytest.mark.slow
+
+
 FAMILIES = {
     "alexnet": 64,
     "convnext_tiny": 64,

@@ -68,6 +68,7 @@ def autograd(model: nn.Module, image: Tensor) -> tuple[dict[str, Tensor], dict[s
     return dict(zip(outputs, gradients, strict=False)), dict(zip(inputs, gradients[len(outputs) :], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_leaf_modules(name: str, training: bool, request: pytest.FixtureRequest) -> None:

@@ -19,6 +19,7 @@ def paths(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_modules()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit()], ids=lambda e: type(e).__name__
 )
@@ -72,6 +73,7 @@ def test_users_hooks_run_first(small: nn.Module) -> None:
     assert torch.equal(feat, torch.ones(1, 3))
 
 
+@pytest.mark.slow
 def test_threads(resnet18: nn.Module) -> None:
     """8 threads × 50 calls on one model, different layers and inputs: every feature is right."""
     names = ["conv1", "bn1", "relu", "layer1.0.bn2", "layer2.0", "layer3.0.conv2", "layer4", "avgpool"]

@@ -67,6 +67,7 @@ def test_image_models(build: Callable[[], nn.Module], layer: str, size: int, pos
     assert torch.equal(greatest, right.amax(positions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "layer", "clip", "positions"),
     [

@@ -70,6 +70,7 @@ def test_copies_of_a_layer_and_of_a_compiled_wrapper(small: nn.Module) -> None:
     layer.uncompile()
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_without_this_package(small: nn.Module, tmp_path: Path) -> None:
     x = torch.ones(1, 4)
     with tl.edit(small, {"0": 0.0}):

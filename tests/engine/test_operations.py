@@ -102,6 +102,7 @@ class Reference(TorchFunctionMode):
         return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "googlenet"])
 def test_equals_a_reference_mode(name: str) -> None:
     """Every addition, concatenation and flattening is that of its own module, and no other module has one."""

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "the length of the mode stack": "del torch._C._len_torch_function_stack",
     "the mode stack": "del torch.overrides._get_current_function_mode_stack",

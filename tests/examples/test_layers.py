@@ -11,6 +11,8 @@ import torch
 import torch_featurelayer as tl
 from examples import activation_patching, linear_probe, sentence_layers, sound_layers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _quiet_packages() -> Iterator[None]:

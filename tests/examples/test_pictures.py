@@ -20,6 +20,8 @@ from examples import (
 )
 from examples._photos import square
 
+pytestmark = pytest.mark.slow
+
 
 def test_distortions_of_equal_error_are_told_apart() -> None:
     """Brightness looks like the photo, blur does not, another photo least of all; pixels say the same of all."""

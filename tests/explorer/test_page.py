@@ -20,6 +20,9 @@ import torch_featurelayer as tl
 from torch_featurelayer.explorer import Explorer, application
 from torch_featurelayer.explorer.session import Picture
 
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+
 TOKEN = "token"  # noqa: S105
 
 

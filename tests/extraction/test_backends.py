@@ -15,6 +15,8 @@ import torch_featurelayer as tl
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
 
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
 RUN = """
 import sys
 import torch_featurelayer as tl

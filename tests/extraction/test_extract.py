@@ -256,6 +256,7 @@ print("end", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_at_any_moment_it_resumes_to_the_same_bytes(how: signal.Signals, tmp_path: Path) -> None:
     """Killed, or stopped by Ctrl-C, again and again: what was finished is kept, and the end is the same."""

@@ -10,6 +10,7 @@ from torchvision import models
 import torch_featurelayer as tl
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     """alexnet vgg16_bn resnet50 densenet121 googlenet mobilenet_v2 efficientnet_b0 regnet_y_400mf convnext_tiny swin_t
@@ -34,6 +35,7 @@ def test_a_transformer_evenly() -> None:
     assert found == tuple(f"encoder.layers.encoder_layer_{number}" for number in (1, 3, 5, 7, 9, 11))
 
 
+@pytest.mark.slow
 def test_vgg_as_timm_names_them() -> None:
     """Each is the last layer before a pooling, as timm's `feature_info` has it."""
     import timm

@@ -33,6 +33,7 @@ def pictures() -> tuple[Tensor, Tensor]:
     return one, (one + 0.3 * torch.randn(one.shape, generator=generator)).clamp(-1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 @pytest.mark.parametrize("learnt", [True, False])
 def test_is_that_of_lpips(net: str, learnt: bool) -> None:

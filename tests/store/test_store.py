@@ -150,6 +150,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     """Each kill -9 leaves a store that opens and verifies; writing on gives what no kill would have."""
     command = [sys.executable, "-c", WRITE]

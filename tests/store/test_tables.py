@@ -57,6 +57,7 @@ assert table["fc"].to_pylist() == store["fc"][:].tolist()
 """
 
 
+@pytest.mark.slow
 def test_lance(store: Store, tmp_path: Path) -> None:
     """In a process of its own: once imported, lance warns at every fork, and data loaders fork."""
     command = [sys.executable, "-c", LANCE, store.path, str(tmp_path / "all.lance")]
