@@ -109,7 +109,7 @@ def test_the_version_is_one() -> None:
     citation = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
     assert citation["version"] == tl.__version__
     assert citation["license"] == project["project"]["license"]
-    assert f"## {tl.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{tl.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_floor_is_the_one_that_is_tested() -> None:

@@ -79,6 +79,7 @@ class _Layers(ModelWrapper):
         if not self.stop:
             return self._run(args, kwargs)[0]
         signature = input_signature(self.model, args, kwargs)
+        # Layouts are followed once for each signature; later forward passes remember them.
         track = self.options.needs_layout and self._is_new(signature)
         counted = self._counted.get(signature)
         # The first forward pass of a signature counts the calls of each layer; from then on, the last one is known.
@@ -129,6 +130,7 @@ class _Layers(ModelWrapper):
     def __getstate__(self) -> dict[str, Any]:
         return {
             **super().__getstate__(),  # type: ignore[no-untyped-call]
+            # Compiled code and learned calls belong to this process and this model object.
             "_compiled": None,
             "_counted": {},
             "_tracked": set(),

@@ -77,6 +77,7 @@ def _map_image(feat: Tensor) -> str:
         return ""
     if min(maps.shape[-2:]) < _PATCH:
         return ""
+    # The norm, because positive and negative channels cancel in a mean.
     grid = maps[0].nan_to_num(0, 0, 0).square().sum(0).sqrt().cpu()
     scale = _SIDE / max(grid.shape)
     if scale < 1:

@@ -100,6 +100,7 @@ class LayerTable(Sequence[LayerRow]):
         table = need("rich.table", "demo").Table(box=need("rich.box", "demo").SIMPLE)
         for column in _COLUMNS:
             numbers = column in ("calls", "parameters", "time")
+            # A wrapped path could not be copied into an address.
             whole = numbers or column in ("path", "output")
             table.add_column(column, overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
         for row in self._rows:

@@ -25,6 +25,7 @@ def need(package: str, extra: str) -> ModuleType:
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
+        # Another package is missing inside an installed one: its own error says more.
         if error.name is None or error.name.split(".")[0] != package.split(".")[0]:
             raise
         raise MissingExtraError(package, extra, list(requirements_of(extra))) from error

@@ -165,6 +165,7 @@ class _Snapshot:
             return self._fn(value)
         if isinstance(value, _IMMUTABLE):
             return value
+        # Shared objects stay shared in the copy.
         if id(value) not in self._rebuilt:
             self._rebuilt[id(value)] = value  # a value that holds itself
             self._rebuilt[id(value)] = self._rebuild(value)
@@ -194,6 +195,7 @@ class _Snapshot:
     def _from_reduction(self, value: Any) -> Any:
         """Rebuilds an object through the protocol of `copy.deepcopy` and pickle."""
         try:
+            # Protocol 4 is the one that `copy.deepcopy` uses.
             reduced: Any = value.__reduce_ex__(4)
         except Exception as error:  # noqa: BLE001 (the object's own code)
             return self._kept(value, f"cannot be rebuilt ({error})")
@@ -238,8 +240,10 @@ def _set_state(new: Any, state: Any) -> None:
 def _reaches_memory(value: Any) -> bool:
     """Whether a tensor or an array can be reached; classes, modules and the globals of functions are not entered."""
     queue, seen = deque([value]), {id(value)}
+    # Bounded: an object may refer to a whole application.
     while queue and len(seen) < _LARGEST_SEARCH:
         part = queue.popleft()
+        # A capsule hides its contents; it may be the memory of a tensor.
         if isinstance(part, _MEMORY) or type(part).__name__ == "PyCapsule" or _is_writable_buffer(part):
             return True
         for inner in _referents(part):
@@ -272,6 +276,7 @@ def _substituted(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, tuple):
         parts = [_substituted(part, fn) for part in value]
         return value if _are_same(parts, value) else _tuple(value, parts)
+    # A container without a changed tensor stays the same object, because the model may compare by identity.
     changed = {key: new for key, part in _parts(value) if (new := _substituted(part, fn)) is not part}
     return _with_parts(value, changed) if changed else value
 

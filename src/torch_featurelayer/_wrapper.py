@@ -19,6 +19,7 @@ class ModelWrapper(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        # `nn.Module.__init__` sets it to True, and the wrapper must not pretend another mode.
         self.training = model.training
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:

@@ -65,6 +65,7 @@ def load(
         image = transforms.resize(image, resize, transforms.InterpolationMode(interpolation), antialias=True)
     if crop is not None:
         image = transforms.center_crop(image, crop)
+    # After resizing: torchvision resizes PIL images and tensors differently.
     pixels = transforms.to_tensor(image)
     if mean is not None or std is not None:
         pixels = transforms.normalize(pixels, list(mean or (0, 0, 0)), list(std or (1, 1, 1)))

@@ -23,6 +23,7 @@ _NAMES: Final = frozenset(_WRAPPERS.values()) - {"model"}
 def aliases(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """Returns the paths that contain a name of a wrapper, by the path without it."""
     found: dict[str, str] = {}
+    # Parents come before children in `named_modules`, so the plain path of a parent is known.
     plain = {"": ""}
     for path, module in modules.items():
         if path:

@@ -110,11 +110,13 @@ def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector)
 
 
 def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> tuple[list[Request], bool]:
+    # Such as a child that is registered as "layer:input".
     if text in modules:  # a module's own name always wins over the grammar
         return [_named(text)], False
     address = parse(text)
     if address.path in modules:
         return [Request(text, address)], False
+    # Computed only if the path is not found: it walks all modules.
     unwrapped = aliases(modules)
     for path in (address.path, without_wrappers(address.path)):
         real = unwrapped.get(path, path)

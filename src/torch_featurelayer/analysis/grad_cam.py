@@ -46,4 +46,5 @@ def grad_cam(
     if size is not None:
         summed = functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     summed = summed - summed.amin((1, 2), keepdim=True)
+    # The epsilon of pytorch-grad-cam, so that results are equal; a zero map stays zero.
     return summed / (summed.amax((1, 2), keepdim=True) + 1e-7)

@@ -45,7 +45,9 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
 
 def _project(vectors: Tensor) -> Tensor:
     """Returns the coordinates of vectors `[M, C]` in their first three principal components, `[M, 3]`."""
+    # Double precision: the smallest of three components may be far below the largest.
     centred = (vectors - vectors.mean(0)).double()
+    # The covariance is `[C, C]`, which is smaller than the vectors of all positions.
     _, components = torch.linalg.eigh(centred.T @ centred)
     basis = components.flip(1)[:, :3]
     signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()

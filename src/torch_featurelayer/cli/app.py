@@ -29,6 +29,7 @@ class _App(typer.Typer):
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 return super().__call__(*args, **kwargs)
+        # Everything else is a fault of this package, and keeps its traceback.
         except (FeatureLayerError, OSError, ValueError) as error:
             text = escape(describe_error(error))
             Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {text}")

@@ -65,6 +65,7 @@ def save_figure(figure: Figure, out: Path) -> Path:
     Returns:
         The file that was written.
     """
+    # matplotlib would append the ending too, but the command must print the real name.
     file = out if out.suffix else out.with_name(f"{out.name}.png")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150, bbox_inches="tight")

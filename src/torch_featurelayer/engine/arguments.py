@@ -44,6 +44,7 @@ def replace_arguments(
         return _with_part(called, args, kwargs, index, fn)
     value = as_value(called, args, kwargs)
     new = fn(value)
+    # The same object: nothing was replaced, and the call keeps its own arguments.
     if new is value:
         return args, kwargs
     if len(args) + len(kwargs) == 1:

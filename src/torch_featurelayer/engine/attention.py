@@ -33,6 +33,7 @@ def _from_scaled_dot_product(
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
     if not _empty_rows_are_zero():
         return scores.softmax(-1)
+    # The softmax of a row of -inf is NaN.
     nothing_allowed = (scores == -math.inf).all(-1, keepdim=True)
     return scores.softmax(-1).masked_fill(nothing_allowed, 0)
 
@@ -48,6 +49,7 @@ def _empty_rows_are_zero() -> bool:
 def _from_multi_head(*args: Any, **kwargs: Any) -> Tensor:
     function = functional.multi_head_attention_forward
     call = inspect.signature(function).bind(*args, **kwargs).arguments
+    # `training=False` disables dropout: the weights are those before dropout.
     call.update(need_weights=True, average_attn_weights=False, training=False)
     return function(**call)[1]  # type: ignore[return-value]
 

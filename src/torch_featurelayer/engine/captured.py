@@ -110,6 +110,7 @@ class CapturedValue:
         # A traced graph has no gradients, and tracing twice must give the same graph.
         self._is_on_path = request.address.port == "output" and options.clone is not False and not is_traced
         self._wants_all = self.last is None and (selector.call is None or selector.keeps_all)
+        # From the end, only the latest calls can be wanted: older values are freed.
         self._kept: deque[tuple[int, Any]] = deque(maxlen=None if selector.keeps_all else selector.from_end)
 
     def restart(self) -> None:
@@ -182,8 +183,10 @@ class CapturedValue:
         onward: dict[int, Tensor] = {}
 
         def keep(tensor: Tensor) -> Tensor:
+            # Detached before it is copied, so that the copy is not recorded in the graph.
             kept = copy(tensor.detach() if detach else tensor)
             if on_path and kept.requires_grad:
+                # The second copy: the feature itself must not be writable by the model.
                 onward[id(tensor)] = copy(kept)
             return kept
 
@@ -231,6 +234,7 @@ class CapturedValue:
         if self.selector.keeps_all:
             return [self._finished(value) for _, value in self._kept]
         calls = self.calls if self.operations is None else self.operations.calls
+        # The latest kept call first: for `@-1` and an unmarked address it is the wanted one.
         for number, value in reversed(self._kept):
             if self.selector.call is None or self.selector.selects(number, self.calls, calls):
                 return value if isinstance(value, Tensor) else self._finished(value)
@@ -257,6 +261,7 @@ class CapturedValue:
                 than in the forward pass that counted its calls.
         """
         call, expected = self.selector.call, self.selector.expected
+        # Counted in a forward pass that did not call the layer at all.
         if expected == 0 and self.calls:
             raise AmbiguousCallError(self.request.name, self.calls, expected)
         if call is None and self.calls > 1:
@@ -317,6 +322,7 @@ class Gradients:
         Returns:
             The value that the model continues with.
         """
+        # `module(x, x)` has two gradients for one tensor.
         counts = Counter(id(tensor) for tensor in tensors(value))
         copies: dict[int, Tensor] = {}
 
@@ -330,6 +336,7 @@ class Gradients:
 
         live = substitute(value, separate)
         numbers: list[int] = []
+        # Only the structure is kept: the tensors themselves would hold the graph.
         self._structure = snapshot(live, lambda tensor: self._hooked(tensor, numbers))
         return live
 
@@ -344,6 +351,7 @@ class Gradients:
 
     def _receiver(self, number: int, tensor: Tensor) -> Callable[[Tensor], None]:
         options, copy, received = self._options, self._copy, self._received
+        # Found now, because the tracker of the forward pass has ended when the gradient arrives.
         layout = self._layouts.find(tensor) if self._layouts is not None else None
 
         def receive(gradient: Tensor) -> None:

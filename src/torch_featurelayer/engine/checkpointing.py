@@ -64,6 +64,7 @@ def wrap_checkpoints(owner: object, replay: Callable[[], Replay]) -> bool:
     for region, name in checkpointed_functions(sys._getframe(1)):
         found = True
         function = getattr(region, name)
+        # Every hook inside a region comes here; the function is wrapped by the first one.
         if not Recomputed.wraps(function, owner):
             setattr(region, name, Recomputed(function, owner, replay()))
     return found

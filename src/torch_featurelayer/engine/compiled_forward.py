@@ -65,6 +65,7 @@ class CompiledForward:
                 "whose compiler cannot trace hooks. Capture in eager calls, without .compile()"
             )
         self.model, self.requests = model, requests
+        # The compiler fuses a clone, and cannot trace the private lazy clone.
         self.options = replace(options, clone=options.clone is not False)
         self._hook_set = HookSet(model, requests)
         self._scope, self._finders = Scope(any_thread=True), list(finders)
@@ -73,6 +74,7 @@ class CompiledForward:
         )
         with ExitStack() as stack:
             self._hook_set.install(stack)
+            # The hooks stay registered until `remove`.
             self._hooks = stack.pop_all()
 
     def remove(self) -> None:
@@ -105,6 +107,7 @@ class CompiledForward:
         self._hook_set.connect(forward)
         try:
             output = forward.run(args, kwargs)
+        # Outside the compiled forward the hooks must do nothing, whatever the model raised.
         finally:
             self._hook_set.disconnect()
         return [(value.calls, value.kept) for value in forward.values], output, forward.stopped

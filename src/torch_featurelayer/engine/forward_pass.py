@@ -123,6 +123,7 @@ class ForwardPass:
         calls = [each.calls - (each is value) for each in self.values]
         gradients = [each.gradients for each in self.values]
         # The graph holds this function and features hold the graph: it must not refer to any feature.
+        # The graph holds this function until backward() ends.
         model, requests, options, scope, finders = (
             self._model, self._requests, self._options, self.scope, self._finders,
         )  # fmt: skip
@@ -137,6 +138,7 @@ class ForwardPass:
         try:
             return self._model(*args, **kwargs)
         except EarlyStop as stop:
+            # The stop of an outer forward pass, raised by one of its hooks inside this one.
             if stop.forward is not self:
                 raise
             self.stopped = True
@@ -230,12 +232,14 @@ def run_with_capture(
             hooks.install(stack)
             if hooks.operations is not None:
                 stack.enter_context(unwound())
+            # Reading the modes of all modules takes time, so only where a stop may skip code.
             restore = _modes(model) if stop else None
             output = forward.run(args, kwargs)
             if restore is not None and forward.stopped:
                 restore()
             return forward, output
 
+    # `torch.compiler.disable` makes every Python call of the model slower, so it is used only where it is needed.
     is_compiling = torch.compiler.is_dynamo_compiling() or dynamo_watches()
     return run_outside_dynamo(capture) if is_compiling else capture()
 
@@ -270,6 +274,7 @@ def _replayed(
     hooks = HookSet(model, requests)
     hooks.connect(forward)
     for value, count, received in zip(forward.values, calls, gradients, strict=True):
+        # The recomputed region continues from the calls at its beginning, and fills the same gradients.
         value.calls, value.gradients = count, received
     with scope.paused(), hooks.installed(), unwound() if hooks.operations is not None else nullcontext():
         yield
@@ -281,6 +286,7 @@ def _modes(model: nn.Module) -> Callable[[], None]:
     An early stop skips the code in which the model would have switched them back.
     """
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    # A model that switches autocast for another device type is not restored.
     autocast = [(kind, torch.is_autocast_enabled(kind)) for kind in ("cpu", "cuda")]
     training = [(module, module.training) for module in modules_of(model)]
 

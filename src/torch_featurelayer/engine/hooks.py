@@ -46,6 +46,7 @@ class TemporaryHook(partial):  # type: ignore[type-arg]
     copies: tuple[weakref.ref[Any], ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # The copied dict of hooks is needed to remove the stand-in later; `memo` holds it by the id of the original.
         copied = memo.get(id(self.handle.hooks_dict_ref()))
         if copied is not None:
             self.copies += (weakref.ref(copied),)
@@ -189,6 +190,7 @@ class HookPoint:
         if not self.substituted or not self.is_ours():
             return None
         written: dict[int, Tensor] = {}
+        # A module that changes its arguments in place changed the copies, so the model's own tensors must follow.
         for copy in tensors((args, kwargs)):
             found = self.substituted.pop(id(copy), None)
             if found is not None and copy._version != found[2]:
@@ -256,8 +258,10 @@ class HookSet:
             module, point = self.modules[request.address.path], HookPoint(request)
             self._points.append((module, request, point))
             if request.address.operation is not None:
+                # Without a requested operation, no function mode is built.
                 self.operations = self.operations or OperationMode()  # built only if a request needs it
                 self.operations.watch(module, request.address.operation, request.address.number, point)
+        # `finders` is empty if no reduction depends on the layout.
         for (module, _, _), finder in zip(self._points, finders, strict=False):
             if finder is not None:
                 finder.module = module
@@ -310,5 +314,6 @@ def disable_fast_path(modules: Iterable[nn.Module], stack: ExitStack) -> None:
 
 
 def _set(module: nn.Module, name: str, value: object, stack: ExitStack) -> None:
+    # Restored by the stack even if a later hook cannot be registered.
     stack.callback(setattr, module, name, getattr(module, name))
     setattr(module, name, value)

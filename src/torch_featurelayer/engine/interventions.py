@@ -55,6 +55,7 @@ class Intervention:
     def install(self, module: nn.Module, stack: ExitStack) -> None:
         """Registers the hook of a port in front of those of captures, which then record the new value."""
         if self.address.port == "input":
+            # In front of captures and of the user's hooks, which then receive the new value.
             register(module.register_forward_pre_hook, self.before, stack, prepend=True, with_kwargs=True)
         else:
             register(module.register_forward_hook, self.after, stack, prepend=True)
@@ -93,6 +94,7 @@ class Intervention:
         number = self.calls if number is None else number
         self._owner.note_checkpoint()
         self.calls = number + 1
+        # An unmarked address edits every call, unlike a capture, which keeps the last.
         wanted = self.address.call in (None, "*", number)
         self.done += wanted
         return wanted
@@ -109,6 +111,7 @@ class Intervention:
     def _computed(self, function: Callable[[Any], Any], old: Any) -> Any:
         self._is_computing = True
         try:
+            # The function gets a copy, because it may change its argument in place.
             new = function(snapshot(old, copier("lazy")))
         finally:
             self._is_computing = False
@@ -118,6 +121,7 @@ class Intervention:
 
     def _filled(self, number: float, old: Tensor) -> Tensor:
         new = torch.full_like(old, number)
+        # `full_like` truncates a number that an integer dtype cannot represent.
         is_exact = old.is_floating_point() or old.is_complex()
         if not is_exact and old.numel() and new.flatten()[0].item() != number:
             raise EditError(self.name, f"{number} is not a value of {_dtype(old)}.")
@@ -213,6 +217,7 @@ class InterventionSet:
                 edit.calls = count
             return
         around = modules_around(self._modules, self._requests)
+        # Calls are counted in each forward pass, so `@0` is the first call of each.
         forwards = ForwardTracker(self.scope, self._begin, lambda: None)
         forwards.install_begin(around, stack)
         forwards.install_end(around, stack)
@@ -237,6 +242,7 @@ class InterventionSet:
 
         @contextmanager
         def replay() -> Iterator[None]:
+            # The open edit must not see the calls of the recomputation, or they would be edited twice.
             with scope.paused(), InterventionSet(model, changes)._hooked(calls):
                 yield
 

@@ -104,6 +104,7 @@ class LayoutTracker(TorchFunctionMode):
         """
         shape = tuple(tensor.shape)
         axes = self.axes(tensor) or _declared(module, len(shape))
+        # Custom autograd functions and C++ extensions return tensors that no operation is seen for.
         if axes is None and not self._has_seen(tensor):
             axes = self._like_last(shape)
         channel = axes.channel if axes is not None else None
@@ -192,6 +193,7 @@ class LayoutFinder:
         if self._given is not None:
             self._given.check(tensor)
             return self._given
+        # `[N, C]` and `[N]` have no positions to reduce.
         if tensor.ndim < 3:
             return None
         if self.tracker is None or self.module is None:
@@ -200,6 +202,7 @@ class LayoutFinder:
             layout = self.tracker.layout(tensor, self.module)
         else:
             layout = Layout(tensor.ndim, self.tracker.batch(tensor), tensor.ndim)
+        # Remembered with the number of channels, so that a tensor of another shape does not match by accident.
         learned = (layout, _channels(layout, tensor))
         if learned not in self._learned:
             self._learned.append(learned)

@@ -76,6 +76,7 @@ def running_module(expected: CodeType | None = None) -> nn.Module | None:
     Returns:
         The innermost module; None outside any forward, and for operations that hooks run.
     """
+    # The forward is the frame just below the module call; frames of `_call_impl` itself are skipped.
     below = frame = sys._getframe(1)
     while frame.f_code is not CALL_IMPL:
         if id(frame.f_code) in _CALLS_HOOKS or frame.f_back is None:
@@ -83,6 +84,7 @@ def running_module(expected: CodeType | None = None) -> nn.Module | None:
         if id(frame.f_code) not in _CALLING:
             below = frame
         frame = frame.f_back
+    # Comparing code is cheaper than reading `f_locals`, which copies the variables of the frame.
     if expected is not None and below.f_code is not expected:
         return None
     module: nn.Module = frame.f_locals["self"]
@@ -163,6 +165,7 @@ class OperationMode(TorchFunctionMode):
 
     def end(self, module: nn.Module) -> _Running | None:
         """Pops a module that has run; returns None if its beginning was not pushed."""
+        # A hook of ours may have been registered while the module was already running.
         if not self._running or self._running[-1].module != id(module):
             return None
         ended = self._running.pop()
@@ -181,6 +184,8 @@ class OperationMode(TorchFunctionMode):
 
     def _follow(self) -> None:
         """Keeps the mode active exactly while the innermost running module is watched."""
+        # Pushing and popping a mode costs less than a mode that stays active and ignores operations
+        # (benchmarks.overhead).
         wanted = bool(self._running) and self._running[-1].watcher is not None
         if wanted and not self._is_active:
             push_function_mode(self)
@@ -213,6 +218,7 @@ def unwound() -> Iterator[None]:
     try:
         yield
     finally:
+        # Only modes that began inside: those below belong to captures that are still open.
         for mode in function_modes()[depth:]:
             if isinstance(mode, OperationMode):
                 mode.close()
@@ -245,6 +251,7 @@ class Watcher:
 
     def end(self, *_: Any) -> None:
         """Ends a call of the module: its hook."""
+        # Of several calls, the largest count is kept: an address numbers operations within one call.
         ended = self._mode.end(self.module) if self._is_ours() else None
         for name, count in ended.counts.items() if ended else ():
             self.counts[name] = max(count, self.counts.get(name, 0))
@@ -274,6 +281,7 @@ class Watcher:
             output: The output of the operation.
             frame: The frame that called it. Code that once ran for a layer inside is not examined again.
         """
+        # Most operations that are not requested are ruled out here, by one look into a set.
         place = id(_requesting_frame(frame).f_code)
         if place in self._foreign or func.__name__ in ATTRIBUTES:
             return
@@ -286,6 +294,7 @@ class Watcher:
         self, counts: dict[str, int], name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs an operation, and passes its arguments and its output to the hook points."""
+        # The count before the operation is its zero-based number.
         points = self.points.get(name, {}).get(counts.get(name, 0), [])
         number = self.calls - 1
         if points:
@@ -297,6 +306,7 @@ class Watcher:
             output = _call_after(points, func, args, kwargs, output, number)
         if name in FUSED:
             points = self.points.get(ATTENTION_WEIGHTS, {}).get(counts.get(ATTENTION_WEIGHTS, 0), [])
+            # Counted for every fused attention, so that the number in an address is that of the call.
             counts[ATTENTION_WEIGHTS] = counts.get(ATTENTION_WEIGHTS, 0) + 1
             _pass_weights(points, self.module, name, args, kwargs, number)
         return output

@@ -65,6 +65,7 @@ def _time(module: nn.Module, entry: ModuleStats, stack: ExitStack) -> None:
 
     def before(*_: Any) -> None:
         if get_ident() == thread:
+            # A stack, because a module may call itself.
             starts.append(time.perf_counter())
 
     def after(_: nn.Module, __: Any, output: Any) -> None:

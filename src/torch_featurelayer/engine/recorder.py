@@ -50,6 +50,7 @@ class ForwardTracker:
 
     def install_end(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
         """Registers the hooks that run after those registered so far; the stack removes them."""
+        # A forward pass that is still open when the context ends is finished there.
         stack.callback(self._finish)
         for module in modules:
             register(module.register_forward_hook, self._end, stack, always_call=True)
@@ -58,6 +59,7 @@ class ForwardTracker:
         if not self._scope.is_current():
             return
         frame = calling_frame(sys._getframe(1))
+        # The frame of the last forward pass is gone, so it ended by an exception that skipped its hooks.
         if self._frame is not None and not _is_on_stack(self._frame, frame):
             self._finish()
         self._depth += 1
@@ -68,6 +70,7 @@ class ForwardTracker:
     def _end(self, *_: Any) -> None:
         if self._depth and self._scope.is_current():
             self._depth -= 1
+            # The depth alone is not enough: a forward pass inside may have ended without its hooks.
             if self._depth == 0 or (self._frame is not None and calling_frame(sys._getframe(1)) is self._frame):
                 self._finish()
 
@@ -111,6 +114,7 @@ class ActivationRecorder:
         self.entries: list[deque[tuple[int | None, Any]]] = [deque(maxlen=keep) for _ in requests]
         self._forwards = 0
         self._number: int | None = None
+        # Entries are kept as (forward pass, feature or exception): an error is raised when its feature is read.
         self._noted = False  # calls elsewhere, in earlier forward passes
         self._finders = layout_finders(requests, options)
         self._hooks = HookSet(model, requests, self._finders)
@@ -124,6 +128,7 @@ class ActivationRecorder:
         with ExitStack() as stack:
             if has_compiled_code(self._hooks.modules.values()):
                 stack.enter_context(force_eager())
+            # The scope is entered before hooks are registered: a hook that runs at once must already find it.
             stack.enter_context(self._scope.entered())
             if any(self._finders):
                 self._tracker = stack.enter_context(tracked(self.model, self._finders))
@@ -132,6 +137,7 @@ class ActivationRecorder:
             forwards = ForwardTracker(self._scope, self._begin, self._end)
             forwards.install_begin(around, stack)
             self._hooks.install(stack)
+            # Callbacks run in reverse: hooks do nothing before they are removed.
             stack.callback(self._hooks.disconnect)
             forwards.install_end(around, stack)
             self._wait()

@@ -39,6 +39,7 @@ class Scope:
         """Whether the running code belongs to this scope."""
         if self._thread is None:
             return True
+        # The thread first: reading a context variable costs more.
         if self._paused or self._thread != get_ident():
             return False
         return not self._by_context or id(self) in _ENTERED.get()

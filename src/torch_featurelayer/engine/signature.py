@@ -34,6 +34,7 @@ def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
         A hashable key. An argument whose value cannot be read, such as a generator, makes it differ from all others.
     """
     modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled())
+    # A fresh object equals nothing else: an argument that cannot be read makes a signature of its own.
     arguments = _Reader(lambda _: object()).read((args, kwargs), 0)
     return modes, arguments, tuple(map(_Reader(id).module, modules_of(model)))
 
@@ -80,6 +81,7 @@ class _Reader:
             return _version(value)
         if isinstance(value, Tensor):
             return (kind, tuple(value.shape), value.dtype, value.device, value.requires_grad)
+        # Shared and recursive objects: their structure is part of the key, their contents are read once.
         if id(value) in self._seen:
             return ("seen", self._seen[id(value)][0])
         self._seen[id(value)] = len(self._seen), value

@@ -62,6 +62,7 @@ class SecurityMiddleware:
             return "This request comes from another page."
         if scope["path"].startswith("/api/"):
             given = headers.get(TOKEN_HEADER, "")
+            # In constant time, so that the token cannot be guessed from response times.
             if not secrets.compare_digest(given.encode(), self._token.encode()):
                 return "The token is missing or wrong: open the address that featurelayer printed."
         return None

@@ -37,6 +37,7 @@ class ModelThread:
         number = self._latest[kind] = self._latest.get(kind, 0) + 1
 
         def unless_stale() -> Result:
+            # Checked in the thread of the models, when the call would begin.
             if self._latest[kind] != number:
                 raise StaleError
             return call()

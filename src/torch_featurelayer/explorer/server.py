@@ -90,6 +90,7 @@ def serve(explorer: Explorer, *, port: int = 0, browser: bool = True, say: Calla
     """
     uvicorn = need("uvicorn", "explore")
     token = secrets.token_urlsafe(24)
+    # Bound before the address is printed, so that the printed port is the real one.
     listener = socket.create_server(("127.0.0.1", port))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/#token={token}"
     say(address)

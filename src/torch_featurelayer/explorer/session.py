@@ -100,6 +100,7 @@ class Explorer:
     @staticmethod
     def _compute(model: LoadedModel, table: LayerTable, picture: Picture) -> Run:
         args, kwargs = model.inputs(picture.source)
+        # All layers in one forward pass, so that changing the layer on the page runs nothing.
         names = [f"{row.path}@-1" if row.calls > 1 else row.path for row in table if row.calls]
         with torch.no_grad():
             feats, output = FeatureLayers(model.model, names, detach=True)(*args, **kwargs)
@@ -169,6 +170,7 @@ class Explorer:
             if not 0 <= target < len(scores):
                 raise ValueError(f"there is no class {target}: the classes are 0 to {len(scores) - 1}")
             scores[target].backward()  # type: ignore[no-untyped-call]
+        # The gradients of parameters are not needed and would stay in memory.
         loaded.model.zero_grad(set_to_none=True)
         height, width = self.photo(model, picture).shape[-2:]
         feat, grad = (loaded.to_map(layer, feats[number], (height, width)) for number in range(2))

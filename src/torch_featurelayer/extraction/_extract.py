@@ -126,6 +126,7 @@ def extract(
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type, not {dtype}, which would truncate values")
+    # Resolved before anything is read: a misspelled layer is an error at once.
     names = FeatureLayers(network, layers).names
     spec = FeatureSpec(network.to(device) if device else network, names, reduce, layout, dtype, autocast)
     with _eval_mode(network):
@@ -133,6 +134,7 @@ def extract(
             spec = replace(spec, layers=_layers_that_run(spec, layers, source, batch_size))
         if not processes.is_leader:
             processes.wait()  # until the leader has opened the store
+        # A continued store keeps its number of threads and its mode, on which the last bits of features depend.
         existing = store_metadata(out)
         num_threads = num_threads or existing.get("num_threads") or torch.get_num_threads()
         if autotune and isinstance(source, MapSource):
@@ -174,6 +176,7 @@ def _layers_that_run(
 def _extract_map(job: ExtractionJob, source: MapSource, processes: Backend, tracker: ProgressTracker) -> None:
     shards = processes.assign(range(math.ceil(len(source) / job.shard_size)))
     tracker.progress.items = sum(min(job.shard_size, len(source) - number * job.shard_size) for number in shards)
+    # A fixed assignment of shards, independent of their state, so that ranks need not communicate.
     if missing := [number for number in shards if not tracker.is_finished(number)]:
         processes.write_shards(job, source, missing, tracker.add)
 
@@ -184,6 +187,7 @@ def _extract_iterable(
     def check_ids(number: int, ids: list[str]) -> None:
         shard = writer.shard(number)
         stored = sorted([*shard.ids, *(error.id for error in shard.errors)])
+        # Sorted, because items with errors are stored apart from rows.
         if stored != sorted(ids):
             difference = _summarize(stored), _summarize(sorted(ids))
             raise StoreMismatchError(job.out, {f"ids of shard {number}": difference})

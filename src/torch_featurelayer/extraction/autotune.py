@@ -53,6 +53,7 @@ def choose_mode(spec: FeatureSpec) -> Mode:
     except Exception as error:  # noqa: BLE001 (a module may refuse in any way)
         _warn(f"the model cannot be copied, so it runs eagerly: {error}")
         return EAGER
+    # Modes are measured in turn, so that a change of the clock rate affects all of them.
     eager, *others = _measure(spec, [EAGER, Mode("channels_last"), *([Mode("channels_last", part)] if part else [])])
     best = min(others, key=itemgetter(1))[0]
     try:

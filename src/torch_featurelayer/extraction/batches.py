@@ -34,6 +34,7 @@ class Batch:
         """Reads and preprocesses an item; any exception becomes an error of the item."""
         try:
             inputs = _check_input(prepare(read(index)))
+        # The code of datasets and transforms may raise anything, and one item must not end the run.
         except Exception as error:  # noqa: BLE001
             self.errors.append(RowError(name, strip_addresses(f"{type(error).__name__}: {error}")))
         else:
@@ -70,6 +71,7 @@ def _stacks(inputs: list[Any]) -> Iterator[Any]:
     start = 0
     while start < len(inputs):
         stop = start + 1
+        # Only neighbours are stacked: batches, and therefore bytes, depend on the order of items alone.
         while stop < len(inputs) and signature(inputs[stop]) == signature(inputs[start]):
             stop += 1
         yield _concatenate(inputs[start:stop])

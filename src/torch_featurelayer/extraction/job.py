@@ -74,6 +74,7 @@ class ExtractionJob:
             FeatureOverflowError: If a feature does not fit its dtype.
             OSError: If a shard cannot be written.
         """
+        # Leaving the executor waits for the last shard, also after an exception.
         with use_threads(self.num_threads), ThreadPoolExecutor(1) as disk:
             writer = StoreWriter(self.out)
             pending: Future[ShardResult] | None = None

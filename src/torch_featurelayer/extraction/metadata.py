@@ -41,6 +41,7 @@ def describe_extraction(
 def hash_weights(model: nn.Module) -> str:
     """Returns the SHA-256 of the parameters and buffers of a model, with their names."""
     digest = hashlib.sha256()
+    # Sorted: the order of registration is not part of the identity.
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):

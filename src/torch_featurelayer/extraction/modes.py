@@ -41,6 +41,7 @@ EAGER: Final = Mode("eager")
 
 def compile_capture(model: nn.Module, capture: Callable[[nn.Module], FeatureLayers], mode: Mode) -> FeatureLayers:
     """Returns a capture of a copy of the model that runs in a mode; the model itself is not changed."""
+    # A copy, because channels last would change the strides of the user's parameters.
     layers = capture(copy.deepcopy(model).to(memory_format=torch.channels_last))
     if mode.name == "compiled":
         layers.compile(dynamic=False)

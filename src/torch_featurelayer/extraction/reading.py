@@ -30,10 +30,12 @@ def read_items(
     spans = [(number, span) for number in numbers for span in _spans(number, batch_size, shard_size, len(source))]
     loader = DataLoader(
         source,
+        # The sampler yields spans of indices, and the source returns whole batches: no collating of items.
         sampler=[span for _, span in spans],
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_identity,
+        # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
     numbered = zip((number for number, _ in spans), loader, strict=True)

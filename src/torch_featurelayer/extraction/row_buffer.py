@@ -33,6 +33,7 @@ class RowBuffer:
             if held.shape[1:] != rows.shape[1:]:
                 raise ValueError(_describe_shapes(name, held, rows))
             start = self._counts.get(name, 0)
+            # Copied into one allocation: many small tensors that live until the shard is written fragment the heap.
             held[start : start + len(rows)] = rows
             self._counts[name] = start + len(rows)
 

@@ -118,6 +118,7 @@ class FeatureRunner:
             rows = rows.dequantize()
         if dtype is None or not rows.is_floating_point():
             return rows.cpu()
+        # Checked before converting: afterwards an overflow is an infinity like any other.
         wide = rows.float() if rows.itemsize == 1 else rows  # 8-bit floats support few operations
         if ((wide.abs() > torch.finfo(dtype).max) & wide.isfinite()).any():
             raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
@@ -137,6 +138,7 @@ class FeatureRunner:
             LayoutError: If they are in another dimension.
         """
         spec = self._recipe
+        # Once for each runner: the layout does not depend on the values of a batch.
         self._is_checked = True
         if spec.reduce is not None or not any(
             getattr(module, "batch_first", None) is False for module in spec.model.modules()

@@ -80,6 +80,7 @@ def draw(ax: Axes, grid: Tensor, scale: Scale, **options: Any) -> AxesImage:
 
 def add_colorbar(ax: Axes, shown: AxesImage, label: str, *, clipped: bool = False) -> None:
     """Draws a colour bar beside a map, in an inset, so that the axes keep their size."""
+    # An inset: a colour bar of its own axes would shrink the user's.
     side = ax.inset_axes((1.03, 0, 0.05, 1), label="<colorbar>")
     bar = figure_of(ax).colorbar(shown, cax=side, extend="both" if clipped else "neither")
     bar.ax.tick_params(labelsize="x-small")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 else:
+    # Not pyplot, which keeps every figure in a global list.
     Figure = need("matplotlib.figure", "figures").Figure
 
 _GAP = 0.04  # between panels, as a share of a panel

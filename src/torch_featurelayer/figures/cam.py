@@ -64,6 +64,7 @@ def plot_cam(
         smooth,
         Scale(vmin=0, vmax=1, cmap="inferno"),
         extent=(0, width, height, 0),
+        # Opacity follows the map: a constant one would darken the image where there is no evidence.
         alpha=(opacity * smooth.clamp(0, 1)).nan_to_num(0).numpy(),
     )
     ax.set(xlim=(0, width), ylim=(height, 0))

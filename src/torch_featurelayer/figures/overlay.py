@@ -70,6 +70,7 @@ def plot_overlay(
         raise ValueError(f"opacity must be from 0 to 1, not {opacity}")
     height, width = size_of(image)
     grid, ax = grid_of(feat, channel, sample, layout, (height, width)), axes_of(ax, width=4.6)
+    # Both are drawn in the coordinates of the image, so that the map is stretched to it exactly.
     ax.imshow(pixels_of(image), extent=(0, width, height, 0))
     scale = Scale(percentiles, vmin, vmax, center, norm, cmap)
     shown = draw(ax, grid, scale, extent=(0, width, height, 0), alpha=opacity, interpolation="bilinear")

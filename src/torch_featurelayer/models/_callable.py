@@ -30,6 +30,7 @@ def load(module: str, name: str, _weights: str) -> LoadedModel:
 
 def _found(spec: str, module: str, name: str) -> object:
     here = str(Path.cwd())
+    # The command is run from the folder of the user's code, which `python -m` would find too.
     sys.path.insert(0, here)
     try:
         imported = import_module(module)

@@ -61,7 +61,9 @@ def load(
         ('features.1', 'features.4', 'features.9', 'features.14', 'features.19', 'features.20')
     """
     kind, _, name = spec.partition(":")
+    # For weights from a file, the model is built without downloading others.
     choice = weights if weights in (DEFAULT, RANDOM) else RANDOM
+    # Building a model draws random weights; the generators of the process must not change.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loaded = _source(spec)(name or kind, str(choice))

@@ -135,6 +135,7 @@ class LoadedModel:
 
     def _to_map(self, feat: Tensor, layout: str, image_size: tuple[int, int]) -> Tensor:
         try:
+            # The patch resolves numbers of tokens that fit several grids.
             return tokens_to_map(feat, layout=layout, image_size=image_size, patch=self.patch)
         except LayoutError:
             # Later stages of a hierarchy have fewer tokens than there are patches.

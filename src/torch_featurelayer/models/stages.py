@@ -68,6 +68,7 @@ def _level(model: nn.Module, shapes: Shapes) -> list[str]:
         if not inside or len({_resolution(shapes[child]) for child in inside}) > 2:
             return inside
         largest = sizes.index(max(sizes))
+        # No child holds most of the layers, so these children are the stages.
         if 2 * sizes[largest] <= _leaves(model.get_submodule(path)) or sizes[largest] == 1:
             return inside
         path = inside[largest]

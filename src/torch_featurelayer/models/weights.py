@@ -52,6 +52,7 @@ def _read(spec: str, file: Path) -> dict[str, Tensor]:
             read = read[name]
     if not isinstance(read, Mapping) or not all(isinstance(value, Tensor) for value in read.values()):
         raise WeightsNotFoundError(spec, f"{str(file)!r} is not a state dict but a {type(read).__name__}")
+    # Checkpoints of DataParallel have this prefix.
     return {name.removeprefix("module."): value for name, value in read.items()}
 
 

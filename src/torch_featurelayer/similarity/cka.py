@@ -32,6 +32,7 @@ def cka(one: Tensor, other: Tensor) -> float:
     if len(one) != len(other) or len(one) < 2:
         raise ValueError(f"features must be of the same 2 or more inputs, not of {len(one)} and {len(other)}")
     x, y = centred(one), centred(other)
+    # The Gram matrices are `[N, N]`, the covariances `[D, D]`.
     if len(x) < max(x.shape[1], y.shape[1]):  # both ways give the same numbers; this one has the smaller matrices
         k, m = x @ x.T, y @ y.T
         shared, norms = (k * m).sum(), k.norm() * m.norm()

@@ -121,6 +121,7 @@ class FaissIndex(Index):
         self._rows = finite.nonzero().flatten()
         self._faiss.train(self._vectors[finite].numpy())
         self._faiss.add(self._vectors[finite].numpy())
+        # faiss searches one cell by default, whose recall is too low.
         self._faiss.nprobe = probes
         self._vectors = self._vectors[:0]  # faiss holds its own copy
 

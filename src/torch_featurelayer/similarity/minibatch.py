@@ -38,6 +38,7 @@ class MinibatchCKA:
         if len(one) != len(other) or len(one) < 4:
             raise ValueError(f"features must be of the same 4 or more inputs, not of {len(one)} and {len(other)}")
         k, m = _kernel(one), _kernel(other)
+        # The three terms are averaged over batches before the division, which removes the bias.
         self._sums += torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
 
     @property

@@ -52,6 +52,7 @@ def _distance(one: Tensor, other: Tensor, weight: Tensor | None) -> Tensor:
     if x.shape[1:] != y.shape[1:] or (weight is not None and weight.numel() != x.shape[-1]):
         weighted = "" if weight is None else f" under {weight.numel()} weights"
         raise ValueError(f"features {list(one.shape)} and {list(other.shape)}{weighted} cannot be compared")
+    # The epsilon of the original implementation, so that results are equal.
     squares = (normalize(x, dim=-1, eps=1e-10) - normalize(y, dim=-1, eps=1e-10)).square()
     weighted_squares = squares if weight is None else squares * weight.reshape(-1).to(squares)
     return weighted_squares.sum(-1).mean(1)

@@ -66,6 +66,7 @@ def search(
     """
     name = only_layer(store, layer)
     wanted, own = query_vectors(store, name, query, metric)
+    # Only the best rows so far are kept, so memory does not depend on the size of the store.
     best = torch.empty(0), torch.empty(0, dtype=torch.int64)
     for start, part in chunks(store[name], metric):
         scores = (wanted @ part.T)[0]

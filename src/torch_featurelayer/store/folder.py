@@ -80,6 +80,7 @@ class Folder:
         """
         folder = Path(self._root, _TEMPORARY) if self.local else Path(self._copies, _TEMPORARY)
         folder.mkdir(parents=True, exist_ok=True)
+        # In the store's own folder, because a rename is atomic only within a file system.
         temporary = folder / uuid4().hex
         try:
             yield temporary
@@ -146,6 +147,7 @@ def _commit(temporary: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.chmod(path.parent.stat().st_mode & 0o666)  # some libraries create files that only their owner can read
     _sync(temporary)
+    # The file is on disk before its name is: a crash between the two leaves nothing.
     temporary.replace(path)
     _sync(path.parent)
 

@@ -19,6 +19,7 @@ def write_manifest(folder: Folder, shards: Sequence[Shard]) -> None:
     kinds = {"row": "int64", "id": "string", "shard": "string", "offset": "int64", "error": "string"}
     schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in kinds.items()])
     content, start = io.BytesIO(), 0
+    # A row group for each shard, so that readers can skip shards.
     with parquet.ParquetWriter(content, schema) as writer:
         for shard in shards:
             writer.write_batch(arrow.record_batch(_columns(shard, start), schema=schema))

@@ -24,6 +24,7 @@ def write_metadata(folder: Folder, metadata: Metadata) -> None:
     Raises:
         StoreMismatchError: If they differ. It names the differences.
     """
+    # Through JSON, so that tuples compare equal to the lists that are read back.
     wanted = json.loads(json.dumps({"format": FORMAT, **metadata}))
     if is_store(folder):
         _compare(folder, read_metadata(folder), wanted)

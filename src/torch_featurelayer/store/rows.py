@@ -106,10 +106,12 @@ class StoredLayer(Dataset[Tensor]):
     def _slice(self, number: int) -> Any:
         """Returns the part of this layer in a shard, unread; files stay open as long as this object exists."""
         if number not in self._files:
+            # Memory-mapped, so an open file costs no memory for rows that are not read.
             self._files[number] = open_shard(self._folder, self._shards[number].name)
         return layer_slice(self._files[number], self.name)
 
     def __getstate__(self) -> dict[str, Any]:
+        # Open files cannot be pickled for worker processes, which open their own.
         return {**self.__dict__, "_files": {}}
 
     def __repr__(self) -> str:

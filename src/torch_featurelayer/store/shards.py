@@ -97,6 +97,7 @@ def read_shard(folder: Folder, name: str) -> Shard:
     try:
         size = folder.size(name)
         length = int.from_bytes(folder.read(name, 0, _LENGTH), "little")
+        # The length may be damaged too: never read more than the file has.
         header = json.loads(folder.read(name, _LENGTH, _LENGTH + min(length, size)))
         about = json.loads(header.pop("__metadata__")[_KEY])
         errors = tuple(RowError(**error) for error in about["errors"])

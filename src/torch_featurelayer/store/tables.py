@@ -72,5 +72,6 @@ def _batch(arrow: Any, schema: Any, folder: Folder, shard: Shard, layers: Sequen
 
 def _vectors(arrow: Any, rows: torch.Tensor) -> Any:
     flat = rows.reshape(len(rows), -1)
+    # Half precision is not a type that all readers of Parquet support.
     wide = flat.float() if flat.is_floating_point() and flat.dtype != torch.float64 else flat
     return arrow.FixedSizeListArray.from_arrays(arrow.array(wide.reshape(-1).numpy()), wide.shape[1])

@@ -28,6 +28,7 @@ class RayBackend(LocalBackend):
     """
 
     def __init__(self, num_actors: int | None) -> None:
+        # Before the import of ray, which reads it.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray = need("ray", "ray")
         self._data = need("ray.data", "ray")
@@ -47,6 +48,7 @@ class RayBackend(LocalBackend):
     def _write_shards(self, job: ExtractionJob, source: MapSource, numbers: Sequence[int], report: Report) -> None:
         needs = {"num_gpus": 1.0} if job.spec.device.type == "cuda" else {"num_cpus": self._cpus(job)}
         count = min(self._count(needs), len(numbers))
+        # One block for each shard, so that Ray schedules shards, not ranges of them.
         shards = self._data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
         references = self._ray.put(job), self._ray.put(source)  # kept while actors may be restarted
         finished = shards.map(

@@ -25,6 +25,7 @@ class TorchrunBackend(LocalBackend):
                 "backend='torchrun' needs a script that was started with torchrun --nproc-per-node N script.py"
             )
         if not dist.is_initialized():
+            # Only barriers are needed, and gloo also works without GPUs.
             dist.init_process_group("gloo")
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
         self.is_leader = self._rank == 0

@@ -33,12 +33,14 @@ def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSo
         FileNotFoundError: If the folder or file does not exist.
         DatasetError: If the object is not a dataset.
     """
+    # Its dataset only: batches are made here, in an order that can be continued.
     if isinstance(data, DataLoader):
         data = data.dataset
     if isinstance(data, (str, PathLike)):
         return _at(fspath(data), prepare)
     if isinstance(data, Mapping):
         return _named(data, prepare)
+    # Recognised by attributes, because importing `datasets` takes a second.
     if hasattr(data, "column_names") and hasattr(data, "__len__"):
         return _table(data, prepare, column)
     if hasattr(data, "column_names"):

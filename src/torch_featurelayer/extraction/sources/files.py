@@ -53,6 +53,7 @@ def _local_files(folder: str) -> dict[str, str]:
     found, seen = {}, set()
     for place, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
+        # The real path identifies a folder however many links lead to it.
         if real in seen:  # a link to a folder that contains it
             folders.clear()
             continue
@@ -92,6 +93,7 @@ def image_of(paths: Sequence[str], place: int) -> Any:
 
 def is_tar(path: str) -> bool:
     """Whether a name is that of a tar file."""
+    # A compressed tar file allows no random access.
     return path.endswith(".tar")
 
 
