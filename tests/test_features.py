@@ -51,7 +51,7 @@ class TestContract:
         assert tl.FeatureLayer(resnet18, "conv1").model is resnet18
 
     def test_several_layers_for_one(self, resnet18: nn.Module) -> None:
-        with pytest.raises(ValueError, match=r"matches 4 layers of this model: FeatureLayers"):
+        with pytest.raises(ValueError, match=r"matches 4 layers of this model: use FeatureLayers"):
             tl.FeatureLayer(resnet18, "layer*")
 
     def test_repr_names_the_layers(self, small: nn.Module) -> None:

@@ -140,7 +140,7 @@ def test_index(kind: str, index: str, pick: Any) -> None:
     [
         ("tuple", "[3]", "a tuple of 3 has no part 3"),
         ("dict", "['b']", "a dict with the keys 'a', 1 has no part 'b'"),
-        ("list", "[0][0]", r"a tensor of shape \[2, 4\] has no parts to go into"),
+        ("list", "[0][0]", r"a tensor of shape \[2, 4\] has no parts"),
         ("none", "[0]", "a NoneType has no part 0"),
     ],
 )

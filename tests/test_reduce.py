@@ -49,7 +49,7 @@ def test_cls_is_the_first_token_in_memory_of_its_own() -> None:
     assert torch.equal(first, TOKENS[:, 0])
     assert torch.equal(Reducer("cls")(TOKENS, Layout.parse("TNC")), TOKENS[0])
     for feature, layout in ((MAP, "NCHW"), (TOKENS, "NCT")):
-        with pytest.raises(tl.LayoutError, match="'cls' takes the first of the tokens"):
+        with pytest.raises(tl.LayoutError, match="'cls' takes the first token of"):
             Reducer("cls")(feature, Layout.parse(layout))
 
 

@@ -71,6 +71,26 @@ def test_prints_and_turns_into_dicts(resnet18: nn.Module, image: Tensor) -> None
     assert "[2, 64, 16, 16]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("width", [20, 60, 100, 300])
+def test_a_narrow_terminal_shows_complete_paths(width: int, resnet18: nn.Module, image: Tensor) -> None:
+    """A cut path is no address: columns are left out, and named, before anything is shortened."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    table = tl.layers(resnet18, image)
+    console = Console(file=StringIO(), width=width)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert ("Columns that do not fit" in " ".join(text.split())) is (width < 140)
+    if width >= 60:
+        assert {row.path for row in table if row.path} <= {
+            line.split()[0] for line in text.splitlines() if line.split()
+        }
+
+
 def test_looks_up_rows(resnet18: nn.Module, image: Tensor) -> None:
     table = tl.layers(resnet18, image)
     assert table[-1].path == "fc"

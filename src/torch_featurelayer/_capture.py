@@ -151,4 +151,4 @@ def _count(keep: Keep) -> int | None:
         return None
     if isinstance(keep, int) and not isinstance(keep, bool) and keep > 0:
         return keep
-    raise ValueError(f"keep must be 'last', 'all' or a number from 1, not {keep!r}")
+    raise ValueError(f"keep must be 'last', 'all' or a positive integer, not {keep!r}")

@@ -196,7 +196,7 @@ class FeatureLayer(_Layers):
         super().__init__(model, [layer], Options(clone, detach, reducing, dtype, device, layout), stop)
         if len(self.requests) > 1:
             raise ValueError(
-                f"{layer!r} matches {len(self.requests)} layers of this model: FeatureLayers(...) captures several."
+                f"{layer!r} matches {len(self.requests)} layers of this model: use FeatureLayers for several layers."
             )
 
     if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils import _pytree as torch_pytree
 
 from ._exceptions import FeatureLayerError, FeatureNotFoundError
-from ._html import features_table
 from ._pytree import snapshot
 from .engine import GradientHandle
 
@@ -142,6 +141,8 @@ class Features:
 
     def _repr_html_(self) -> str:
         """Returns a table for notebooks: name, shape, dtype, range, values that are not finite, and a small map."""
+        from ._html import features_table  # needed only in notebooks
+
         return features_table(type(self).__name__, self._rows(), self.not_run)
 
     def _rows(self) -> Iterator[tuple[str, Any]]:

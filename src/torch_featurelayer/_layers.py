@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any, overload
@@ -17,6 +17,8 @@ from .engine import profile_model
 __all__ = ["LayerRow", "LayerTable", "layers"]
 
 _COLUMNS = ("path", "type", "calls", "output", "dtype", "operations", "parameters", "time")
+_IMPORTANCE = ("path", "output", "type", "operations", "calls", "parameters", "time", "dtype")
+_MARGIN = 3  # characters between cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +97,35 @@ class LayerTable(Sequence[LayerRow]):
 
     __repr__ = __str__
 
-    def __rich__(self) -> Any:
-        """Returns a table for `rich.print`."""
-        table = need("rich.table", "demo").Table(box=need("rich.box", "demo").SIMPLE)
-        for column in _COLUMNS:
-            numbers = column in ("calls", "parameters", "time")
-            # A wrapped path could not be copied into an address.
-            whole = numbers or column in ("path", "output")
-            table.add_column(column, overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        """Yields a table for rich: with the columns that fit the width, and complete paths."""
+        shown = self._fitting(options.max_width)
+        table = need("rich.table", "cli").Table(box=need("rich.box", "cli").SIMPLE)
+        for column in shown:
+            is_number = column in ("calls", "parameters", "time")
+            # A shortened path could not be used as an address, so paths are folded and other cells are not wrapped.
+            overflow = "fold" if column in ("path", "operations") else "ellipsis"
+            table.add_column(
+                column, overflow=overflow, no_wrap=overflow != "fold", justify="right" if is_number else "left"
+            )
         for row in self._rows:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row.cells()))
-        return table
+            cells = dict(zip(_COLUMNS, row.cells(), strict=True))
+            table.add_row(*(cells[column].replace("[", "\\[") for column in shown))
+        yield table
+        if left_out := [column for column in _COLUMNS if column not in shown]:
+            yield f"Columns that do not fit: {', '.join(left_out)}."
+
+    def _fitting(self, width: int) -> list[str]:
+        """Returns the columns that fit a width, chosen by importance, in their order."""
+        cells = [_COLUMNS, *(row.cells() for row in self._rows)]
+        widths = dict(zip(_COLUMNS, (max(map(len, column)) for column in zip(*cells, strict=True)), strict=True))
+        free = width - _MARGIN
+        shown = ["path"]
+        for column in _IMPORTANCE:
+            free -= widths[column] + _MARGIN
+            if free >= 0 and column != "path":
+                shown.append(column)
+        return [column for column in _COLUMNS if column in shown]
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)

@@ -87,7 +87,7 @@ def select(value: Any, step: int | str) -> Any:
     """
     if isinstance(value, Tensor):
         raise LookupError(  # noqa: TRY004 (an index that does not fit, whatever the value is)
-            f"{describe(value)} has no parts to go into (slice the feature itself instead)"
+            f"{describe(value)} has no parts: index the feature instead"
         )
     try:
         if isinstance(step, int) or (isinstance(value, Mapping) and step in value):
@@ -185,7 +185,7 @@ class _Snapshot:
         if isinstance(value, nn.Module) and not isinstance(value, (nn.ParameterList, nn.ParameterDict)):
             return value
         if isinstance(value, _FUNCTIONS):
-            return self._kept(value, "refers to tensors in its closure or object")
+            return self._kept(value, "refers to tensors")
         if isinstance(value, Generator):
             raise UncopyableError(kind.__name__, "can be read only once")
         if kind.__module__ == "numpy":

@@ -68,7 +68,7 @@ def make_reducer(reduce: Reduction) -> Reducer:
     near = nearest(str(reduce), _NAMED, limit=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     names = ", ".join(get_args(ReductionName))
-    raise ValueError(f"no reduction {reduce!r}; the reductions are {names}, or give a function.{hint}")
+    raise ValueError(f"no reduction {reduce!r}: the reductions are {names}, or a function.{hint}")
 
 
 def _mean(feature: Tensor, layout: Layout | None) -> Tensor:
@@ -77,7 +77,7 @@ def _mean(feature: Tensor, layout: Layout | None) -> Tensor:
         return feature
     if not (feature.is_floating_point() or feature.is_complex()):
         dtype = str(feature.dtype).removeprefix("torch.")
-        raise ReductionError(f"'mean' is not defined for {dtype} values: give a function that converts them")
+        raise ReductionError(f"'mean' is not defined for {dtype} values: pass a function that converts them")
     return layout.channels_first(feature).mean(_trailing(layout))
 
 
@@ -90,7 +90,7 @@ def _cls(feature: Tensor, layout: Layout | None) -> Tensor:
     """Takes the first token of `[N, T, C]` to `[N, C]`, a copy."""
     if layout is None or len(layout.positions) != 1 or layout.channel < layout.positions[0]:
         raise LayoutError(
-            f"'cls' takes the first of the tokens [N, T, C], and this feature is {list(feature.shape)}"
+            f"'cls' takes the first token of [N, T, C], but this feature is {list(feature.shape)}"
             + (f" ({layout})" if layout else ""),
             shape=tuple(feature.shape),
         )

@@ -29,5 +29,5 @@ def test_both_names_of_a_shared_module() -> None:
 
 @pytest.mark.parametrize("depth", [0, -1])
 def test_depth_counts_from_one(resnet18: nn.Module, depth: int) -> None:
-    with pytest.raises(ValueError, match="counts from 1"):
+    with pytest.raises(ValueError, match="must be at least 1"):
         tl.get_layer_candidates(resnet18, max_depth=depth)

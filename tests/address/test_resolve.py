@@ -30,7 +30,7 @@ def test_globs(resnet18: nn.Module) -> None:
 
 
 def test_module_type_and_regex(resnet18: nn.Module) -> None:
-    """A module, a type and a compiled regex (which must match the whole path) select too."""
+    """A module, a type and a compiled regex (which must match the complete path) select too."""
     assert names(resnet18, resnet18.layer3) == ["layer3"]
     assert names(resnet18, nn.MaxPool2d) == ["maxpool"]
     assert names(resnet18, re.compile(r"layer\d")) == [f"layer{i}" for i in range(1, 5)]
@@ -75,10 +75,10 @@ def test_unknown_layer(resnet18: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("selector", "says"),
     [
-        ("layer*.9", "'\\*' stays inside one name; '\\*\\*' crosses dots"),
+        ("layer*.9", "'\\*' matches inside one name, '\\*\\*' across dots"),
         (nn.LSTM, "of type LSTM"),
-        (re.compile("layer"), "must match the whole path"),
-        (nn.Linear(1, 1), "not part of this model"),
+        (re.compile("layer"), "must match the complete path"),
+        (nn.Linear(1, 1), "not part of the model"),
     ],
 )
 def test_nothing_matches(resnet18: nn.Module, selector: object, says: str) -> None:
@@ -113,7 +113,7 @@ def test_not_a_module(model: object, found: type) -> None:
 
 
 def test_not_a_selector(resnet18: nn.Module) -> None:
-    with pytest.raises(TypeError, match="named by a path, a glob, a module"):
+    with pytest.raises(TypeError, match="must be an address, a glob, a module"):
         names(resnet18, [3])
 
 

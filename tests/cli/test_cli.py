@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -148,6 +149,10 @@ def test_weights_from_a_file_and_seeds(photo: str) -> None:
         (("show", "efficientnet-lite0", "broken.png"), "broken.png"),
         (("cam", "efficientnet-lite0", "cat.png", "--class", "egyptian ct"), "Did you mean 'Egyptian cat'"),
         (("show", "torchvision:squeezenet1_1", "cat.png", "-w", "no.pt"), "the file 'no.pt' does not exist"),
+        (("cam", "efficientnet-lite0", "cat.png", "--class", "4000"), "has 1000 classes, 0 to 999"),
+        (("show", "efficientnet-lite0", "cat.png", "--device", "cuda:99"), "the device 'cuda:99' is not available"),
+        (("show", "resnet18", "cat.png"), "Did you mean 'torchvision:resnet18'"),
+        (("search", "no-store", "cat.png"), "no store in 'no-store'"),
         (
             ("show", "timm:vit_tiny_patch16_224", "cat.png", "-w", "random", "-l", "head", "-k", "pca"),
             "is not a map of the image",
@@ -166,6 +171,75 @@ def test_a_mistake_is_one_line(
     assert error.startswith("error: ")
     assert says in error
     assert "Traceback" not in error
+
+
+def test_errors_name_options_not_arguments(
+    photo: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shell knows `--weights random`, not `weights='random'`, and no function of Python."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(Path.cwd()))
+    for arguments in (
+        ["show", "torchvision:vgg11", photo],
+        ["show", "efficientnet-lite0", photo, "-l", "_blokcs.1"],
+        ["show", "efficientnet-lite0", photo, "-l", "_fc", "-k", "pca"],
+    ):
+        with pytest.raises(SystemExit):
+            app(arguments)
+        error = capsys.readouterr().err
+        assert "--weights random" in error or "`featurelayer layers`" in error or "--layer" in error
+        assert not re.search(r"weights=|layout=|get_layer_candidates|\(model", error)
+
+
+def test_out_without_an_ending_is_a_png(photo: str) -> None:
+    told = json.loads(run("show", "efficientnet-lite0", photo, "-l", "_blocks.0", "-o", "cat", "--json"))
+    assert told["out"] == "cat.png"
+    assert size("cat.png")[0] > 100
+
+
+def test_one_channel(photo: str) -> None:
+    """Its map, which the label of the colour bar names."""
+    told = json.loads(run("show", "efficientnet-lite0", photo, "-l", "_blocks.0", "--channel", "5", "--json"))
+    assert "channel 5 of 16" in told["alt"]
+    assert CliRunner().invoke(app, ["show", "efficientnet-lite0", photo, "-c", "five"]).exit_code == 2
+
+
+def test_json_is_json_while_a_library_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a download does, whose progress goes to standard error."""
+    from torch_featurelayer import models
+
+    load = models.load
+
+    def printing(*arguments: object, **options: object) -> object:
+        print("Downloading: 100 %")  # noqa: T201 (as torch.hub does)
+        return load(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(models, "load", printing)
+    with pytest.raises(SystemExit):
+        app(["layers", "torchvision:squeezenet1_1", "--json"])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)[0]["type"] == "SqueezeNet"
+    assert "Downloading" in captured.err
+
+
+def test_the_explorer_without_its_extra(photo: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    with pytest.raises(SystemExit) as end:
+        app(["explore", "efficientnet-lite0", photo])
+    assert end.value.code == 1
+    assert "the extra 'explore'" in capsys.readouterr().err
+
+
+def test_defaults_are_said_once() -> None:
+    for command in ("show", "cam", "compare", "extract", "search"):
+        text = re.sub(r"[│╭╮╰╯─\s]+", " ", run(command, "--help"))
+        assert not re.search(r"[Dd]efault[^\]]*\] \[default", text), command
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ def test_extract_search_and_duplicates(photos: Path) -> None:
     assert store.ids == ("cat.jpg", "coffee.jpg", "more/astronaut.jpg", "more/rocket.jpg", "more/same-cat.png")
     again = json.loads(run(*command, "--json")[0])
     assert (again["rows"], [error["id"] for error in again["errors"]]) == (5, ["broken.jpg"])
+    assert again["was_complete"]
+    assert "already complete: nothing was extracted" in run(*command)[0]
     Image.fromarray(coffee()).save(photos / "broken.jpg")
     assert "6 rows, 0 errors" in run(*command, "--retry-errors")[0]
     found = run("search", "features", "photos/cat.jpg", "-k", "3", "-o", "results.png")[0].splitlines()
@@ -56,6 +58,9 @@ def test_extract_search_and_duplicates(photos: Path) -> None:
     assert found[1].endswith("more/same-cat.png")
     with Image.open("results.png") as sheet:
         assert sheet.width > 600
+    assert "no pair with a cosine similarity of at least 1.0" in run("duplicates", "features", "-t", "1.0")[0]
+    misspelled = CliRunner().invoke(app, ("search", "features", "photos/cat.jpg", "-l", "_conv_hed"))
+    assert "Did you mean '_conv_head'" in str(misspelled.exception)
     pairs = json.loads(run("duplicates", "features", "--threshold", "0.9", "--json")[0])
     assert {(pair["first"], pair["second"]) for pair in pairs} == {
         ("cat.jpg", "more/same-cat.png"), ("broken.jpg", "coffee.jpg"),

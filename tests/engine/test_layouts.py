@@ -266,7 +266,7 @@ def test_without_evidence_it_is_an_error() -> None:
             (vit, "blocks.0.attn:attention_weights", IMAGE),
             (nn.Sequential(nn.Conv2d(3, 4, 1), toys.Returns(lambda x: torch.einsum("nchw->nhcw", x))), "1", IMAGE),
         ):
-            with pytest.raises(tl.LayoutError, match="which dimension of this feature") as caught:
+            with pytest.raises(tl.LayoutError, match="the dimension of the channels of this feature") as caught:
                 tl.FeatureLayer(model, layer, reduce="mean")(x)
             assert caught.value.name == layer
             assert "layout=" in str(caught.value)
@@ -297,7 +297,7 @@ def test_weights_of_attention_have_no_channels() -> None:
 def test_two_readings_are_an_error() -> None:
     """A linear layer over positions, as MLP-Mixer's over tokens, leaves channels where they were."""
     model = nn.Sequential(nn.Conv1d(3, 8, 1), nn.Linear(16, 16))
-    with pytest.raises(tl.LayoutError, match="'1': no operation shows"):
+    with pytest.raises(tl.LayoutError, match="'1': the operations of the model do not determine"):
         tl.FeatureLayer(model, "1", reduce="mean")(torch.randn(2, 3, 16))
 
 

@@ -103,9 +103,9 @@ class _Reader:
         while self.skip("["):
             index.append(self.step())
         if self.at < len(self.text):
-            raise self.error(f"{self.text[self.at]!r} has no meaning here")
+            raise self.error(f"{self.text[self.at]!r} is not expected here")
         if operation == ATTENTION_WEIGHTS and port != "output":
-            raise self.error(f"{ATTENTION_WEIGHTS!r} is computed beside the model: it has an output alone")
+            raise self.error(f"{ATTENTION_WEIGHTS!r} is not computed by the model: it has only an output")
         return Address(path, call, port, tuple(index), operation, number)
 
     def path(self) -> str:
@@ -113,30 +113,34 @@ class _Reader:
             return self.unquoted(self.take(_QUOTED, "the closing quote of the path is missing"))
         path = self.take(_PATH, "a module path")
         for blank in re.finditer(r"\s", path):
-            raise AddressError(self.text, blank.start(), "a path with blanks must be in quotes: \"'my layer':input\"")
+            raise AddressError(self.text, blank.start(), "a path with blanks must be quoted: \"'my layer':input\"")
         for empty in re.finditer(r"^\.|\.(?=\.)|\.$", path):
-            raise AddressError(self.text, empty.start(), "a name is missing beside this dot")
+            raise AddressError(self.text, empty.start(), "a name is missing next to this dot")
         return path
 
     def call(self) -> Call:
-        call = self.take(_CALL, "'@' wants a call: a number from 0, a negative one from the end, or '*'")
+        call = self.take(_CALL, "expected a call after '@': a number from 0, a negative number from the end, or '*'")
         return "*" if call == "*" else int(call)
 
     def place(self) -> tuple[str | None, int | None, Port]:
         """Reads a port, or an operation and its optional port."""
         start = self.at
-        word = self.take(_WORD, f"':' wants a port ({', '.join(PORTS)}) or an operation, such as 'add'")
+        word = self.take(_WORD, f"expected a port ({', '.join(PORTS)}) or an operation, such as 'add', after ':'")
         if port := self.port(word):
             return None, None, port
         near = nearest(word, PORTS, limit=1, cutoff=0.8)
         if near:
             raise AddressError(self.text, start, f"no port {word!r} (did you mean {near[0]!r}?)")
-        number = int(self.take(_NUMBER, "'.' wants the number of an operation, from 0")) if self.skip(".") else None
+        number = (
+            int(self.take(_NUMBER, "expected the number of an operation, from 0, after '.'"))
+            if self.skip(".")
+            else None
+        )
         return word, number, self.last_port() if self.skip(":") else "output"
 
     def last_port(self) -> Port:
         start = self.at
-        word = self.take(_WORD, f"':' wants a port: {', '.join(PORTS)}")
+        word = self.take(_WORD, f"expected a port after ':': {', '.join(PORTS)}")
         if port := self.port(word):
             return port
         near = nearest(word, PORTS, limit=1)
@@ -148,7 +152,7 @@ class _Reader:
         return next((port for port in PORTS if port == word), None)
 
     def step(self) -> Step:
-        token = self.take(_STEP, "'[' wants a position, a key or an attribute: [0], ['key'], [name]")
+        token = self.take(_STEP, "expected a position, a key or an attribute after '[': [0], ['key'], [name]")
         if not self.skip("]"):
             raise self.error("']' is missing")
         if token[0] in "'\"":
@@ -159,7 +163,7 @@ class _Reader:
         try:
             return str(ast.literal_eval(token))
         except (SyntaxError, ValueError):  # such as a backslash that escapes nothing
-            raise self.error(f"{token} is not a string of Python") from None
+            raise self.error(f"{token} is not a valid string") from None
 
     def skip(self, mark: str) -> bool:
         found = self.text.startswith(mark, self.at)

@@ -33,6 +33,6 @@ def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[st
         ['0', '1', '1.0', '1.1']
     """
     if max_depth is not None and max_depth < 1:
-        raise ValueError(f"max_depth counts from 1 (None for all), not {max_depth}")
+        raise ValueError(f"max_depth must be at least 1, or None for all layers, not {max_depth}")
     paths = (path for path, _ in check_model(model).named_modules(remove_duplicate=False) if path)
     return [path for path in paths if max_depth is None or path.count(".") < max_depth]

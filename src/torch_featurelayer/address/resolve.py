@@ -98,14 +98,14 @@ def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector)
         return [_named(_path_of(model, modules, selector))], False
     if isinstance(selector, re.Pattern):
         paths = [path for path in modules if selector.fullmatch(path)]
-        hint = "A regex must match the whole path."
+        hint = "A regular expression must match the complete path."
         return _matches(model, modules, f"matching re.compile({selector.pattern!r})", paths, hint), True
     if isinstance(selector, type) and issubclass(selector, nn.Module):
         paths = [path for path, module in modules.items() if isinstance(module, selector)]
         return _matches(model, modules, f"of type {selector.__name__}", paths, ""), True
     raise TypeError(
-        "a layer is named by a path, a glob, a module, a module type or a compiled regex, "
-        f"not by a {type(selector).__qualname__}"
+        "a layer must be an address, a glob, a module, a type of modules or a compiled regular expression, "
+        f"not a {type(selector).__qualname__}"
     )
 
 
@@ -127,7 +127,7 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
         raise LayerNotFoundError(address.path, type(model).__name__, near)
     glob = _glob(address.path)
     paths = [path for path in modules if path and glob.fullmatch(path)]
-    hint = "'*' stays inside one name; '**' crosses dots."
+    hint = "'*' matches inside one name, '**' across dots."
     plain = {} if paths else {path: real for path, real in unwrapped.items() if glob.fullmatch(path)}
     found = _matches(model, modules, address.path, paths or [*plain.values()], hint)
     names = {real: path for path, real in plain.items()}
@@ -148,7 +148,7 @@ def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module)
         if module is wanted:
             return path
     same = [path for path, module in modules.items() if type(module) is type(wanted)]
-    hint = "That module is not part of this model (was it copied or replaced since?)."
+    hint = "This module is not part of the model; it may have been copied or replaced."
     raise LayerNotFoundError(f"<{type(wanted).__name__}>", type(model).__name__, same[:3], hint)
 
 

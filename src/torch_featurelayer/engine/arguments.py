@@ -73,7 +73,7 @@ def _with_part(
     place = first if isinstance(first, int) else _position(called, first)
     if place is None or not -len(args) <= place < len(args):
         names = [*range(len(args)), *_named(called, args), *kwargs]
-        raise LookupError(f"there is no argument {first!r}; the arguments are {', '.join(map(repr, names))}")
+        raise LookupError(f"no argument {first!r}: the arguments are {', '.join(map(repr, names))}")
     place %= len(args)
     return (*args[:place], replace_part(args[place], rest, fn), *args[place + 1 :]), kwargs
 

@@ -103,7 +103,9 @@ class Intervention:
         if callable(self._value):
             return self._computed(self._value, old)
         if not isinstance(old, Tensor):
-            raise EditError(self.name, f"it is {describe(old)}. Name the part with [index], or give a function.")
+            raise EditError(
+                self.name, f"the value is {describe(old)}. Name a part of it with [index], or pass a function."
+            )
         if not isinstance(self._value, Tensor):
             return self._filled(self._value, old)
         return self._expanded(self._value, old)
@@ -124,17 +126,17 @@ class Intervention:
         # `full_like` truncates a number that an integer dtype cannot represent.
         is_exact = old.is_floating_point() or old.is_complex()
         if not is_exact and old.numel() and new.flatten()[0].item() != number:
-            raise EditError(self.name, f"{number} is not a value of {_dtype(old)}.")
+            raise EditError(self.name, f"{number} cannot be represented in {_dtype(old)}.")
         return new
 
     def _expanded(self, given: Tensor, old: Tensor) -> Tensor:
         if not _can_hold(old.dtype, given):
-            raise EditError(self.name, f"values of {_dtype(given)} cannot be kept as {_dtype(old)}.")
+            raise EditError(self.name, f"values of {_dtype(given)} cannot be represented in {_dtype(old)}.")
         try:
             new = given.to(old.device, old.dtype).expand(old.shape)
         except RuntimeError:
-            shapes = f"{list(given.shape)} does not fit {list(old.shape)}"
-            raise EditError(self.name, f"a tensor of shape {shapes}.") from None
+            shapes = f"{list(given.shape)} cannot be broadcast to {list(old.shape)}"
+            raise EditError(self.name, f"the shape {shapes}.") from None
         return new.clone(memory_format=torch.contiguous_format)  # the model may write to it
 
 
@@ -152,11 +154,11 @@ def _dtype(tensor: Tensor) -> str:
 def _editable(request: Request) -> Address:
     address = request.address
     if address.is_gradient:
-        raise EditError(request.name, "gradients are captured, not edited.")
+        raise EditError(request.name, "gradients can be captured, but not edited.")
     if address.operation == ATTENTION_WEIGHTS:
-        raise EditError(request.name, "these weights are computed beside the model; edit its fused operation.")
+        raise EditError(request.name, "the model does not compute these weights itself. Edit its fused operation.")
     if isinstance(address.call, int) and address.call < 0:
-        raise EditError(request.name, "which call is the last is not known beforehand: count from the first, @0.")
+        raise EditError(request.name, "the last call is not known in advance. Count from the first call, @0.")
     return address
 
 

@@ -129,7 +129,7 @@ class LayoutTracker(TorchFunctionMode):
         if axes.channels == (0,):
             return None
         if self._may_have_items_second and len(shape) == 3:
-            raise _unknown_items(shape, axes, "the model holds a layer with batch_first=False")
+            raise _unknown_items(shape, axes, "the model has a layer with batch_first=False")
         return 0
 
     def _like_last(self, shape: tuple[int, ...]) -> Axes | None:
@@ -224,14 +224,15 @@ class LayoutFinder:
 def unknown(shape: tuple[int, ...]) -> LayoutError:
     """Returns the error of a feature without evidence."""
     return LayoutError(
-        f"no operation shows which dimension of this feature {list(shape)} holds the channels", shape=shape
+        f"the operations of the model do not determine the dimension of the channels of this feature {list(shape)}",
+        shape=shape,
     )
 
 
 def _unknown_items(shape: tuple[int, ...], axes: Axes, reason: str) -> LayoutError:
     channel, other, ndim = axes.channels[0], max(axes.batch or 1, 1), len(shape)
     return LayoutError(
-        f"the items of this feature {list(shape)} may be in dimension 0 or {other}, since {reason}",
+        f"the items of this feature {list(shape)} may be in dimension 0 or {other}, because {reason}",
         shape=shape,
         readings=tuple(str(Layout(channel, batch, ndim)) for batch in (0, other) if batch != channel),
     )
