@@ -33,6 +33,9 @@ def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
             value (it is converted to its dtype and device), or a number. A pattern changes every matching layer.
             Without a call in the address, every call is changed; with `@n`, that call of each forward pass.
 
+    Yields:
+        None. The edits are in effect while the context is open.
+
     Raises:
         EditError: If a new value does not fit.
         LayerNotRunError: On exit, if an edit was not applied because its layer did not run.

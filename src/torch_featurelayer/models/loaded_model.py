@@ -205,7 +205,11 @@ class LoadedModel:
         return [(self.label(index), value) for value, index in zip(values.tolist(), classes.tolist(), strict=True)]
 
     def label(self, index: int) -> str:
-        """Returns the name of a class, or its number if names are not known."""
+        """Returns the name of a class, or its number as text if names are not known.
+
+        Args:
+            index: The number of the class.
+        """
         return self.labels[index] if index < len(self.labels) else str(index)
 
     def class_index(self, label: str | int) -> int:

@@ -23,6 +23,9 @@ def open_store(path: str | PathLike[str]) -> Store:
     Args:
         path: The folder of the store, or its URL, such as `s3://bucket/features`.
 
+    Returns:
+        The store. Its features are read when they are indexed.
+
     Raises:
         StoreNotFoundError: If the folder is not a store.
         StoreCorruptError: If a file of the store cannot be read.
@@ -31,7 +34,11 @@ def open_store(path: str | PathLike[str]) -> Store:
 
 
 def store_metadata(path: str | PathLike[str]) -> dict[str, Any]:
-    """Returns the metadata of a store; an empty dict if there is no store."""
+    """Returns the metadata of a store; an empty dict if there is no store.
+
+    Args:
+        path: The folder of the store, or its URL.
+    """
     folder = Folder(path)
     return read_metadata(folder) if is_store(folder) else {}
 

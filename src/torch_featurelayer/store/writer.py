@@ -72,11 +72,18 @@ class StoreWriter:
         return {int(name.removeprefix(f"{SHARDS}/").partition(".")[0]) for name in self._folder.names(SHARDS)}
 
     def has(self, number: int) -> bool:
-        """Whether a shard exists."""
+        """Whether a shard exists.
+
+        Args:
+            number: The number of the shard.
+        """
         return self._folder.exists(shard_name(number))
 
     def shard(self, number: int) -> Shard:
         """Returns the header of a shard: its ids, and the items without a row.
+
+        Args:
+            number: The number of the shard.
 
         Raises:
             StoreCorruptError: If the shard cannot be read.
@@ -84,7 +91,11 @@ class StoreWriter:
         return read_shard(self._folder, shard_name(number))
 
     def discard(self, number: int) -> None:
-        """Deletes a damaged shard, so that it is extracted again."""
+        """Deletes a damaged shard, so that it is extracted again.
+
+        Args:
+            number: The number of the shard.
+        """
         self._folder.delete(shard_name(number))
 
     def write(
