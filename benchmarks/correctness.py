@@ -34,7 +34,7 @@ def build(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 
 def plain(model: nn.Module, image: torch.Tensor) -> list[bool]:
-    """Which layers a plain hook that keeps the reference gets wrong: the practice this is measured against."""
+    """Returns, for each layer, whether a plain hook that keeps a reference gets its output wrong."""
     kept: dict[str, object] = {}
     handles = [
         module.register_forward_hook(lambda _, __, out, name=name: kept.update({name: (out, cloned(out))}))
@@ -97,9 +97,10 @@ def main(names: list[str]) -> None:
 
 
 ABOUT = """
-CPU, random weights, batch of 2. Every torchvision classification model, train and eval mode, gradients enabled,
-copy-on-write and `clone()`: each module's output and input captured in one run, against a clone taken at hook time.
-The last column but one counts the outputs that a plain forward hook keeping the reference gets wrong (no gradients).
+Every torchvision classification model on the CPU, with random weights and a batch of 2, in train and eval mode, with
+gradients, with copy-on-write and with `clone=True`. The output and the input of each module are captured in one forward
+pass and compared with clones taken in forward hooks. The column "plain hooks" counts the outputs that are wrong when a
+forward hook keeps a reference instead (without gradients).
 """
 
 if __name__ == "__main__":

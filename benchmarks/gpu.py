@@ -1,8 +1,8 @@
-"""On a CUDA device: every layer against hooks that clone at once, and what a capture costs there.
+"""Features and gradients on a CUDA device, compared with hooks that clone, and the time of a capture.
 
-Correctness: the features of all layers of every classification model of torchvision, in float32, under autocast to
-float16, and with channels last in memory; gradients of one model of each kind; activation checkpointing, whose
-recomputation runs in another thread there. Cost: medians of interleaved runs, over the model alone.
+Correctness: the features of all layers of every torchvision classification model, in float32, under autocast to
+float16, and in the memory format channels_last; the gradients of three models; activation checkpointing, whose
+recomputation runs in another thread on CUDA. Time: medians of interleaved runs, relative to the bare model.
 
     python -m benchmarks.gpu
 """
@@ -32,7 +32,7 @@ ROUNDS = 30
 
 
 def clones_at_once(model: nn.Module, image: Tensor, run: Callable[[Tensor], Any] | None = None) -> dict[str, Any]:
-    """Returns what each layer returned last, from plain hooks that clone, in one call of the model or of `run`."""
+    """Returns the last output of each layer, cloned in plain hooks during one call of the model or of `run`."""
     found: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -95,7 +95,7 @@ def correctness() -> Counter[str]:
 
 
 def gradients() -> Counter[str]:
-    """Gradient ports against `torch.autograd.grad` with the captured features, and with checkpointing."""
+    """Compares `:grad_output` with `torch.autograd.grad` on the captured features, and with checkpointing."""
     counts: Counter[str] = Counter()
     for name, path in {"resnet18": "layer2", "convnext_tiny": "features.3", "swin_t": "features.3"}.items():
         torch.manual_seed(0)
@@ -106,7 +106,7 @@ def gradients() -> Counter[str]:
         counts["gradients"] += 1
         # two backward passes: kernels that add in any order differ in the last bits
         off = (feats[f"{path}:grad_output"] - right).abs().max() / right.abs().max()
-        print(f"gradient of {name}: {off:.1e} off, of the greatest", file=sys.stderr)
+        print(f"gradient of {name}: {off:.1e} off, relative to the largest", file=sys.stderr)
         counts["wrong"] += not off < 1e-3
     for reentrant in (True, False):
         found = []
@@ -175,7 +175,7 @@ def costs() -> tuple[list[str], dict[str, Any]]:
 
 
 def memory() -> str:
-    """Peak memory of all layers of ResNet-50, copied on write and at once."""
+    """Measures the peak memory of all layers of ResNet-50, with copy-on-write and with `clone=True`."""
     model, image = models.resnet50(weights=None).eval().to(CUDA), torch.randn(32, 3, 224, 224, device=CUDA)
     peaks = {}
     for name, clone in {"copy-on-write": "lazy", "clone=True": True}.items():
