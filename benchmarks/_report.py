@@ -1,4 +1,4 @@
-"""Where results go: a page in the docs and the numbers as JSON, both with the date, the machine and the versions."""
+"""Writes results: a page of the docs, and the numbers as JSON, both with the date, the machine and the versions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def report(name: str, title: str, about: str, lines: Sequence[str], numbers: dic
     """Writes one benchmark's page and numbers, and prints the page.
 
     Args:
-        name: Of the files.
-        title: Of the page.
-        about: What was measured, and how, in Markdown.
+        name: The name of both files, without their endings.
+        title: The title of the page.
+        about: The method, in Markdown.
         lines: The tables, in Markdown.
-        numbers: What the summary, README and docs quote.
+        numbers: The numbers that the summary, the README and the docs quote.
     """
     made = setting()
     page = f"# {title}\n\n{about.strip()}\n\n{stamp(made)}\n\n" + "\n".join(lines).strip() + "\n"
@@ -38,7 +38,7 @@ def report(name: str, title: str, about: str, lines: Sequence[str], numbers: dic
 
 
 def setting() -> dict[str, str]:
-    """What a number depends on besides the code."""
+    """Returns the date, the machine and the versions, on which the numbers depend."""
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -52,7 +52,7 @@ def setting() -> dict[str, str]:
 
 
 def command() -> str:
-    """How this run was started."""
+    """Returns the command line of this run."""
     spec = sys.modules["__main__"].__spec__
     return " ".join(["python -m", spec.name if spec else Path(sys.argv[0]).stem, *sys.argv[1:]])
 

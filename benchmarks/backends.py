@@ -65,8 +65,9 @@ def main() -> None:
             numbers[name] = {"images_per_second": rate, "same_bytes": same}
             print(lines[-1], flush=True)
     about = f"""
-{count} images through ResNet-50 at 224 × 224, eager, whole processes with all they take to start. Bytes: against one
-process with as many threads. On one machine of 2 cores there is nothing to gain by sharing out; this is what it costs.
+{count} images through ResNet-50 at 224 × 224, eager; whole processes, start-up included. The bytes are compared with
+one process that uses as many threads. A machine with 2 cores gains nothing from several processes; this table shows
+their cost.
 """
     report(
         "backends", "One process, torchrun, Ray", about, ["| | images/s | bytes |", "|---|---|---|", *lines], numbers

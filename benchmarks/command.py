@@ -1,4 +1,4 @@
-"""What the command costs beside what it cannot avoid.
+"""Overhead of the command line beside what it cannot avoid.
 
 python -m benchmarks.command [--runs 7]
 """
@@ -36,7 +36,13 @@ def main() -> None:
         *(f"| {name} | {timing} | {timing.median / base:.2f} |" for name, timing in timings.items()),
     ]  # fmt: skip
     numbers = {name: timing.median for name, timing in timings.items()}
-    report("command", "What the command costs", "Whole processes in turns, medians and quartiles.", lines, numbers)
+    report(
+        "command",
+        "Overhead of the command line",
+        "Whole processes, run in turns; medians and quartiles.",
+        lines,
+        numbers,
+    )
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ LAYERS = {
     "convnext_tiny": "features.3",
 }
 ABOUT = """
-Inductor, no gradients, 1×3×224×224, random weights. Every call is compiled with `fullgraph=True`, which refuses a graph
-break; the first `.features()` is an eager run that counts calls. The difference is the largest of any value of the
-feature, over the feature's largest. Contenders take turns in random order; medians and quartiles.
+Inductor, no gradients, 1×3×224×224, random weights. Every call is compiled with `fullgraph=True`, so a graph break is
+an error; the first `.features()` runs eagerly to count calls. The difference is the largest absolute difference,
+relative to the largest value of the feature. The contenders run in turns, in random order; medians and quartiles.
 """
 
 

@@ -97,10 +97,10 @@ def main() -> None:
         f"First picture after the page is opened, the model's first run included: {first:.2f} s (target 1.5 s).",
     ]
     about = """
-EfficientNet-Lite0; the model, the server and headless Chromium share the cores. From an input to the frame after its
-answer is drawn.
+EfficientNet-Lite0; the model, the server and headless Chromium share the cores. Times are
+measured from an input event to the frame after the response is drawn.
 """
-    report("explorer", "The explorer's page", about, lines, {"p95": p95, "first": first})
+    report("explorer", "Latency of the explorer", about, lines, {"p95": p95, "first": first})
 
 
 if __name__ == "__main__":

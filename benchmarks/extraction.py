@@ -160,9 +160,10 @@ def main() -> None:
             print(lines[-1], flush=True)
         split = parts(model, folder)
     about = f"""
-{count} JPEGs of 500 × 375, features of `{LAYER}` ({BATCH} at a time, 224 × 224, random weights), one after the other,
-what `fast` measures and compiles included. Peak: {peak / 1e9:.0f} GFLOP/s, of a float32 product of 2048 × 2048. Bare
-model: its images/s alone, without reading, right before each row: how steady the machine was.
+{count} JPEGs of 500 × 375, features of `{LAYER}` (batches of {BATCH}, 224 × 224, random weights), one run after
+another; the measurements and the compilation of `autotune` are included. Peak: {peak / 1e9:.0f} GFLOP/s, from a
+float32 product of 2048 × 2048. Bare model: the images/s of the model without reading, measured before each row, which
+shows how steady the machine was.
 """
     head = ["| | images/s | × plain loop | of the fp32 peak | bare model, images/s |", "|---|---|---|---|---|"]
     after = ["", "Where the time goes, each part alone, for one image:", "", "| | |", "|---|---|"]

@@ -1,9 +1,9 @@
 """Capture compiled with `fullgraph=True`, over every torchvision classification model.
 
-A graph break is an error under `fullgraph=True`. Each model that compiles bare is compiled with one layer from its
-middle, and with its stages and every layer down to depth 2 that runs; the compiled features and output are compared
-with those of an eager run. The backend is `aot_eager`: Dynamo and AOTAutograd as in real use, without the minutes
-inductor takes for a model (`benchmarks/compiled.py` runs inductor on five).
+With `fullgraph=True`, a graph break is an error. Each model that compiles without capture is compiled with one layer
+from its middle, and with its stages and all layers to depth 2 that run. The compiled features and output are compared
+with those of an eager run. The backend is `aot_eager`, which uses Dynamo and AOTAutograd without the minutes that
+inductor needs for each model (`benchmarks/compiled.py` runs inductor on five models).
 
     python -m benchmarks.graph_breaks [name ...]
 """

@@ -1,9 +1,10 @@
-"""The layout of every layer's feature, against a reference that looks at shapes alone.
+"""The layout of the feature of every layer, compared with a reference that uses only shapes.
 
-Each model runs on another number of items and on another size of input: the dimension that changes with the first
-holds the items, those that change with the second are positions, and the one that never changes holds the channels.
-Where that is one dimension, the mean over the others is compared with `reduce="mean"`, to 1e-5: right, refused
-with a `LayoutError`, or wrong. Layers whose shapes do not tell are left out.
+Each model runs with two batch sizes and with two input sizes. The dimension that changes with the batch size is the
+batch dimension, the dimensions that change with the input size are positions, and the dimension that never changes is
+the channel dimension. If there is exactly one channel dimension, the mean over the positions is compared with
+`reduce="mean"` to 1e-5: the result is right, wrong, or refused with a `LayoutError`. Layers whose shapes are ambiguous
+are left out.
 
     python -m benchmarks.layouts
 """

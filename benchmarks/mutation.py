@@ -1,9 +1,9 @@
 """Mutation testing of the address grammar and the engine: of changes to the code, which do the tests notice?
 
-cosmic-ray makes every small change it knows (another operator, number, comparison, a `not`, no decorator, ...) to every
-file; of those of the engine a random sample, since each takes a run of tests in a process of its own, stopped at the
-first failure. A change the tests do not notice has *survived*. Changes to type annotations change nothing and are left
-out.
+cosmic-ray applies mutations (another operator, number or comparison, a `not`, a removed decorator, ...) to the source
+files. Each mutant runs the tests in its own process until the first failure, so the engine is tested with a random
+sample of mutants. A mutant that passes all tests has *survived*. Mutations of type annotations have no effect and are
+left out.
 
     python -m benchmarks.mutation [--engine 120] [--seed 0] [--workers 1]
 """

@@ -1,7 +1,7 @@
 """How long a newcomer takes: from a clone of the project to the first own feature map, typing what README says.
 
-A clone into an empty folder, `make demo` (which makes the environment), and then the three lines of the README's first
-example in a file. What pip downloads comes from this machine's package index, and a cache it has is used.
+The repository is cloned into an empty folder, `make demo` creates the environment and draws a figure, and the first
+example of the README runs from a file. pip downloads from the package index of this machine and uses its cache.
 
     python -m benchmarks.newcomer
 """
@@ -45,7 +45,7 @@ def main() -> None:
     total = sum(steps.values())
     lines = ["| | seconds |", "|---|---|", *(f"| {name} | {taken:.0f} |" for name, taken in steps.items())]
     lines += [f"| **all** | **{total:.0f}** |"]
-    report("newcomer", "A newcomer's first feature map", "\n".join((__doc__ or "").splitlines()[2:4]), lines,
+    report("newcomer", "Time to the first feature map", "\n".join((__doc__ or "").splitlines()[2:4]), lines,
            {**steps, "all": total})  # fmt: skip
 
 

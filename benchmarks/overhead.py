@@ -1,4 +1,4 @@
-"""What capture costs: time and memory beside the bare model and beside peers, in one run.
+"""Overhead of capture: time and memory beside the bare model and beside peers, in one run.
 
 python -m benchmarks.overhead [--runs 60]
 """
@@ -23,8 +23,8 @@ from benchmarks._report import report
 from benchmarks._timing import Contenders, race
 
 ABOUT = """
-Time and memory beside the bare model and beside what people write by hand: no gradients, 1×3×224×224, random weights.
-Contenders take turns in random order; medians. Stopping early, and other libraries: [peers](peers.md).
+Time and memory relative to the bare model, compared with hooks written by hand: no gradients, 1×3×224×224, random
+weights. The contenders run in turns, in random order; medians. Early stop and other libraries: [peers](peers.md).
 """
 ALL_MODULES = ("resnet50", "vgg11", "convnext_tiny", "vit_b_16")
 ONE_LAYER = {
@@ -89,7 +89,7 @@ def one_layer(name: str, runs: int) -> Part:
     layer = tl.FeatureLayer(model, ONE_LAYER[name])
     contenders: Contenders = {
         "bare": lambda: model(image),
-        "bare, once more (the noise)": lambda: model(image),
+        "bare, repeated (the noise)": lambda: model(image),
         "FeatureLayer": lambda: layer(image),
     }
     return table(f"{name}, one layer `{ONE_LAYER[name]}`", race(contenders, runs * 2), "bare")
@@ -118,7 +118,7 @@ def operations(name: str, runs: int) -> Part:
     around = tl.FeatureLayers(model, layers)
     contenders: Contenders = {
         "bare": lambda: model(image),
-        "bare, once more (the noise)": lambda: model(image),
+        "bare, repeated (the noise)": lambda: model(image),
         f"one addition, `{names[len(names) // 2]}`": lambda: one(image),
         f"all {len(names)} additions": lambda: every(image),
         f"hooks that clone, on the {len(layers)} blocks": lambda: hooks(model, layers, image, clone),
@@ -158,7 +158,7 @@ def main() -> None:
         lines += ["| peak memory, one layer | bare MB | feature MB | ours MB | bound MB | within |", "|" + "---|" * 6]
         lines += [memory(name) for name in ONE_LAYER]
         lines += ["", *import_time()]
-    report("overhead", "What capture costs", ABOUT, lines, numbers)
+    report("overhead", "Overhead of capture", ABOUT, lines, numbers)
 
 
 if __name__ == "__main__":

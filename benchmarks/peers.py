@@ -228,16 +228,17 @@ def reasons(contender: str, result: dict[str, Any]) -> list[str]:
 
 ABOUT = f"""
 No gradients, eval mode, random weights, torchvision's {", ".join(MODELS)}. Time and peak memory are those of one call
-for all layers that a contender can take, at 1×3×224×224, over the bare model's, in turns in one process; medians of
-{PROCESSES} processes. What a contender does once in advance (torchvision's tracing, for one) is left out. A layer is
-*missing* where the contender says nothing and gives nothing, and *crashed* where asking for it alone raises. Each
-contender, and each part, has processes of its own.
+for all layers that a contender supports, at 1×3×224×224, relative to the bare model, in turns in one process;
+medians of {PROCESSES} processes. One-time preparation (such as the tracing of torchvision) is left out. A layer is
+*missing* if the contender returns nothing for it without an error, and *crashed* if requesting it alone raises. Each
+contender, and each part of the benchmark, runs in its own processes.
 
-Where they win, and why they lose: hooks, nnsight, surgeon and torchextractor hold the model's own tensors, which needs
-the least memory and is wrong wherever a later in-place operation overwrites them (cloning by hand mends it).
-pytorch-grad-cam pairs values with layers by position, so a layer that runs twice shifts those after it. torchlens is as
-right as we are and sees every operation at once, for that price. torchvision's graph is the fastest where it works.
-thingsvision clones each tensor, and is right with it; it runs the model to its end and keeps the first part of a tuple.
+Strengths and weaknesses: hooks, nnsight, surgeon and torchextractor keep references to the tensors of the model,
+which needs the least memory, and is wrong where a later in-place operation overwrites a tensor (unless the user
+clones it). pytorch-grad-cam pairs values with layers by position, so a layer that runs twice shifts the layers after
+it. torchlens is right for as many layers as this library and records every operation at once, which takes more time.
+The graph of torchvision is the fastest where it works. thingsvision clones each tensor and is right; it runs the
+whole model and keeps only the first element of a tuple.
 
 Most of the time of all layers of ResNet-50 is memory: what is let go of after a call goes back to the system, which
 fills it with zeros, page by page, at the next call. surgeon-pytorch, thingsvision and 0.1.2 hold the features of the

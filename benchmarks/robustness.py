@@ -144,10 +144,10 @@ def main() -> None:
         )
         numbers["broken"] = {"rows": len(store), "wrong": wrong, "errors": len(store.errors), "named": named}
     about = """
-Each killed store is opened and verified before it goes on; at the end every file is compared with those of a run that
-nothing interrupted.
+After each kill, the store is opened and verified before extraction resumes. At the end, every file is compared with the
+files of an uninterrupted run.
 """
-    report("robustness", "What extraction survives", about, ["| | |", "|---|---|", *lines], numbers)
+    report("robustness", "Robustness of extraction", about, ["| | |", "|---|---|", *lines], numbers)
 
 
 if __name__ == "__main__":

@@ -106,9 +106,9 @@ def main() -> None:
             numbers |= {name: timing.median for name, timing in times.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     about = f"""
-{ROWS} × {WIDTH} float16 in shards of {SHARD}, medians and quartiles, in turns. Recall: of the 10 nearest by a float64
-product over all rows, 100 queries. Random vectors have no clusters, so faiss finds less here than among features.
-Most memory this whole run held: {peak:.1f} GB.
+{ROWS} × {WIDTH} float16 in shards of {SHARD}, medians and quartiles, in turns. Recall: the share of the 10 nearest
+rows, computed with a float64 product over all rows, that a search finds; 100 queries. Random vectors have no
+clusters, so the recall of faiss is lower here than with features. Peak memory of the run: {peak:.1f} GB.
 """
     report("stores", "Stores", about, ["| | median (quartiles) | |", "|---|---|---|", *lines], numbers)
 

@@ -1,8 +1,8 @@
 """timm's `forward_intermediates` against our features, for one model of each family that has it.
 
-Each tensor timm returns is looked for first at the module its `feature_info` names, then at any other module or part
-of one. It must be there bit for bit, in timm's layout: channels first, tokens folded to their grid without the class
-and register tokens (Hiera's in the order its own `reroll` restores).
+Each tensor that timm returns is looked up first at the module that `feature_info` names, then at all other modules
+and their parts. It must be bit-equal after conversion to the layout of timm: channels first, and tokens reshaped to
+their grid without class and register tokens (for Hiera, in the order that its `reroll` restores).
 
     python -m benchmarks.timm_intermediates
 """

@@ -1,7 +1,7 @@
-"""The core's tests on other versions of PyTorch: the oldest that is supported, the newest there is, and older ones.
+"""The tests of the core on the oldest supported and the newest version of PyTorch, and on versions between.
 
-Each version gets an environment of its own, with the torchvision that belongs to it. The tests are those of addresses,
-the engine, features, capture, edits and the table, with real torchvision networks, compiled ones among them.
+Each version runs in its own environment, with the matching torchvision. The tests cover addresses, the engine,
+features, capture, edits and the table of layers, on torchvision models, some of them compiled.
 
     python -m benchmarks.versions [2.4.1=0.19.1 ...] [--folder FOLDER]
 """

@@ -36,6 +36,9 @@ def captures(model: nn.Module, image: Tensor) -> None:
     assert_type(record.forwards("layer1"), list[int | None])
     assert_type(tl.layers(model, image)["layer1"].calls, int)
     assert_type(tl.find_layouts(model, "**", image), dict[str, str | None])
+    selector: tl.Selector = nn.ReLU
+    reduction: tl.Reduction = torch.relu
+    tl.FeatureLayers(model, selector, reduce=reduction)
 
 
 def edits(model: nn.Module) -> None:
