@@ -100,7 +100,7 @@ def costs() -> str:
     """How it works: what capture costs."""
     found = numbers("overhead")
     one = [part["FeatureLayer"] for name, part in found.items() if name.startswith("one_layer")]
-    noise = [part["bare, once more (the noise)"] for name, part in found.items() if name.startswith("one_layer")]
+    noise = [part["bare, repeated (the noise)"] for name, part in found.items() if name.startswith("one_layer")]
     lazy = [
         part["FeatureLayers"] / part["FeatureLayers, clone=True"]
         for name, part in found.items() if name.startswith("all_modules")

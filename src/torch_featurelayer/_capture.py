@@ -140,7 +140,7 @@ def capture(
     """
     options = Options(clone, detach, None if reduce is None else make_reducer(reduce), dtype, device, layout)
     recorder = ActivationRecorder(check_model(model), resolve(model, layers), options, _count(keep))
-    with recorder.installed():
+    with recorder.activate():
         yield Record(recorder, single=keep == "last")
 
 

@@ -62,6 +62,6 @@ def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
     if not found:
         resolve(model, [])  # says that no layer was named
     interventions = InterventionSet(model, found)
-    with interventions.installed():
+    with interventions.activate():
         yield
     interventions.check_done()

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ._suggest import did_you_mean, nearest, quoted
+from ._suggest import did_you_mean, nearest, quote
 
 __all__ = [
     "AddressError",
@@ -175,8 +175,8 @@ class LayerNotRunError(FeatureLayerError, RuntimeError):
 
     def __init__(self, names: Sequence[str], ran: Sequence[str], hint: str) -> None:
         self.names, self.ran, self.hint = list(names), list(ran), hint
-        others = f"Other requested layers ran: {quoted(self.ran)}." if self.ran else "No requested layer ran."
-        super().__init__(f"the forward pass did not call {quoted(self.names)}. {others} {hint}")
+        others = f"Other requested layers ran: {quote(self.ran)}." if self.ran else "No requested layer ran."
+        super().__init__(f"the forward pass did not call {quote(self.names)}. {others} {hint}")
 
 
 class CallNotMadeError(FeatureLayerError, IndexError):
@@ -225,7 +225,7 @@ class OperationNotFoundError(FeatureLayerError, LookupError):
 
     def __init__(self, name: str, operation: str, operations: Mapping[str, int]) -> None:
         self.name, self.operation, self.operations = name, operation, dict(operations)
-        ran = quoted([name if count == 1 else f"{name}.0 to .{count - 1}" for name, count in self.operations.items()])
+        ran = quote([name if count == 1 else f"{name}.0 to .{count - 1}" for name, count in self.operations.items()])
         found = f"Directly inside it ran {ran}." if ran else "It runs no operation itself, only the layers inside it."
         near = nearest(operation, self.operations)
         super().__init__(f"{name!r}: the layer ran, but not this operation.{did_you_mean(near)} {found}")
@@ -288,7 +288,7 @@ class FeatureNotFoundError(FeatureLayerError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the repr of its argument
         near = nearest(str(self.name), self.names)
-        return f"no feature {self.name!r}.{did_you_mean(near)} The features are {quoted(self.names)}."
+        return f"no feature {self.name!r}.{did_you_mean(near)} The features are {quote(self.names)}."
 
 
 class GradientError(FeatureLayerError, RuntimeError):
@@ -498,7 +498,7 @@ class WeightsMismatchError(FeatureLayerError, ValueError):
     ) -> None:
         self.file, self.missing, self.unexpected, self.shapes = file, list(missing), list(unexpected), list(shapes)
         parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-        listed = "; ".join(f"{len(names)} {kind}: {quoted(names, limit=3)}" for kind, names in parts.items() if names)
+        listed = "; ".join(f"{len(names)} {kind}: {quote(names, limit=3)}" for kind, names in parts.items() if names)
         super().__init__(f"{file} does not hold the weights of this model: {listed}.")
 
 

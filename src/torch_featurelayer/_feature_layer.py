@@ -336,7 +336,7 @@ class FeatureLayers(_Layers):
             GradientError: If a gradient is requested and nothing requires grad.
         """
         values, output = self._run(args, kwargs)
-        return self._named(values), output
+        return self._to_features(values), output
 
     def features(self, *args: Any, **kwargs: Any) -> Features:
         """Runs the forward pass up to the last layer that is needed, and returns the features.
@@ -356,9 +356,9 @@ class FeatureLayers(_Layers):
             LayerNotRunError: If a named layer, or every layer of a pattern, was not called in this forward pass.
             FeatureLayerError: The other exceptions of `forward`.
         """
-        return self._named(self._run_to_layer(args, kwargs))
+        return self._to_features(self._run_to_layer(args, kwargs))
 
-    def _named(self, values: list[Any]) -> Features:
+    def _to_features(self, values: list[Any]) -> Features:
         pairs = list(zip(self.names, values, strict=True))
         ran = [(name, value) for name, value in pairs if value is not NOT_RUN]
         missing = (name for name, value in pairs if value is NOT_RUN)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ._exceptions import GradientError, LayerNotRunError, LayoutError
 from ._pytree import describe, outline
-from .analysis._maps import maps_of
+from .analysis._maps import to_maps
 
 _COLUMNS: Final = ("name", "shape", "dtype", "range", "NaN or Inf", "map")
 _SIDE: Final = 32  # pixels of the longer side of a map
@@ -72,7 +72,7 @@ def _tensor_cells(tensor: Tensor) -> tuple[str, ...]:
 def _map_image(feat: Tensor) -> str:
     """Returns an image of the first sample, if the feature is a map: the norm over channels, in viridis."""
     try:
-        maps = maps_of(feat)
+        maps = to_maps(feat)
     except (LayoutError, ValueError):
         return ""
     if min(maps.shape[-2:]) < _PATCH:

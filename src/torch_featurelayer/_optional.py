@@ -28,10 +28,10 @@ def need(package: str, extra: str) -> ModuleType:
         # Another package is missing inside an installed one: its own error says more.
         if error.name is None or error.name.split(".")[0] != package.split(".")[0]:
             raise
-        raise MissingExtraError(package, extra, list(requirements_of(extra))) from error
+        raise MissingExtraError(package, extra, list(extra_requirements(extra))) from error
 
 
-def requirements_of(extra: str) -> Iterator[str]:
+def extra_requirements(extra: str) -> Iterator[str]:
     """Yields the requirements of an extra, including those of extras in it; nothing without installed metadata."""
     try:
         required = metadata.requires(_DISTRIBUTION) or []

@@ -63,7 +63,7 @@ def substitute(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     Known containers are tuples, lists, dicts, other mutable mappings, dataclasses and deques. Objects of other types
     are not entered, because the model may hold references to them.
     """
-    return fn(value) if isinstance(value, Tensor) else _substituted(value, fn)
+    return fn(value) if isinstance(value, Tensor) else _substitute(value, fn)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -185,7 +185,7 @@ class _Snapshot:
         if isinstance(value, nn.Module) and not isinstance(value, (nn.ParameterList, nn.ParameterDict)):
             return value
         if isinstance(value, _FUNCTIONS):
-            return self._kept(value, "refers to tensors")
+            return self._pass_unchanged(value, "refers to tensors")
         if isinstance(value, Generator):
             raise UncopyableError(kind.__name__, "can be read only once")
         if kind.__module__ == "numpy":
@@ -198,7 +198,7 @@ class _Snapshot:
             # Protocol 4 is the one that `copy.deepcopy` uses.
             reduced: Any = value.__reduce_ex__(4)
         except Exception as error:  # noqa: BLE001 (the object's own code)
-            return self._kept(value, f"cannot be rebuilt ({error})")
+            return self._pass_unchanged(value, f"cannot be rebuilt ({error})")
         if isinstance(reduced, str):  # the name of a global, such as Ellipsis
             return value
         make, args, *rest = tuple(reduced)
@@ -207,7 +207,7 @@ class _Snapshot:
         try:
             new = make(*args)
         except Exception as error:  # noqa: BLE001 (the object's own code)
-            return self._kept(value, f"cannot be rebuilt ({error})")
+            return self._pass_unchanged(value, f"cannot be rebuilt ({error})")
         self._rebuilt[id(value)] = new
         for part in items or ():
             new.append(self.rebuild(part))
@@ -218,7 +218,7 @@ class _Snapshot:
         return new
 
     @staticmethod
-    def _kept(value: Any, problem: str) -> Any:
+    def _pass_unchanged(value: Any, problem: str) -> Any:
         """Returns a value unchanged, if no memory that the model may write to can be reached from it."""
         if _reaches_memory(value):
             raise UncopyableError(type(value).__name__, problem)
@@ -270,14 +270,14 @@ def _referents(value: Any) -> list[Any]:
     return gc.get_referents(value)
 
 
-def _substituted(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+def _substitute(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return fn(value)
     if isinstance(value, tuple):
-        parts = [_substituted(part, fn) for part in value]
+        parts = [_substitute(part, fn) for part in value]
         return value if _are_same(parts, value) else _tuple(value, parts)
     # A container without a changed tensor stays the same object, because the model may compare by identity.
-    changed = {key: new for key, part in _parts(value) if (new := _substituted(part, fn)) is not part}
+    changed = {key: new for key, part in _parts(value) if (new := _substitute(part, fn)) is not part}
     return _with_parts(value, changed) if changed else value
 
 

@@ -18,8 +18,8 @@ def nearest(name: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.5
     return get_close_matches(name, list(known), n=limit, cutoff=cutoff)
 
 
-def quoted(names: Sequence[str], limit: int = 8) -> str:
-    """Returns names for a message: quoted, separated by commas, those beyond the limit counted."""
+def quote(names: Sequence[str], limit: int = 8) -> str:
+    """Returns names for a message: quote, separated by commas, those beyond the limit counted."""
     shown = ", ".join(repr(name) for name in names[:limit])
     more = len(names) - limit
     return f"{shown} and {more} more" if more > 0 else shown
@@ -27,4 +27,4 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
 
 def did_you_mean(names: Sequence[str]) -> str:
     """Returns the question that suggests names, with a blank in front; empty without names."""
-    return f" Did you mean {quoted(names)}?" if names else ""
+    return f" Did you mean {quote(names)}?" if names else ""

@@ -91,7 +91,7 @@ def test_reads(text: str, address: Address) -> None:
         ("layer1..conv", 6, "a name is missing"),
         ("layer1.", 6, "a name is missing"),
         (".layer1", 0, "a name is missing"),
-        ("layer 1", 5, "must be quoted"),
+        ("layer 1", 5, "must be quote"),
         ("layer1:add.", 11, "expected the number of an operation"),
         ("layer1:add:outputs", 11, "no port 'outputs' (did you mean 'output'?)"),
         ("layer1:add:relu", 11, "no port 'relu'; the ports are"),

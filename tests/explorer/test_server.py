@@ -164,7 +164,7 @@ def test_views_are_what_the_library_computes(client: TestClient, explorer: Explo
     assert told["position"] == [4, 7]
     assert torch.equal(arrays["cosine"], tl.analysis.cosine_map(feat, (4, 7)))
     assert told["active"][0] == [feat[0, :, 4, 7].argmax().item(), feat[0, :, 4, 7].max().item()]
-    told, arrays = ask(client, "linked", x=0.99, y=0)
+    told, arrays = ask(client, "linked_maps", x=0.99, y=0)
     assert [part["layer"] for part in told["maps"]] == list(loaded.stages)
     assert told["maps"][-1]["position"] == [0, 6]
     assert arrays["4"].shape == (7, 7)

@@ -12,7 +12,7 @@ from torch_featurelayer.similarity import cka
 
 
 def by_definition(x: Tensor, y: Tensor) -> float:
-    """HSIC of linear kernels, centred by a matrix, as the paper writes it."""
+    """HSIC of linear kernels, center by a matrix, as the paper writes it."""
     count = len(x)
     centre = torch.eye(count).double() - 1 / count
     k, m = (centre @ part.flatten(1).double() @ part.flatten(1).double().T @ centre for part in (x, y))

@@ -71,7 +71,7 @@ def test_ids_errors_and_settings(tmp_path: Path) -> None:
         writer.write(1, {}, [], [RowError("w", "empty")])
         assert writer.has(1)
         assert not writer.has(2)
-        assert writer.finished() == {0, 1}
+        assert writer.finished_shards() == {0, 1}
         assert writer.shard(0).errors == (RowError("y", "broken"),)
     store = tl.open_store(tmp_path)
     assert (store.ids, store.layers, len(store)) == (("x", "z"), ("a", "b"), 2)

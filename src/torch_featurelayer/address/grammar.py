@@ -37,7 +37,7 @@ class Address:
 
     Attributes:
         path: The path of a module, or a glob; `""` for the model itself. In text, a path with blanks, quotes or any of
-            `@:[]` is quoted.
+            `@:[]` is quote.
         call: The call: a number from 0, a negative number from the end, `"*"` for all calls, or None for the last call.
         port: One of `PORTS`.
         index: Steps into a structured value: positions of tuples, keys or attributes.
@@ -110,10 +110,10 @@ class _Reader:
 
     def path(self) -> str:
         if self.text[:1] in ("'", '"'):
-            return self.unquoted(self.take(_QUOTED, "the closing quote of the path is missing"))
+            return self.unquote(self.take(_QUOTED, "the closing quote of the path is missing"))
         path = self.take(_PATH, "a module path")
         for blank in re.finditer(r"\s", path):
-            raise AddressError(self.text, blank.start(), "a path with blanks must be quoted: \"'my layer':input\"")
+            raise AddressError(self.text, blank.start(), "a path with blanks must be quote: \"'my layer':input\"")
         for empty in re.finditer(r"^\.|\.(?=\.)|\.$", path):
             raise AddressError(self.text, empty.start(), "a name is missing next to this dot")
         return path
@@ -156,10 +156,10 @@ class _Reader:
         if not self.skip("]"):
             raise self.error("']' is missing")
         if token[0] in "'\"":
-            return self.unquoted(token)
+            return self.unquote(token)
         return token if token[0].isalpha() or token[0] == "_" else int(token)
 
-    def unquoted(self, token: str) -> str:
+    def unquote(self, token: str) -> str:
         try:
             return str(ast.literal_eval(token))
         except (SyntaxError, ValueError):  # such as a backslash that escapes nothing

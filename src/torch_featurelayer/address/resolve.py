@@ -69,7 +69,7 @@ def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple
     """
     modules = dict(check_model(model).named_modules(remove_duplicate=False))
     found: dict[str, Request] = {}
-    for selector in _listed(selectors):
+    for selector in _as_list(selectors):
         requests, is_pattern = _expand(model, modules, selector)
         for request in requests:
             known = found.get(request.name)
@@ -85,7 +85,7 @@ def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple
     return tuple(found.values())
 
 
-def _listed(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
+def _as_list(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
     single = isinstance(selectors, (str, nn.Module, type, re.Pattern))
     return [selectors] if single else list(selectors)  # type: ignore[list-item, arg-type]
 
@@ -95,7 +95,7 @@ def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector)
     if isinstance(selector, str):
         return _expand_text(model, modules, selector)
     if isinstance(selector, nn.Module):
-        return [_named(_path_of(model, modules, selector))], False
+        return [_to_request(_find_path(model, modules, selector))], False
     if isinstance(selector, re.Pattern):
         paths = [path for path in modules if selector.fullmatch(path)]
         hint = "A regular expression must match the complete path."
@@ -112,7 +112,7 @@ def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector)
 def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> tuple[list[Request], bool]:
     # Such as a child that is registered as "layer:input".
     if text in modules:  # a module's own name always wins over the grammar
-        return [_named(text)], False
+        return [_to_request(text)], False
     address = parse(text)
     if address.path in modules:
         return [Request(text, address)], False
@@ -131,19 +131,19 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
     plain = {} if paths else {path: real for path, real in unwrapped.items() if glob.fullmatch(path)}
     found = _matches(model, modules, address.path, paths or [*plain.values()], hint)
     names = {real: path for path, real in plain.items()}
-    return [_renamed(address, request.address.path, names, text) for request in found], True
+    return [_rename(address, request.address.path, names, text) for request in found], True
 
 
-def _named(path: str) -> Request:
+def _to_request(path: str) -> Request:
     return Request(path, Address(path))
 
 
-def _renamed(address: Address, path: str, names: dict[str, str], pattern: str) -> Request:
+def _rename(address: Address, path: str, names: dict[str, str], pattern: str) -> Request:
     shown = replace(address, path=names.get(path, path))
     return Request(str(shown), replace(address, path=path), pattern)
 
 
-def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module) -> str:
+def _find_path(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module) -> str:
     for path, module in modules.items():
         if module is wanted:
             return path
@@ -155,7 +155,7 @@ def _path_of(model: nn.Module, modules: dict[str, nn.Module], wanted: nn.Module)
 def _matches(model: nn.Module, modules: dict[str, nn.Module], what: str, paths: list[str], hint: str) -> list[Request]:
     """Returns requests for the paths that can run; a container without a forward cannot."""
     runnable = [path for path in paths if has_forward(modules[path])]
-    hookable = [path for path in runnable if _scripted(modules, path) is None]
+    hookable = [path for path in runnable if _find_script_module(modules, path) is None]
     runnable = hookable or runnable  # a pattern of scripted layers alone is refused where they are check_model
     if not runnable:
         raise LayerNotFoundError(what, type(model).__name__, nearest(what, modules), hint)
@@ -175,12 +175,12 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _check_scripted(modules: dict[str, nn.Module], path: str) -> None:
-    scripted = _scripted(modules, path)
+    scripted = _find_script_module(modules, path)
     if scripted is not None:
         raise ScriptedModuleError(path, scripted)
 
 
-def _scripted(modules: dict[str, nn.Module], path: str) -> str | None:
+def _find_script_module(modules: dict[str, nn.Module], path: str) -> str | None:
     """Returns the path of the TorchScript module that a layer is, or is inside."""
     around = (*ancestors(path), path)
     return next((outer for outer in around if isinstance(modules.get(outer), torch.jit.ScriptModule)), None)

@@ -37,7 +37,7 @@ def by_layer(feats: ByLayer) -> dict[str, Any]:
     return dict(feats.items())
 
 
-def maps_of(feat: Any, layout: LayoutName = None, image_size: tuple[int, int] | None = None) -> Tensor:
+def to_maps(feat: Any, layout: LayoutName = None, image_size: tuple[int, int] | None = None) -> Tensor:
     """Returns a feature as maps `[N, C, H, W]`: a view.
 
     Args:
@@ -85,7 +85,7 @@ def _check_proportions(maps: Tensor, image_size: tuple[int, int] | None) -> None
         )
 
 
-def grid_of(
+def token_grid(
     feat: Any,
     channel: Channel = "mean",
     sample: int = 0,
@@ -108,7 +108,7 @@ def grid_of(
     """
     if isinstance(feat, Tensor) and feat.ndim == 2 and feat.numel():
         return feat.detach().to("cpu", torch.float32)
-    maps = maps_of(feat, layout, image_size).detach()
+    maps = to_maps(feat, layout, image_size).detach()
     values = pick(maps, sample, "sample").to("cpu", torch.float32)
     if isinstance(channel, int):
         return pick(values, channel, "channel")
@@ -136,7 +136,7 @@ def describe_channels(feat: Tensor, channel: Channel, layout: LayoutName, image_
     """Describes how channels were reduced, for the label of a colour bar; empty for a map without channels."""
     if feat.ndim == 2:
         return ""
-    count = maps_of(feat, layout, image_size).shape[1]
+    count = to_maps(feat, layout, image_size).shape[1]
     return f"channel {channel} of {count}" if isinstance(channel, int) else f"{channel} of {count} channels"
 
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from ._maps import channels_first, maps_of, pick
+from ._maps import channels_first, pick, to_maps
 
 Criterion: TypeAlias = Literal["mean", "max", "std"]
 
@@ -32,7 +32,7 @@ def top_channels(
         LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample.
     """
-    values = pick(maps_of(feat, layout).detach(), sample, "sample").flatten(1).to("cpu").float()
+    values = pick(to_maps(feat, layout).detach(), sample, "sample").flatten(1).to("cpu").float()
     if by not in ("mean", "max", "std"):
         raise ValueError(f"by must be 'mean', 'max' or 'std', not {by!r}")
     scores = values.mean(1) if by == "mean" else values.amax(1) if by == "max" else values.std(1)

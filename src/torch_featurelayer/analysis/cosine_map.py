@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._maps import maps_of, pick
+from ._maps import pick, to_maps
 
 
 def cosine_map(
@@ -33,7 +33,7 @@ def cosine_map(
         LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such position or sample.
     """
-    vectors = pick(maps_of(feat, layout, image_size).detach(), sample, "sample").to("cpu", torch.float32)
+    vectors = pick(to_maps(feat, layout, image_size).detach(), sample, "sample").to("cpu", torch.float32)
     row, column = position
     at = pick(pick(vectors.movedim(1, 0), row, "row").mT, column, "column")
     return torch.cosine_similarity(vectors, at[:, None, None], dim=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._maps import maps_of
+from ._maps import to_maps
 
 
 def grad_cam(
@@ -41,7 +41,7 @@ def grad_cam(
     if not isinstance(feat, Tensor) or not isinstance(grad, Tensor) or feat.shape != grad.shape:
         shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (feat, grad)]
         raise ValueError(f"feat and grad must be tensors of the same shape, not {shapes[0]} and {shapes[1]}")
-    feat, grad = (maps_of(part.detach().to("cpu", torch.float32), layout, image_size) for part in (feat, grad))
+    feat, grad = (to_maps(part.detach().to("cpu", torch.float32), layout, image_size) for part in (feat, grad))
     summed = (grad.mean((2, 3), keepdim=True) * feat).sum(1).relu()
     if size is not None:
         summed = functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]

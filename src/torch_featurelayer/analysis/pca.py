@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._maps import maps_of
+from ._maps import to_maps
 
 
 def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | None = None) -> list[Tensor]:
@@ -31,7 +31,7 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
         LayoutError: If the order of the dimensions of a feature is unknown.
     """
     names = [layout] * len(feats) if layout is None or isinstance(layout, str) else list(layout)
-    maps = [maps_of(feat, name) for feat, name in zip(feats, names, strict=True)]
+    maps = [to_maps(feat, name) for feat, name in zip(feats, names, strict=True)]
     widths = {feat.shape[1] for feat in maps}
     if len(widths) != 1 or min(widths) < 3:
         raise ValueError(f"feature maps must have the same number of channels, at least 3, not {sorted(widths)}")
@@ -46,12 +46,12 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
 def _project(vectors: Tensor) -> Tensor:
     """Returns the coordinates of vectors `[M, C]` in their first three principal components, `[M, 3]`."""
     # Double precision: the smallest of three components may be far below the largest.
-    centred = (vectors - vectors.mean(0)).double()
+    center = (vectors - vectors.mean(0)).double()
     # The covariance is `[C, C]`, which is smaller than the vectors of all positions.
-    _, components = torch.linalg.eigh(centred.T @ centred)
+    _, components = torch.linalg.eigh(center.T @ center)
     basis = components.flip(1)[:, :3]
     signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
-    projected: Tensor = centred @ (basis * signs)
+    projected: Tensor = center @ (basis * signs)
     return projected.float()
 
 

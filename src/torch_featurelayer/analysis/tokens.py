@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._exceptions import LayoutError
 from .._layout import Layout
-from ._maps import maps_of
+from ._maps import to_maps
 
 _PREFIXES: Final = (0, 1, 2, 4, 5, 8, 9)  # a class token, another for distillation, 4 or 8 registers
 
@@ -53,7 +53,7 @@ def tokens_to_map(
         torch.Size([1, 768, 10, 20])
     """
     if feat.ndim == 4:
-        return maps_of(feat, layout, image_size)
+        return to_maps(feat, layout, image_size)
     if feat.ndim != 3:
         raise LayoutError(f"tokens are [N, T, C], not {list(feat.shape)}", shape=tuple(feat.shape))
     tokens = Layout.parse(layout or "NTC").channels_first(feat)

@@ -17,7 +17,7 @@ def as_value(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[0] if args else next(iter(kwargs.values()))
     if not kwargs:
         return args
-    return {**_named(called, args), **kwargs}
+    return {**_name_arguments(called, args), **kwargs}
 
 
 def replace_arguments(
@@ -72,7 +72,7 @@ def _with_part(
         return args, {**kwargs, str(first): replace_part(kwargs[str(first)], rest, fn)}
     place = first if isinstance(first, int) else _position(called, first)
     if place is None or not -len(args) <= place < len(args):
-        names = [*range(len(args)), *_named(called, args), *kwargs]
+        names = [*range(len(args)), *_name_arguments(called, args), *kwargs]
         raise LookupError(f"no argument {first!r}: the arguments are {', '.join(map(repr, names))}")
     place %= len(args)
     return (*args[:place], replace_part(args[place], rest, fn), *args[place + 1 :]), kwargs
@@ -93,7 +93,7 @@ def _position(called: Any, name: str) -> int | None:
     return names.index(name) if name in names else None
 
 
-def _named(called: Any, args: tuple[Any, ...]) -> dict[str, Any]:
+def _name_arguments(called: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     names = positional_names(called)
     names += [f"arg{position}" for position in range(len(names), len(args))]
     return dict(zip(names, args, strict=False))

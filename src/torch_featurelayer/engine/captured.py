@@ -232,15 +232,15 @@ class CapturedValue:
         if self.operations is not None:
             check_operation(self.request, self.calls > 0, self.operations.counts)
         if self.selector.keeps_all:
-            return [self._finished(value) for _, value in self._kept]
+            return [self._resolve(value) for _, value in self._kept]
         calls = self.calls if self.operations is None else self.operations.calls
         # The latest kept call first: for `@-1` and an unmarked address it is the wanted one.
         for number, value in reversed(self._kept):
             if self.selector.call is None or self.selector.selects(number, self.calls, calls):
-                return value if isinstance(value, Tensor) else self._finished(value)
+                return value if isinstance(value, Tensor) else self._resolve(value)
         raise CallNotMadeError(self.request.name, calls)
 
-    def _finished(self, value: Any) -> Any:
+    def _resolve(self, value: Any) -> Any:
         if isinstance(value, FeatureLayerError):
             raise value
         if not isinstance(value, Gradients):
@@ -337,10 +337,10 @@ class Gradients:
         live = substitute(value, separate)
         numbers: list[int] = []
         # Only the structure is kept: the tensors themselves would hold the graph.
-        self._structure = snapshot(live, lambda tensor: self._hooked(tensor, numbers))
+        self._structure = snapshot(live, lambda tensor: self._register_hook(tensor, numbers))
         return live
 
-    def _hooked(self, tensor: Tensor, numbers: list[int]) -> Tensor:
+    def _register_hook(self, tensor: Tensor, numbers: list[int]) -> Tensor:
         """Registers a hook on the next tensor, and returns an empty tensor that encodes its number in its length."""
         number = len(numbers)
         numbers.append(number)

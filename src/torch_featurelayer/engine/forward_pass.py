@@ -30,7 +30,7 @@ from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
 from .options import Options
 from .scope import Scope
-from .signature import modules_of
+from .signature import unique_modules
 
 
 class EarlyStop(BaseException):
@@ -91,7 +91,7 @@ class ForwardPass:
             self.values.append(CapturedValue(request, options, copy, selector, finder, level, traced))
             self._unfilled += selector.expected != 0
 
-    def recorded(self, value: CapturedValue) -> None:
+    def on_record(self, value: CapturedValue) -> None:
         """Takes note of a value that has just been recorded.
 
         Raises:
@@ -100,9 +100,9 @@ class ForwardPass:
         if self._may_recompute and may_be_checkpointed():
             self._note_checkpoint(value)
         if value.calls - 1 == value.last:
-            self.filled(value)
+            self.on_complete(value)
 
-    def filled(self, _: CapturedValue) -> None:
+    def on_complete(self, _: CapturedValue) -> None:
         """Counts a value that needs no more calls, and stops the forward pass at the last of them.
 
         Raises:
@@ -129,7 +129,7 @@ class ForwardPass:
         )  # fmt: skip
 
         def replay() -> Any:
-            return _replayed(model, requests, options, scope, finders, calls, gradients)
+            return _replay(model, requests, options, scope, finders, calls, gradients)
 
         return replay
 
@@ -227,7 +227,7 @@ def run_with_capture(
             if has_compiled_code(hooks.modules.values()):
                 stack.enter_context(force_eager())
             if track_layouts:
-                stack.enter_context(tracked(model, finders or ()))
+                stack.enter_context(follow_layouts(model, finders or ()))
             stack.callback(hooks.disconnect)
             hooks.install(stack)
             if hooks.operations is not None:
@@ -245,7 +245,7 @@ def run_with_capture(
 
 
 @contextmanager
-def tracked(model: nn.Module, finders: Sequence[LayoutFinder | None]) -> Iterator[LayoutTracker]:
+def follow_layouts(model: nn.Module, finders: Sequence[LayoutFinder | None]) -> Iterator[LayoutTracker]:
     """Follows layouts through the operations of a model, for some finders."""
     tracker = LayoutTracker(model)
     found = [finder for finder in finders if finder is not None]
@@ -260,7 +260,7 @@ def tracked(model: nn.Module, finders: Sequence[LayoutFinder | None]) -> Iterato
 
 
 @contextmanager
-def _replayed(
+def _replay(
     model: nn.Module,
     requests: Sequence[Request],
     options: Options,
@@ -276,7 +276,7 @@ def _replayed(
     for value, count, received in zip(forward.values, calls, gradients, strict=True):
         # The recomputed region continues from the calls at its beginning, and fills the same gradients.
         value.calls, value.gradients = count, received
-    with scope.paused(), hooks.installed(), unwound() if hooks.operations is not None else nullcontext():
+    with scope.pause(), hooks.activate(), unwound() if hooks.operations is not None else nullcontext():
         yield
 
 
@@ -288,7 +288,7 @@ def _modes(model: nn.Module) -> Callable[[], None]:
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     # A model that switches autocast for another device type is not restored.
     autocast = [(kind, torch.is_autocast_enabled(kind)) for kind in ("cpu", "cuda")]
-    training = [(module, module.training) for module in modules_of(model)]
+    training = [(module, module.training) for module in unique_modules(model)]
 
     def restore() -> None:
         torch.set_grad_enabled(grad)

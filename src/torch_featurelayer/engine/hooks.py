@@ -112,7 +112,7 @@ class Pass(Protocol):
     def values(self) -> Sequence[CapturedValue]:
         """The captured value of each request."""
 
-    def recorded(self, value: CapturedValue) -> None:
+    def on_record(self, value: CapturedValue) -> None:
         """Takes note of a value that has just been recorded."""
 
 
@@ -163,7 +163,7 @@ class HookPoint:
         new = self._record_arguments(value, called, given, number)
         if new is not given:
             self._note_substitutes(given, new)
-        forward.recorded(value)
+        forward.on_record(value)
         return new
 
     def after(self, _: Any, __: Any, output: Any, number: int | None = None) -> Any:
@@ -182,7 +182,7 @@ class HookPoint:
             return None
         forward, value = current
         output = value.record(output, number)
-        forward.recorded(value)
+        forward.on_record(value)
         return output
 
     def write_back(self, _: Any, args: tuple[Any, ...], kwargs: Any, output: Any = None) -> Any:
@@ -283,7 +283,7 @@ class HookSet:
             point.substituted.clear()
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Keeps the hooks of all points in the model, or of none, and removes them whatever is raised."""
         with ExitStack() as stack:
             self.install(stack)

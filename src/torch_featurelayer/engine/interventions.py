@@ -101,16 +101,16 @@ class Intervention:
 
     def _new(self, old: Any) -> Any:
         if callable(self._value):
-            return self._computed(self._value, old)
+            return self._compute(self._value, old)
         if not isinstance(old, Tensor):
             raise EditError(
                 self.name, f"the value is {describe(old)}. Name a part of it with [index], or pass a function."
             )
         if not isinstance(self._value, Tensor):
-            return self._filled(self._value, old)
-        return self._expanded(self._value, old)
+            return self._fill(self._value, old)
+        return self._expand(self._value, old)
 
-    def _computed(self, function: Callable[[Any], Any], old: Any) -> Any:
+    def _compute(self, function: Callable[[Any], Any], old: Any) -> Any:
         self._is_computing = True
         try:
             # The function gets a copy, because it may change its argument in place.
@@ -121,7 +121,7 @@ class Intervention:
             raise EditError(self.name, "the function returned None: it must return the new value.")
         return substitute(new, copier("lazy"))  # the function may keep what it returned, and the model write to it
 
-    def _filled(self, number: float, old: Tensor) -> Tensor:
+    def _fill(self, number: float, old: Tensor) -> Tensor:
         new = torch.full_like(old, number)
         # `full_like` truncates a number that an integer dtype cannot represent.
         is_exact = old.is_floating_point() or old.is_complex()
@@ -129,7 +129,7 @@ class Intervention:
             raise EditError(self.name, f"{number} cannot be represented in {_dtype(old)}.")
         return new
 
-    def _expanded(self, given: Tensor, old: Tensor) -> Tensor:
+    def _expand(self, given: Tensor, old: Tensor) -> Tensor:
         if not _can_hold(old.dtype, given):
             raise EditError(self.name, f"values of {_dtype(given)} cannot be represented in {_dtype(old)}.")
         try:
@@ -183,13 +183,13 @@ class InterventionSet:
         self._may_recompute = True
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Keeps the hooks of all interventions in the model, or of none, and removes them whatever is raised."""
-        with self.scope.entered(), self._hooked():
+        with self.scope.enter(), self._register_hooks():
             yield
 
     @contextmanager
-    def _hooked(self, calls: Sequence[int] | None = None) -> Iterator[None]:
+    def _register_hooks(self, calls: Sequence[int] | None = None) -> Iterator[None]:
         """Keeps the hooks in the model; in a recomputed region, calls are counted from those at its beginning."""
         with ExitStack() as stack:
             if has_compiled_code(self._modules.values()):
@@ -245,7 +245,7 @@ class InterventionSet:
         @contextmanager
         def replay() -> Iterator[None]:
             # The open edit must not see the calls of the recomputation, or they would be edited twice.
-            with scope.paused(), InterventionSet(model, changes)._hooked(calls):
+            with scope.pause(), InterventionSet(model, changes)._register_hooks(calls):
                 yield
 
         return replay

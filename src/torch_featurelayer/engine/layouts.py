@@ -47,7 +47,7 @@ class Axes:
         """The dimension of the channels; None if they are split or unknown."""
         return self.channels[0] if len(self.channels) == 1 else None
 
-    def moved(self, order: Sequence[int]) -> Axes:
+    def permute(self, order: Sequence[int]) -> Axes:
         """Returns the axes after dimensions were permuted: `order[new] == old`."""
         channels = tuple(sorted(order.index(dim) for dim in self.channels))
         if self.batch == NO_BATCH or (self.batch is None and order[0] == 0):
@@ -103,7 +103,7 @@ class LayoutTracker(TorchFunctionMode):
             LayoutError: If there is no evidence, or it is contradictory.
         """
         shape = tuple(tensor.shape)
-        axes = self.axes(tensor) or _declared(module, len(shape))
+        axes = self.axes(tensor) or _declared_axes(module, len(shape))
         # Custom autograd functions and C++ extensions return tensors that no operation is seen for.
         if axes is None and not self._has_seen(tensor):
             axes = self._like_last(shape)
@@ -197,7 +197,7 @@ class LayoutFinder:
         if tensor.ndim < 3:
             return None
         if self.tracker is None or self.module is None:
-            return self._remembered(tensor)
+            return self._recall(tensor)
         if self._needs_channel:
             layout = self.tracker.layout(tensor, self.module)
         else:
@@ -209,7 +209,7 @@ class LayoutFinder:
         self.first = self.first or layout
         return layout
 
-    def _remembered(self, tensor: Tensor) -> Layout:
+    def _recall(self, tensor: Tensor) -> Layout:
         """Returns the layout that earlier tensors with these channels had."""
         found = [
             layout
@@ -249,7 +249,7 @@ def _name(func: Callable[..., Any]) -> str:
     return operation_name(func)
 
 
-def _declared(module: nn.Module, ndim: int) -> Axes | None:
+def _declared_axes(module: nn.Module, ndim: int) -> Axes | None:
     """Returns the axes that a module declares: timm's `output_fmt`."""
     declared = getattr(module, "output_fmt", None)
     text = str(getattr(declared, "value", declared) or "")
@@ -337,18 +337,18 @@ def _matmul(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], out
 def _permute(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
     dims = kwargs.get("dims", args[1:])
     order = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
-    return _moved(tracker, args, [dim % output.ndim for dim in order])
+    return _permute_axes(tracker, args, [dim % output.ndim for dim in order])
 
 
 def _transpose(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
     one, other = [*args[1:], *kwargs.values()] if len(args) + len(kwargs) > 2 else (-2, -1)
     order = list(range(output.ndim))
     order[one], order[other] = order[other], order[one]
-    return _moved(tracker, args, order)
+    return _permute_axes(tracker, args, order)
 
 
 def _reverse(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
-    return _moved(tracker, args, list(range(output.ndim))[::-1])
+    return _permute_axes(tracker, args, list(range(output.ndim))[::-1])
 
 
 def _movedim(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
@@ -357,15 +357,15 @@ def _movedim(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], ou
     places = [dim % output.ndim for dim in (destination if isinstance(destination, (tuple, list)) else [destination])]
     rest = iter(dim for dim in range(output.ndim) if dim not in sources)
     order = [sources[places.index(dim)] if dim in places else next(rest) for dim in range(output.ndim)]
-    return _moved(tracker, args, order)
+    return _permute_axes(tracker, args, order)
 
 
-def _moved(tracker: LayoutTracker, args: Arguments, order: list[int]) -> Axes | None:
+def _permute_axes(tracker: LayoutTracker, args: Arguments, order: list[int]) -> Axes | None:
     axes = tracker.items(args[0])
     if axes is not None:
-        return axes.moved(order)
+        return axes.permute(order)
     is_weight = isinstance(args[0], nn.Parameter)
-    return None if is_weight or order[0] == 0 else Axes(()).moved(order)  # an input, for instance token ids
+    return None if is_weight or order[0] == 0 else Axes(()).permute(order)  # an input, for instance token ids
 
 
 def _reshape(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
@@ -416,7 +416,7 @@ def _index(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outp
         if not isinstance(step, int) or isinstance(step, bool):
             kept.append(None if step is None else old)
         old += step is not None
-    return _picked(axes, kept)
+    return _pick(axes, kept)
 
 
 def _remove(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
@@ -426,10 +426,10 @@ def _remove(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], out
         return axes
     given = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
     removed = {dim % ndim for dim in (given if isinstance(given, (tuple, list)) else [given])}
-    return _picked(axes, [dim for dim in range(ndim) if dim not in removed])
+    return _pick(axes, [dim for dim in range(ndim) if dim not in removed])
 
 
-def _picked(axes: Axes, kept: Sequence[int | None]) -> Axes | None:
+def _pick(axes: Axes, kept: Sequence[int | None]) -> Axes | None:
     """Returns the axes of a tensor whose dimensions are these of another; None stands for a new one."""
     channels = tuple(kept.index(dim) for dim in axes.channels if dim in kept)
     if not channels:
@@ -445,7 +445,7 @@ def _stack(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], outp
     axes = next((axes for _, axes in tracker.inputs(args[:1], kwargs)), None)
     order: list[int | None] = [*range(output.ndim - 1)]
     order.insert(dim, None)
-    return None if axes is None else _picked(axes, order)
+    return None if axes is None else _pick(axes, order)
 
 
 def _expand(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001

@@ -71,7 +71,7 @@ class Options:
         object.__setattr__(self, "needs_layout", self.reduce is not None and self.reduce.needs_layout)
         object.__setattr__(self, "needs_channel", self.reduce is not None and self.reduce.needs_channel)
 
-    def layout_of(self, name: str) -> Layout | None:
+    def find_layout(self, name: str) -> Layout | None:
         """Returns the layout that the user gave for a request."""
         text = layout_for(self.layout, name)
         return None if text is None else Layout.parse(text)

@@ -18,7 +18,7 @@ from .call_selector import call_selectors
 from .captured import CapturedValue
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
-from .forward_pass import ForwardPass, required_requests, tracked
+from .forward_pass import ForwardPass, follow_layouts, required_requests
 from .hooks import HookSet, register
 from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
@@ -122,16 +122,16 @@ class ActivationRecorder:
         self._tracker: LayoutTracker | None = None
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Records while the context is open: all hooks are registered, or none, and removed whatever is raised."""
         around = modules_around(self._hooks.modules, self.requests)
         with ExitStack() as stack:
             if has_compiled_code(self._hooks.modules.values()):
                 stack.enter_context(force_eager())
             # The scope is entered before hooks are registered: a hook that runs at once must already find it.
-            stack.enter_context(self._scope.entered())
+            stack.enter_context(self._scope.enter())
             if any(self._finders):
-                self._tracker = stack.enter_context(tracked(self.model, self._finders))
+                self._tracker = stack.enter_context(follow_layouts(self.model, self._finders))
             if self._hooks.operations is not None:
                 stack.enter_context(unwound())
             forwards = ForwardTracker(self._scope, self._begin, self._end)
@@ -219,7 +219,7 @@ class _Waiting(ForwardPass):
         super().__init__(model, requests, options, scope, selectors=selectors, finders=finders)
         self._entries = entries
 
-    def filled(self, value: CapturedValue) -> None:
+    def on_complete(self, value: CapturedValue) -> None:
         """Makes a call an entry."""
         self._entries[self.values.index(value)].append((None, _outcome(value)))
         value.restart()
@@ -237,4 +237,6 @@ def layout_finders(requests: Sequence[Request], options: Options) -> list[Layout
     """Returns a layout finder for each request; None for each if the options do not need layouts."""
     if not options.needs_layout:
         return [None] * len(requests)
-    return [LayoutFinder(options.layout_of(request.name), needs_channel=options.needs_channel) for request in requests]
+    return [
+        LayoutFinder(options.find_layout(request.name), needs_channel=options.needs_channel) for request in requests
+    ]

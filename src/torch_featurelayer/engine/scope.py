@@ -45,7 +45,7 @@ class Scope:
         return not self._by_context or id(self) in _ENTERED.get()
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def enter(self) -> Iterator[None]:
         """Limits the scope to the running context."""
         self._by_context = True
         _ENTERED.set(_ENTERED.get() | {id(self)})
@@ -56,7 +56,7 @@ class Scope:
             _ENTERED.set(_ENTERED.get() - {id(self)})
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Sees no calls."""
         self._paused += 1
         try:

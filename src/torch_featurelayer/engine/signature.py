@@ -36,10 +36,10 @@ def input_signature(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled())
     # A fresh object equals nothing else: an argument that cannot be read makes a signature of its own.
     arguments = _Reader(lambda _: object()).read((args, kwargs), 0)
-    return modes, arguments, tuple(map(_Reader(id).module, modules_of(model)))
+    return modes, arguments, tuple(map(_Reader(id).module, unique_modules(model)))
 
 
-def modules_of(model: nn.Module) -> list[nn.Module]:
+def unique_modules(model: nn.Module) -> list[nn.Module]:
     """Returns a model and the modules inside, without duplicates: like `model.modules()`, in half the time."""
     found: dict[int, nn.Module] = {}
     stack = [model]

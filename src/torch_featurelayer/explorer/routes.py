@@ -88,7 +88,7 @@ def probe(explorer: Explorer, options: Options) -> bytes:
     return frame({"position": position, "active": active}, {"cosine": cosine})
 
 
-def linked(explorer: Explorer, options: Options) -> bytes:
+def linked_maps(explorer: Explorer, options: Options) -> bytes:
     """The cosine maps of the same position in the stages of all models."""
     picture, x, y = int(options.get("picture", 0)), float(options["x"]), float(options["y"])
     positions: list[dict[str, object]] = []
@@ -110,7 +110,7 @@ def ablate(explorer: Explorer, options: Options) -> bytes:
     """The predicted classes without some channels."""
     model, picture = selection(options)
     channels = [int(number) for number in options["channels"].split(",") if number]
-    output = explorer.ablated(model, picture, options["layer"], channels)
+    output = explorer.ablate(model, picture, options["layer"], channels)
     before = explorer.classes(model, explorer.run(model, picture).output)
     return frame({"before": before, "after": explorer.classes(model, output)}, {})
 
@@ -134,5 +134,5 @@ def _ranges(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
     view.__name__: view
-    for view in (overview, photo, layer, channel, pca, probe, cam, linked, statistics, ablate, alignment, picture)
+    for view in (overview, photo, layer, channel, pca, probe, cam, linked_maps, statistics, ablate, alignment, picture)
 }

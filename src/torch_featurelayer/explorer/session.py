@@ -176,7 +176,7 @@ class Explorer:
         feat, grad = (loaded.to_map(layer, feats[number], (height, width)) for number in range(2))
         return feat.detach(), grad
 
-    def ablated(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
+    def ablate(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
         """Returns the output of a model with some channels of a layer set to zero."""
         loaded = self.models[model]
         args, kwargs = loaded.inputs(self.pictures[picture].source)

@@ -192,7 +192,7 @@ def _extract_iterable(
             difference = _summarize(stored), _summarize(sorted(ids))
             raise StoreMismatchError(job.out, {f"ids of shard {number}": difference})
 
-    finished = {number for number in writer.finished() if tracker.is_finished(number)}
+    finished = {number for number in writer.finished_shards() if tracker.is_finished(number)}
     job.write_shards(read_iterable(source, job.batch_size, job.shard_size, finished, check_ids), tracker.add)
 
 

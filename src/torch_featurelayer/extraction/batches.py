@@ -41,7 +41,7 @@ class Batch:
             self.ids.append(name)
             self.inputs.append(inputs)
 
-    def stacked(self) -> Batch:
+    def stack(self) -> Batch:
         """Returns this batch with neighbours of the same shape stacked."""
         return Batch(self.ids, list(_stacks(self.inputs)), self.errors)
 

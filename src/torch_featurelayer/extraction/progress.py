@@ -51,7 +51,7 @@ class ProgressTracker:
 
     def __init__(self, writer: StoreWriter, retry_errors: bool, report: Callable[[Progress], None] | None) -> None:
         self._writer, self._retry, self._report = writer, retry_errors, report
-        self._finished = writer.finished()
+        self._finished = writer.finished_shards()
         self.progress = Progress(None)
 
     def is_finished(self, number: int) -> bool:

@@ -52,7 +52,7 @@ class FeatureSpec:
         """Returns the capture of the layers in this model or in a copy of it."""
         return FeatureLayers(model, list(self.layers), reduce=self.reduce, layout=self.layout, detach=True)
 
-    def layout_of(self, name: str) -> str | None:
+    def find_layout(self, name: str) -> str | None:
         """Returns the layout that the user gave for a layer."""
         return layout_for(self.layout, name)
 
@@ -126,7 +126,7 @@ class FeatureRunner:
 
     def _with_items_first(self, name: str, feat: Tensor) -> Tensor:
         """Moves the dimension of the items to the front if the user named it; reductions have moved it already."""
-        layout = Layout.parse(text) if (text := self._recipe.layout_of(name)) else None
+        layout = Layout.parse(text) if (text := self._recipe.find_layout(name)) else None
         if layout is None or layout.batch is None or self._recipe.reduce is not None:
             return feat
         return feat.movedim(layout.batch, 0)
@@ -144,7 +144,7 @@ class FeatureRunner:
             getattr(module, "batch_first", None) is False for module in spec.model.modules()
         ):
             return
-        unknown = [name for name in spec.layers if not spec.layout_of(name)]
+        unknown = [name for name in spec.layers if not spec.find_layout(name)]
         args, kwargs = ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
         with torch.no_grad():
             found = item_dimensions(spec.model, unknown, *args, **kwargs) if unknown else {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._optional import need
-from ._figure import figure_of
+from ._figure import get_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,7 @@ def add_colorbar(ax: Axes, shown: AxesImage, label: str, *, clipped: bool = Fals
     """Draws a colour bar beside a map, in an inset, so that the axes keep their size."""
     # An inset: a colour bar of its own axes would shrink the user's.
     side = ax.inset_axes((1.03, 0, 0.05, 1), label="<colorbar>")
-    bar = figure_of(ax).colorbar(shown, cax=side, extend="both" if clipped else "neither")
+    bar = get_figure(ax).colorbar(shown, cax=side, extend="both" if clipped else "neither")
     bar.ax.tick_params(labelsize="x-small")
     bar.set_label(label, fontsize="x-small")
 
@@ -118,10 +118,10 @@ def describe_positions(grid: Tensor) -> str:
 def draw_image(ax: Axes, image: Any) -> None:
     """Draws an image: `[1, 3, H, W]` or `[3, H, W]` from 0 to 1, or anything that `imshow` accepts."""
     ax.set_axis_off()
-    ax.imshow(pixels_of(image))
+    ax.imshow(to_pixels(image))
 
 
-def pixels_of(image: Any) -> Any:
+def to_pixels(image: Any) -> Any:
     """Returns an image as `imshow` accepts it.
 
     Raises:
@@ -134,8 +134,8 @@ def pixels_of(image: Any) -> Any:
     return image.detach().cpu().reshape(-1, *image.shape[-2:]).permute(1, 2, 0).clamp(0, 1).float().numpy()
 
 
-def size_of(image: Any) -> tuple[int, int]:
+def image_size(image: Any) -> tuple[int, int]:
     """Returns the height and width of an image."""
-    pixels = pixels_of(image)
+    pixels = to_pixels(image)
     height, width = pixels.shape[:2] if hasattr(pixels, "shape") else need("numpy", "figures").asarray(pixels).shape[:2]
     return int(height), int(width)

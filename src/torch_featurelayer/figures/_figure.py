@@ -54,12 +54,12 @@ def _all_axes(figure: Figure) -> list[Axes]:
     return found
 
 
-def axes_of(ax: Axes | None, width: float = 4, height: float = 4) -> Axes:
+def get_axes(ax: Axes | None, width: float = 4, height: float = 4) -> Axes:
     """Returns the given axes, or the axes of a new figure of a size in inches."""
     return FeatureFigure(figsize=(width, height), layout="constrained").subplots() if ax is None else ax
 
 
-def panels_of(ax: Axes | None, rows: int, columns: int, width: float, height: float) -> list[list[Axes]]:
+def get_panels(ax: Axes | None, rows: int, columns: int, width: float, height: float) -> list[list[Axes]]:
     """Returns a grid of axes, in a new figure or inside the given axes.
 
     Args:
@@ -85,6 +85,6 @@ def panels_of(ax: Axes | None, rows: int, columns: int, width: float, height: fl
     ]
 
 
-def figure_of(ax: Axes) -> Figure:
+def get_figure(ax: Axes) -> Figure:
     """Returns the figure that axes are in."""
     return ax.figure  # type: ignore[return-value]

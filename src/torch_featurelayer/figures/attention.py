@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..analysis import attention_map
-from ._draw import size_of
+from ._draw import image_size
 from .overlay import plot_overlay
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def plot_attention(
         head=head,
         sample=sample,
         grid=grid,
-        image_size=size_of(image),
+        image_size=image_size(image),
         patch=patch,
         prefix=prefix,
     )

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from ..analysis import grad_cam
 from ..analysis._maps import pick
-from ._draw import Scale, add_colorbar, describe_positions, describe_values, draw, pixels_of, size_of
-from ._figure import axes_of, figure_of
+from ._draw import Scale, add_colorbar, describe_positions, describe_values, draw, image_size, to_pixels
+from ._figure import get_axes, get_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +54,10 @@ def plot_cam(
         LayoutError: If the order of the dimensions is unknown, or the proportions are not those of the image.
         IndexError: If there is no such sample.
     """
-    height, width = size_of(image)
+    height, width = image_size(image)
     heat = pick(grad_cam(feat, grad, layout=layout, image_size=(height, width)), sample, "sample")
-    ax = axes_of(ax, width=4.6)
-    ax.imshow(pixels_of(image), extent=(0, width, height, 0))
+    ax = get_axes(ax, width=4.6)
+    ax.imshow(to_pixels(image), extent=(0, width, height, 0))
     smooth = functional.interpolate(heat[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
     shown = draw(
         ax,
@@ -77,4 +77,4 @@ def plot_cam(
         ax.set_title(title, fontsize="small")
     if colorbar:
         add_colorbar(ax, shown, "Grad-CAM")
-    return figure_of(ax)
+    return get_figure(ax)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..analysis import top_channels
-from ..analysis._maps import grid_of, maps_of
+from ..analysis._maps import to_maps, token_grid
 from ..analysis.channels import Criterion
 from ._draw import Scale, add_colorbar
-from ._figure import figure_of, panels_of
+from ._figure import get_figure, get_panels
 from .feature_map import plot_feature_map
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def plot_channels(
     chosen = best if which is None else list(which)
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
-    grids = [grid_of(feat, channel, sample, layout) for channel in chosen]
-    panels = [panel for row in panels_of(ax, rows, columns, 1.3, 1.6) for panel in row]
+    grids = [token_grid(feat, channel, sample, layout) for channel in chosen]
+    panels = [panel for row in get_panels(ax, rows, columns, 1.3, 1.6) for panel in row]
     for panel in panels[len(chosen) :]:
         panel.set_axis_off()
     if shared:
@@ -75,11 +75,11 @@ def plot_channels(
         panel.set_label(f"Channel {channel}: {panel.get_label()}")
     if shared:
         add_colorbar(panels[columns - 1], panels[0].images[0], "one scale for all")
-    total = maps_of(feat, layout).shape[1]
+    total = to_maps(feat, layout).shape[1]
     text = f"{len(chosen)} of {total} channels, by largest {by}" if which is None else f"selected of {total} channels"
     scale = f"one scale, {vmin:.3g} to {vmax:.3g}" if shared else "each with its own scale"
     _set_heading(panels[0], ax, f"{text}\n{scale}")
-    return figure_of(panels[0])
+    return get_figure(panels[0])
 
 
 def _common(
@@ -98,6 +98,6 @@ def _common(
 def _set_heading(panel: Axes, ax: Axes | None, text: str) -> None:
     """Writes a heading above the grid: as the title of the figure, or of the axes that the grid replaces."""
     if ax is None:
-        figure_of(panel).suptitle(text, fontsize="x-small")
+        get_figure(panel).suptitle(text, fontsize="x-small")
     else:
         ax.set_title(text, fontsize="x-small")

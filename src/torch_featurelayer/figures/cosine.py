@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..analysis import cosine_map
-from ._draw import SIGNED, Scale, add_colorbar, draw, pixels_of, size_of
-from ._figure import axes_of, figure_of
+from ._draw import SIGNED, Scale, add_colorbar, draw, image_size, to_pixels
+from ._figure import get_axes, get_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,13 +51,13 @@ def plot_cosine(
         LayoutError: If the order of the dimensions is unknown, or the proportions are not those of the image.
         IndexError: If there is no such position or sample.
     """
-    size = None if image is None else size_of(image)
+    size = None if image is None else image_size(image)
     grid = cosine_map(feat, position, sample=sample, layout=layout, image_size=size)
-    ax = axes_of(ax, width=4.6)
+    ax = get_axes(ax, width=4.6)
     rows, columns = grid.shape
     height, width = size or (rows, columns)
     if image is not None:
-        ax.imshow(pixels_of(image), extent=(0, width, height, 0), zorder=0)
+        ax.imshow(to_pixels(image), extent=(0, width, height, 0), zorder=0)
     shown = draw(ax, grid, Scale(vmin=-1, vmax=1, cmap=SIGNED), extent=(0, width, height, 0), zorder=1)
     shown.set_alpha(1 if image is None else opacity)
     row, column = position[0] % rows, position[1] % columns
@@ -72,4 +72,4 @@ def plot_cosine(
     )
     if title is not None:
         ax.set_title(title, fontsize="small")
-    return figure_of(ax)
+    return get_figure(ax)

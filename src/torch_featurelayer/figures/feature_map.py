@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..analysis._maps import Channel, describe_channels, grid_of
+from ..analysis._maps import Channel, describe_channels, token_grid
 from ._draw import Scale, add_colorbar, describe_positions, describe_values, draw
-from ._figure import axes_of, figure_of
+from ._figure import get_axes, get_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def plot_feature_map(
         LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample or channel.
     """
-    grid, ax = grid_of(feat, channel, sample, layout, image_size), axes_of(ax, width=4.6)
+    grid, ax = token_grid(feat, channel, sample, layout, image_size), get_axes(ax, width=4.6)
     shown = draw(ax, grid, Scale(percentiles, vmin, vmax, center, norm, cmap))
     reduced, values = describe_channels(feat, channel, layout, image_size), describe_values(grid, shown)
     named = f" {title}" if title else ""
@@ -75,4 +75,4 @@ def plot_feature_map(
         ax.text(0.5, -0.02, values, transform=ax.transAxes, ha="center", va="top", fontsize="x-small")
     if colorbar:
         add_colorbar(ax, shown, reduced, clipped="clipped" in values)
-    return figure_of(ax)
+    return get_figure(ax)

@@ -13,7 +13,7 @@ from .._exceptions import LayoutError
 from .._layout import layout_for
 from ..analysis import dead_channels
 from ..analysis._maps import ByLayer, by_layer, channels_first
-from ._figure import figure_of, panels_of
+from ._figure import get_figure, get_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,16 +52,16 @@ def plot_histogram(
         raise ValueError("plot_histogram needs at least one layer")
     columns = min(columns, len(layers))
     rows = math.ceil(len(layers) / columns)
-    panels = [panel for row in panels_of(ax, rows, columns, 3, 2.3) for panel in row]
+    panels = [panel for row in get_panels(ax, rows, columns, 3, 2.3) for panel in row]
     for panel in panels[len(layers) :]:
         panel.set_axis_off()
     for panel, (layer, feat) in zip(panels, layers.items(), strict=False):
-        _draw_one(panel, layer, _named(layer, feat, layout_for(layout, layer)), bins)
+        _draw_one(panel, layer, _channels_first(layer, feat, layout_for(layout, layer)), bins)
     panels[0].set_ylabel("activations (log)", fontsize="x-small")
-    return figure_of(panels[0])
+    return get_figure(panels[0])
 
 
-def _named(layer: str, feat: Tensor, layout: str | None) -> Tensor:
+def _channels_first(layer: str, feat: Tensor, layout: str | None) -> Tensor:
     try:
         return channels_first(feat, layout).detach()
     except LayoutError as error:

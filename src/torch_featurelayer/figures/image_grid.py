@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._draw import pixels_of
-from ._figure import figure_of, panels_of
+from ._draw import to_pixels
+from ._figure import get_figure, get_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,12 +36,12 @@ def plot_image_grid(
         raise ValueError(f"{len(titles)} titles for {len(images)} images")
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
-    panels = [panel for row in panels_of(ax, rows, columns, 2, 2.2) for panel in row]
+    panels = [panel for row in get_panels(ax, rows, columns, 2, 2.2) for panel in row]
     for panel in panels:
         panel.set_axis_off()
     for panel, image, title in zip(panels, images, titles, strict=False):
         panel.set_title(title, fontsize="x-small")
         if image is not None:
-            panel.imshow(pixels_of(image))
+            panel.imshow(to_pixels(image))
         panel.set_label(title.replace("\n", ", ") + ".")
-    return figure_of(panels[0])
+    return get_figure(panels[0])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .._exceptions import LayoutError
 from .._layout import layout_for
 from ..analysis._maps import ByLayer, Channel, by_layer
-from ._draw import draw_image, size_of
-from ._figure import figure_of, panels_of
+from ._draw import draw_image, image_size
+from ._figure import get_figure, get_panels
 from .feature_map import plot_feature_map
 from .overlay import plot_overlay
 
@@ -66,7 +66,7 @@ def plot_layer_grid(
         raise ValueError("plot_layer_grid needs at least one model, and at least one feature of each")
     photos = 0 if image is None else 1
     columns = photos + max(map(len, layers.values()))
-    panels = panels_of(ax, len(layers), columns, 2.3, 2.4)
+    panels = get_panels(ax, len(layers), columns, 2.3, 2.4)
     options = {"channel": channel, "sample": sample, "percentiles": percentiles, "cmap": cmap}
     for row, (model, features) in zip(panels, layers.items(), strict=True):
         for panel in row:
@@ -82,7 +82,7 @@ def plot_layer_grid(
             panel.set_title(f"{layer}\n{size}", fontsize="x-small")
             panel.set_label(f"{model}, {layer} ({size}): {panel.get_label()}")
         row[0].text(-0.04, 0.5, model, transform=row[0].transAxes, rotation=90, ha="right", va="center")
-    return figure_of(panels[0][0])
+    return get_figure(panels[0][0])
 
 
 def _draw_layer(feat: Any, layer: str, image: Any, over: bool, options: dict[str, Any]) -> None:
@@ -90,6 +90,6 @@ def _draw_layer(feat: Any, layer: str, image: Any, over: bool, options: dict[str
         if over:
             plot_overlay(feat, image, **options)
         else:
-            plot_feature_map(feat, image_size=None if image is None else size_of(image), **options)
+            plot_feature_map(feat, image_size=None if image is None else image_size(image), **options)
     except LayoutError as error:
         raise error.of(layer) from None

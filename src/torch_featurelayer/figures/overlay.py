@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..analysis._maps import Channel, describe_channels, grid_of
-from ._draw import Scale, add_colorbar, describe_positions, describe_values, draw, pixels_of, size_of
-from ._figure import axes_of, figure_of
+from ..analysis._maps import Channel, describe_channels, token_grid
+from ._draw import Scale, add_colorbar, describe_positions, describe_values, draw, image_size, to_pixels
+from ._figure import get_axes, get_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,10 +68,10 @@ def plot_overlay(
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be from 0 to 1, not {opacity}")
-    height, width = size_of(image)
-    grid, ax = grid_of(feat, channel, sample, layout, (height, width)), axes_of(ax, width=4.6)
+    height, width = image_size(image)
+    grid, ax = token_grid(feat, channel, sample, layout, (height, width)), get_axes(ax, width=4.6)
     # Both are drawn in the coordinates of the image, so that the map is stretched to it exactly.
-    ax.imshow(pixels_of(image), extent=(0, width, height, 0))
+    ax.imshow(to_pixels(image), extent=(0, width, height, 0))
     scale = Scale(percentiles, vmin, vmax, center, norm, cmap)
     shown = draw(ax, grid, scale, extent=(0, width, height, 0), alpha=opacity, interpolation="bilinear")
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -82,4 +82,4 @@ def plot_overlay(
         ax.set_title(title, fontsize="small")
     if colorbar:
         add_colorbar(ax, shown, reduced, clipped="clipped" in values)
-    return figure_of(ax)
+    return get_figure(ax)

@@ -9,7 +9,7 @@ from .._layout import layout_for
 from ..analysis import pca_rgb
 from ..analysis._maps import ByLayer, by_layer, pick
 from ._draw import draw_image
-from ._figure import figure_of, panels_of
+from ._figure import get_figure, get_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def plot_pca(
     )
     basis = "one basis for all" if shared else "its own basis"
     count = len(coloured) + (image is not None)
-    (panels,) = panels_of(ax, 1, count, 2.4, 2.7)
+    (panels,) = get_panels(ax, 1, count, 2.4, 2.7)
     if image is not None:
         draw_image(panels[0], image)
         panels[0].set_title("image", fontsize="small")
@@ -69,4 +69,4 @@ def plot_pca(
         panel.set_title(title, fontsize="small")
         size = "×".join(map(str, rgb.shape[-2:]))
         panel.set_label(f"{title} ({size}): first three principal components as red, green and blue, {basis}.")
-    return figure_of(panels[0])
+    return get_figure(panels[0])

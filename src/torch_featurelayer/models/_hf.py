@@ -27,7 +27,7 @@ def load(name: str, weights: str) -> LoadedModel:
     if weights == RANDOM:
         model = kind(config) if kind is not library.AutoModel else kind.from_config(config)
     else:
-        model = _pretrained(kind, name, spec)
+        model = _load_pretrained(kind, name, spec)
     labels = getattr(config, "id2label", None) or {}
     names = tuple(str(labels[index]) for index in sorted(labels)) if _has_head(kind) else ()
     origin = "random" if weights == RANDOM else f"from {name}"
@@ -47,7 +47,7 @@ def _config(library: Any, name: str, spec: str) -> Any:
         raise ModelNotFoundError(spec, f"{problem} ({reason})") from error
 
 
-def _pretrained(kind: Any, name: str, spec: str) -> nn.Module:
+def _load_pretrained(kind: Any, name: str, spec: str) -> nn.Module:
     try:
         model, report = kind.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
     except (OSError, ValueError) as error:

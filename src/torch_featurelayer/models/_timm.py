@@ -19,13 +19,13 @@ def load(name: str, weights: str) -> LoadedModel:
     timm, spec = need("timm", "models"), f"timm:{name}"
     if not timm.is_model(name):
         raise ModelNotFoundError(spec, "timm has no such model", [f"timm:{known}" for known in timm.list_models()])
-    model = timm.create_model(name, pretrained=False) if weights == RANDOM else _pretrained(timm, name)
+    model = timm.create_model(name, pretrained=False) if weights == RANDOM else _load_pretrained(timm, name)
     tag = timm.get_pretrained_cfg(name).tag or "default"
     origin = "random" if weights == RANDOM else f"timm's {tag}"
     return LoadedModel(spec, model, _preprocess(model), origin, _labels(model), _stages(model))
 
 
-def _pretrained(timm: Any, name: str) -> nn.Module:
+def _load_pretrained(timm: Any, name: str) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True)  # type: ignore[no-any-return]
     except (OSError, RuntimeError, ValueError) as error:  # no network, no published weights, a broken file

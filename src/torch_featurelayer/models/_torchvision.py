@@ -22,7 +22,7 @@ def load(name: str, weights: str) -> LoadedModel:
         known = [f"torchvision:{known}" for known in models.list_models()]
         raise ModelNotFoundError(spec, "torchvision has no such model", known)
     pretrained = models.get_model_weights(name).DEFAULT
-    model = _random(models, name) if weights == RANDOM else _pretrained(models, name, pretrained)
+    model = _random(models, name) if weights == RANDOM else _load_pretrained(models, name, pretrained)
     origin = "random" if weights == RANDOM else f"torchvision's {pretrained}"
     return LoadedModel(spec, model, _preprocess(pretrained), origin, tuple(pretrained.meta.get("categories", ())))
 
@@ -34,7 +34,7 @@ def _random(models: Any, name: str) -> nn.Module:
     return models.get_model(name, weights=None, **backbone, **slow)  # type: ignore[no-any-return]
 
 
-def _pretrained(models: Any, name: str, pretrained: Any) -> nn.Module:
+def _load_pretrained(models: Any, name: str, pretrained: Any) -> nn.Module:
     try:
         return models.get_model(name, weights=pretrained)  # type: ignore[no-any-return]
     except (OSError, RuntimeError) as error:  # no network, no disk space, a broken file

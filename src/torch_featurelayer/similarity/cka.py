@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .vectors import centred
+from .vectors import center
 
 
 def cka(one: Tensor, other: Tensor) -> float:
-    """Computes linear centred kernel alignment: the similarity of two representations of the same inputs.
+    """Computes linear center kernel alignment: the similarity of two representations of the same inputs.
 
     Source: Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019, arXiv:1905.00414.
 
@@ -31,7 +31,7 @@ def cka(one: Tensor, other: Tensor) -> float:
     """
     if len(one) != len(other) or len(one) < 2:
         raise ValueError(f"features must be of the same 2 or more inputs, not of {len(one)} and {len(other)}")
-    x, y = centred(one), centred(other)
+    x, y = center(one), center(other)
     # The Gram matrices are `[N, N]`, the covariances `[D, D]`.
     if len(x) < max(x.shape[1], y.shape[1]):  # both ways give the same numbers; this one has the smaller matrices
         k, m = x @ x.T, y @ y.T

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .vectors import centred
+from .vectors import center
 
 
 def procrustes(one: Tensor, other: Tensor) -> float:
@@ -34,8 +34,8 @@ def procrustes(one: Tensor, other: Tensor) -> float:
 
 
 def _standard(features: Tensor) -> Tensor:
-    """Returns centred vectors, scaled to a total norm of one."""
-    around_zero = centred(features)
+    """Returns center vectors, scaled to a total norm of one."""
+    around_zero = center(features)
     if not around_zero.any():
         raise ValueError("features must not be constant")
     standard: Tensor = around_zero / torch.linalg.vector_norm(around_zero)

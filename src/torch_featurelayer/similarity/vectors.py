@@ -45,7 +45,7 @@ def flat(features: Tensor) -> Tensor:
     return features.detach().reshape(len(features), -1).double()
 
 
-def centred(features: Tensor) -> Tensor:
+def center(features: Tensor) -> Tensor:
     """Returns features as float64 vectors with their mean subtracted."""
     vectors = flat(features)
     return vectors - vectors.mean(0)

@@ -130,7 +130,7 @@ class Store:
             TypeError: If a layer holds complex numbers.
             MissingExtraError: If pyarrow is not installed.
         """
-        write_parquet(self._folder, self._full(), self._selected(layers), path)
+        write_parquet(self._folder, self._full(), self._select_layers(layers), path)
 
     def to_lance(self, path: str | PathLike[str], *layers: str) -> None:
         """Writes a Lance dataset with the columns of `to_parquet`.
@@ -144,7 +144,7 @@ class Store:
             TypeError: If a layer holds complex numbers.
             MissingExtraError: If pylance is not installed (extra `lance`).
         """
-        write_lance(self._folder, self._full(), self._selected(layers), path)
+        write_lance(self._folder, self._full(), self._select_layers(layers), path)
 
     def verify(self) -> int:
         """Reads all features and compares them with their checksums.
@@ -166,7 +166,7 @@ class Store:
     def _full(self) -> list[Shard]:
         return [shard for shard in self._shards if shard.ids]
 
-    def _selected(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+    def _select_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         chosen = layers or self.layers
         for layer in chosen or ("",):
             self[layer]

@@ -67,7 +67,7 @@ class StoreWriter:
         """Writes the manifest."""
         write_manifest(self._folder, [read_shard(self._folder, name) for name in self._folder.names(SHARDS)])
 
-    def finished(self) -> set[int]:
+    def finished_shards(self) -> set[int]:
         """Returns the numbers of the shards that exist."""
         return {int(name.removeprefix(f"{SHARDS}/").partition(".")[0]) for name in self._folder.names(SHARDS)}
 

@@ -170,7 +170,7 @@ async function showProbe() {
   at("position").textContent = `Row ${row}, column ${column} of this layer.`;
   fillTable("active", answer.active.map(([channel, value]) => [`channel ${channel}`, number(value)]));
   await showPhoto();
-  const linked = await ask("linked", { picture, ...place });
+  const linked = await ask("linked_maps", { picture, ...place });
   at("linked").replaceChildren(...linked.maps.map((map, index) => stage(map, linked.arrays[index])));
 }
 

@@ -42,7 +42,7 @@ class RayBackend(LocalBackend):
             FeatureOverflowError: If a feature does not fit its dtype in an actor.
             OSError: If a shard cannot be written in an actor.
         """
-        with self._connected():
+        with self._connect():
             self._write_shards(job, source, numbers, report)
 
     def _write_shards(self, job: ExtractionJob, source: MapSource, numbers: Sequence[int], report: Report) -> None:
@@ -66,7 +66,7 @@ class RayBackend(LocalBackend):
                 report(ShardResult(**row))
 
     @contextmanager
-    def _connected(self) -> Iterator[None]:
+    def _connect(self) -> Iterator[None]:
         """Uses the connected cluster, or connects to one for the duration of the block."""
         is_new = not self._ray.is_initialized()
         if is_new:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..._exceptions import DatasetError
 from ...store.folder import is_local
-from .files import image_folder, image_of, is_tar, samples_of_tars
+from .files import image_folder, is_tar, open_image_at, samples_of_tars
 from .source import IterableSource, MapSource, Prepare, pass_tensors
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -39,7 +39,7 @@ def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSo
     if isinstance(data, (str, PathLike)):
         return _at(fspath(data), prepare)
     if isinstance(data, Mapping):
-        return _named(data, prepare)
+        return _dict_source(data, prepare)
     # Recognised by attributes, because importing `datasets` takes a second.
     if hasattr(data, "column_names") and hasattr(data, "__len__"):
         return _table(data, prepare, column)
@@ -48,11 +48,11 @@ def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSo
     if isinstance(data, IterableDataset):
         return IterableSource(((str(place), sample) for place, sample in enumerate(data)), pass_tensors(prepare))
     if isinstance(data, Dataset):
-        return _numbered(data, prepare)
+        return _indexed_source(data, prepare)
     if isinstance(data, Tensor) or hasattr(data, "__array_interface__"):
         return _rows(data, prepare)
     if isinstance(data, Sequence):
-        return _listed(data, prepare)
+        return _list_source(data, prepare)
     if isinstance(data, Iterable):
         return IterableSource(_pairs(data), pass_tensors(prepare))
     raise DatasetError(
@@ -69,11 +69,11 @@ def _at(path: str, prepare: Prepare) -> MapSource:
     if path.endswith(_COMPRESSED):
         raise DatasetError(repr(path), "random access needs an uncompressed .tar file: unpack it first")
     if is_local(path) and Path(path).is_file():
-        return MapSource([Path(path).name], partial(image_of, [path]), prepare)
+        return MapSource([Path(path).name], partial(open_image_at, [path]), prepare)
     return image_folder(path, prepare)
 
 
-def _named(data: Mapping[Any, Any], prepare: Prepare) -> MapSource:
+def _dict_source(data: Mapping[Any, Any], prepare: Prepare) -> MapSource:
     """Returns the source of a dict from id to sample."""
     if any(hasattr(part, "column_names") for part in data.values()):
         splits = ", ".join(f"data[{name!r}]" for name in data)
@@ -82,7 +82,7 @@ def _named(data: Mapping[Any, Any], prepare: Prepare) -> MapSource:
     return MapSource(ids, samples.__getitem__, pass_tensors(prepare))
 
 
-def _numbered(data: Any, prepare: Prepare, version: str = "") -> MapSource:
+def _indexed_source(data: Any, prepare: Prepare, version: str = "") -> MapSource:
     """Returns the source of samples with random access; their indices are their ids."""
     return MapSource([str(place) for place in range(len(data))], data.__getitem__, pass_tensors(prepare), version)
 
@@ -92,7 +92,7 @@ def _rows(data: Any, prepare: Prepare) -> MapSource:
     if not data.ndim:
         raise DatasetError("a single number", "a tensor or array must be [N, ...], with items in the first dimension")
     if isinstance(data, Tensor):
-        return _numbered(data, prepare)
+        return _indexed_source(data, prepare)
     is_images = str(data.dtype) == "uint8" and (data.ndim == 3 or (data.ndim == 4 and data.shape[3] in (3, 4)))
     return MapSource(
         [str(place) for place in range(len(data))],
@@ -105,7 +105,7 @@ def _tensor_row(data: Any, place: int) -> Tensor:
     return torch.as_tensor(data[place])
 
 
-def _listed(data: Sequence[Any], prepare: Prepare) -> MapSource:
+def _list_source(data: Sequence[Any], prepare: Prepare) -> MapSource:
     """Returns the source of a list of files, of samples, of samples with labels, or of pairs of id and sample."""
     if data and all(isinstance(part, (str, PathLike)) for part in data):
         return _files([fspath(part) for part in data], prepare)
@@ -119,7 +119,7 @@ def _listed(data: Sequence[Any], prepare: Prepare) -> MapSource:
             f"a list with a {type(odd).__name__} in it",
             "a list must hold files, tensors, arrays, images, samples with labels, or pairs of id and sample",
         )
-    return _numbered(data, prepare)
+    return _indexed_source(data, prepare)
 
 
 def _files(paths: list[str], prepare: Prepare) -> MapSource:
@@ -130,7 +130,7 @@ def _files(paths: list[str], prepare: Prepare) -> MapSource:
             f"a list of {len(paths)} texts, such as {paths[0][:40]!r}",
             "a list of str must hold paths of images; pass texts as pairs of id and text",
         )
-    return MapSource(paths, partial(image_of, paths), prepare)
+    return MapSource(paths, partial(open_image_at, paths), prepare)
 
 
 def _is_sample(part: Any) -> bool:

@@ -37,7 +37,7 @@ def image_folder(folder: str, prepare: Prepare) -> MapSource:
     paths = _local_files(folder) if is_local(folder) else _remote_files(folder)
     _warn_about_skipped([name for name in paths if not _is_image(name)])
     ids = sorted(name for name in paths if _is_image(name))
-    return MapSource(ids, partial(image_of, [paths[name] for name in ids]), prepare)
+    return MapSource(ids, partial(open_image_at, [paths[name] for name in ids]), prepare)
 
 
 def open_file(path: str) -> Any:
@@ -85,7 +85,7 @@ def _warn_about_skipped(names: Sequence[str]) -> None:
         )
 
 
-def image_of(paths: Sequence[str], place: int) -> Any:
+def open_image_at(paths: Sequence[str], place: int) -> Any:
     """Opens the image at an index of a list of paths or URLs."""
     with open_file(paths[place]) as file:
         return _open_bytes(file.read())

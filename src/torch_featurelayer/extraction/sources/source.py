@@ -45,7 +45,7 @@ class MapSource(Dataset[Batch]):
         batch = Batch()
         for index in indices:
             batch.add(self.ids[index], self._read, index, self._prepare)
-        return batch.stacked()
+        return batch.stack()
 
     def sample(self, name: str) -> Any:
         """Reads the sample of an id, without preprocessing."""
@@ -75,7 +75,7 @@ class IterableSource:
         batch = Batch()
         for _, (name, sample) in zip(range(count), self._pairs, strict=False):
             batch.add(str(name), _identity, sample, self._prepare)
-        return batch.stacked()
+        return batch.stack()
 
     def skip(self, count: int) -> list[str]:
         """Returns the ids of the next items without preprocessing their samples."""
