@@ -21,8 +21,8 @@ OperationNotFoundError Record Reduction ReductionError
 ScriptedModuleError Selector StoreCorruptError StoreLockedError StoreMismatchError StoreNotFoundError
 StoreTargetError StructureError TransformError UncopyableValueError UnsupportedTorchError
 WeightsMismatchError WeightsNotFoundError
-analysis capture edit extract extract_like figures find_layouts get_layer_candidates images layers models open_store
-similarity
+analysis capture edit extract extract_like figures find_layouts get_layer_candidates images layers models named
+open_store similarity
 """.split()  # noqa: SIM905
 
 

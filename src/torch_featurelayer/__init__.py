@@ -25,7 +25,7 @@ if _typing.TYPE_CHECKING:
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
     from .engine import GradientHandle
-    from .extraction import extract, extract_like
+    from .extraction import extract, extract_like, named
     from .store import open_store
 
 __version__ = "0.2.0"
@@ -49,6 +49,7 @@ _HOMES = {
     "find_layouts": "_layouts",
     "get_layer_candidates": "address",
     "layers": "_layers",
+    "named": "extraction",
     "open_store": "store",
 }
 
@@ -74,6 +75,7 @@ __all__ = [
     "images",
     "layers",
     "models",
+    "named",
     "open_store",
     "similarity",
 ]

@@ -601,15 +601,31 @@ class StoreMismatchError(FeatureLayerError, ValueError):
     Attributes:
         path: The folder of the store.
         differences: The settings that differ: for each name, the value in the store and the requested value.
+        items: The ids of the items that changed since their features were extracted.
     """
 
-    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]]) -> None:
-        self.path, self.differences = path, dict(differences)
-        listed = "; ".join(
-            f"{name} is {stored!r} in the store and {requested!r} in this call"
-            for name, (stored, requested) in self.differences.items()
-        )
+    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]], items: Sequence[str] = ()) -> None:
+        self.path, self.differences, self.items = path, dict(differences), tuple(items)
+        if items:
+            more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+            changed = f"{', '.join(map(repr, items[:3]))}{more}"
+            super().__init__(
+                f"the store {path!r} holds features of other items: these items have changed since they were read: "
+                f"{changed}. Use another folder, or changed='redo' to extract them again."
+            )
+            return
+        listed = "; ".join(_difference(name, *values) for name, values in self.differences.items())
         super().__init__(f"the store {path!r} holds other features: {listed}. Use another folder.")
+
+
+def _difference(name: str, stored: object, requested: object) -> str:
+    """Describes a difference, and how to name a function that cannot be compared."""
+    if isinstance(requested, dict) and "digest" in requested and requested["digest"] is None:
+        return (
+            f"{name} is {requested['name']!r}, which cannot be compared with that of the store "
+            f"({requested.get('problem')}): name it with tl.named('a name', function)"
+        )
+    return f"{name} is {stored!r} in the store and {requested!r} in this call"
 
 
 class StoreLockedError(FeatureLayerError, BlockingIOError):
@@ -630,13 +646,14 @@ class StoreCorruptError(FeatureLayerError, ValueError):
     Attributes:
         path: The file.
         problem: The damage.
+        retry: Whether the rows of the file can be extracted again.
     """
 
-    def __init__(self, path: str, problem: str) -> None:
-        self.path, self.problem = path, problem
-        super().__init__(
-            f"{path} is damaged: {problem}. Delete it and run the extraction again: only its rows are recomputed."
-        )
+    def __init__(self, path: str, problem: str, retry: bool = True) -> None:
+        self.path, self.problem, self.retry = path, problem, retry
+        fix = "Delete it and run the extraction again: only its rows are recomputed."
+        other = "Restore it from a copy, or extract to another folder."
+        super().__init__(f"{path} is damaged: {problem}. {fix if retry else other}")
 
 
 class StoreTargetError(FeatureLayerError, FileExistsError):

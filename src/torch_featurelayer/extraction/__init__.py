@@ -7,7 +7,8 @@ writes them as shards in any process, and a backend (`backends`) distributes the
 from __future__ import annotations
 
 from ._extract import extract
+from .identity import named
 from .progress import Progress
 from .query import extract_like
 
-__all__ = ["Progress", "extract", "extract_like"]
+__all__ = ["Progress", "extract", "extract_like", "named"]

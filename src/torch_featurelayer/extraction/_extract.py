@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -24,9 +24,12 @@ from .batches import map_inputs
 from .job import ExtractionJob, use_threads
 from .metadata import describe_extraction
 from .progress import Progress, ProgressTracker
-from .reading import read_iterable
+from .reading import ShardTask, read_iterable
 from .runner import FeatureSpec
 from .sources import IterableSource, MapSource, Prepare, make_source
+
+Verify: TypeAlias = Literal["auto", "contents", "ids"]
+Changed: TypeAlias = Literal["error", "redo"]
 
 
 def extract(
@@ -49,6 +52,8 @@ def extract(
     shard_size: int = 1024,
     backend: BackendName | None = None,
     num_actors: int | None = None,
+    verify: Verify = "auto",
+    changed: Changed = "error",
     strict: bool = False,
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -89,6 +94,11 @@ def extract(
             number for whole feature maps. Default: 1024.
         backend: The execution backend: None (default) for this process, `"torchrun"` or `"ray"`.
         num_actors: The number of Ray's actors. Default: None, as many as there is room for.
+        verify: How items are identified, so that changed items are noticed: `"auto"` (default) by the size and time of
+            modification of files, and by the contents of all other samples; `"contents"` by the contents of files too;
+            `"ids"` by their ids alone. A continued store reads again what is identified by its contents.
+        changed: What to do if items of finished shards have changed: `"error"` (default), or `"redo"` to extract the
+            batches with these items again.
         strict: Whether to stop at the first item that cannot be read; otherwise it is listed in `store.errors`.
             Default: False.
         retry_errors: Whether to read items again that have no row. Default: False.
@@ -101,7 +111,7 @@ def extract(
         ItemError: If `strict` is set and an item cannot be read.
         FeatureOverflowError: If a feature does not fit `dtype`.
         LayoutError: If a reduction needs the layout of a feature and it cannot be determined.
-        StoreMismatchError: If the store holds other features. It names the differences.
+        StoreMismatchError: If the store holds other features, or items have changed. It names the differences.
         StoreTargetError: If `out` is a file, or a folder with other files.
         StoreLockedError: If another process is writing to the store.
         DatasetError: If `data` is not a dataset.
@@ -120,7 +130,10 @@ def extract(
     loaded = model if isinstance(model, LoadedModel) else None
     network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
     prepare = preprocess or (loaded.preprocess if loaded else Preprocess())
+    _check_choice("verify", verify, Verify)
+    _check_choice("changed", changed, Changed)
     source = make_source(data, prepare, column)
+    source.verify = verify
     processes = make_backend(backend, num_actors)
     if isinstance(source, IterableSource) and (backend is not None or autotune):
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
@@ -141,7 +154,10 @@ def extract(
             with use_threads(num_threads):
                 spec = tune(spec, source, batch_size, existing.get("mode"))
         name = loaded.name if loaded else type(network).__name__
-        metadata = describe_extraction(name, spec, source, data, prepare, batch_size, shard_size, num_threads)
+        metadata = describe_extraction(
+            name, spec, source, data, preprocess=prepare, column=column, verify=verify,
+            batch_size=batch_size, shard_size=shard_size, num_threads=num_threads,
+        ).to_json()  # fmt: skip
         job = ExtractionJob(spec, fspath(out), batch_size, shard_size, num_workers, strict, num_threads)
         with (StoreWriter.open if processes.is_leader else StoreWriter.join)(out, metadata) as writer:
             if processes.is_leader:
@@ -150,7 +166,7 @@ def extract(
             if isinstance(source, IterableSource):
                 _extract_iterable(job, source, writer, tracker)
             else:
-                _extract_map(job, source, processes, tracker)
+                _extract_map(job, source, processes, tracker, changed == "redo")
             processes.wait()
             if processes.is_leader:
                 writer.finish()
@@ -173,31 +189,68 @@ def _layers_that_run(
     return found.names
 
 
-def _extract_map(job: ExtractionJob, source: MapSource, processes: Backend, tracker: ProgressTracker) -> None:
+def _extract_map(
+    job: ExtractionJob, source: MapSource, processes: Backend, tracker: ProgressTracker, redo: bool
+) -> None:
     shards = processes.assign(range(math.ceil(len(source) / job.shard_size)))
     tracker.progress.items = sum(min(job.shard_size, len(source) - number * job.shard_size) for number in shards)
     # A fixed assignment of shards, independent of their state, so that ranks need not communicate.
-    if missing := [number for number in shards if not tracker.is_finished(number)]:
-        processes.write_shards(job, source, missing, tracker.add)
+    tasks = [task for number in shards if (task := _task(job, source, tracker, number, redo)) is not None]
+    if not redo and (items := [source.ids[index] for task in tasks for index in task.changed or ()]):
+        raise StoreMismatchError(job.out, {"items": ("as they were read", "changed since")}, items)
+    if tasks:
+        processes.write_shards(job, source, tasks, tracker.add)
+
+
+def _task(job: ExtractionJob, source: MapSource, tracker: ProgressTracker, number: int, redo: bool) -> ShardTask | None:
+    """Returns what is left to do of a shard; None if it is finished."""
+    if (shard := tracker.finished_shard(number)) is None:
+        return ShardTask(number)
+    span = range(number * job.shard_size, min((number + 1) * job.shard_size, len(source)))
+    stored, ids = shard.items(), source.ids[span.start : span.stop]
+    if stored.keys() != set(ids):
+        raise StoreMismatchError(job.out, {f"ids of shard {number}": (_summarize(stored), _summarize(ids))})
+    # An item without a row has no feature that could be old: it is read again on request.
+    looked_at = span if redo else [index for index in span if source.ids[index] in set(shard.ids)]
+    if changed := tuple(index for index in looked_at if stored[source.ids[index]] != source.digest(index)):
+        return ShardTask(number, changed)
+    tracker.count(shard)
+    return None
 
 
 def _extract_iterable(
     job: ExtractionJob, source: IterableSource, writer: StoreWriter, tracker: ProgressTracker
 ) -> None:
-    def check_ids(number: int, ids: list[str]) -> None:
+    def check_items(number: int, items: dict[str, str]) -> None:
         shard = writer.shard(number)
-        stored = sorted([*shard.ids, *(error.id for error in shard.errors)])
-        # Sorted, because items with errors are stored apart from rows.
-        if stored != sorted(ids):
-            difference = _summarize(stored), _summarize(sorted(ids))
+        stored = shard.items()
+        # Items with errors are stored apart from rows, so only the rows have an order.
+        if stored.keys() != items.keys() or [name for name in items if name in set(shard.ids)] != list(shard.ids):
+            difference = _summarize(stored), _summarize(items)
             raise StoreMismatchError(job.out, {f"ids of shard {number}": difference})
+        if changed := [name for name, digest in items.items() if stored[name] != digest]:
+            raise StoreMismatchError(job.out, {"items": ("as they were read", "changed since")}, changed)
 
-    finished = {number for number in writer.finished_shards() if tracker.is_finished(number)}
-    job.write_shards(read_iterable(source, job.batch_size, job.shard_size, finished, check_ids), tracker.add)
+    shards = [shard for number in writer.finished_shards() if (shard := tracker.finished_shard(number)) is not None]
+    for shard in shards:
+        tracker.count(shard)
+    finished = {shard.number for shard in shards}
+    job.write_shards(read_iterable(source, job.batch_size, job.shard_size, finished, check_items), tracker.add)
 
 
-def _summarize(ids: list[str]) -> str:
+def _summarize(names: Iterable[str]) -> str:
+    ids = list(names)
     return f"{ids[0]} to {ids[-1]}, {len(ids)} of them" if ids else "none"
+
+
+def _check_choice(name: str, value: str, choices: Any) -> None:
+    """Checks that an option has one of its values.
+
+    Raises:
+        ValueError: If it has another value.
+    """
+    if value not in (names := get_args(choices)):
+        raise ValueError(f"{name} must be {' or '.join(map(repr, names))}, not {value!r}")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..store import RowError
+from .identity import strip_addresses
 
 
 @dataclass
@@ -21,34 +21,49 @@ class Batch:
         ids: The ids of the items that could be read.
         inputs: Their inputs, in order: `[1, ...]` each; in a stacked batch, neighbours of the same shape together.
         errors: The items that could not be read.
+        digests: The digests of the items that could be read.
     """
 
     ids: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.errors)
 
-    def add(self, name: str, read: Callable[[Any], Any], index: Any, prepare: Callable[[Any], Any]) -> None:
-        """Reads and preprocesses an item; any exception becomes an error of the item."""
+    def add(
+        self,
+        name: str,
+        read: Callable[[], Any],
+        prepare: Callable[[Any], Any],
+        identify: Callable[[Any], str],
+        digest: str = "",
+    ) -> None:
+        """Reads and preprocesses an item; any exception becomes an error of the item.
+
+        Args:
+            name: The id of the item.
+            read: Returns the sample.
+            prepare: Returns the model input `[1, ...]` of a sample.
+            identify: Returns the digest of a sample; called if `digest` is empty.
+            digest: The digest of the item, if it is known before the item is read. Default: empty.
+        """
         try:
-            inputs = _check_input(prepare(read(index)))
+            sample = read()
+            digest = digest or identify(sample)  # before `prepare`, which may change the sample
+            inputs = _check_input(prepare(sample))
         # The code of datasets and transforms may raise anything, and one item must not end the run.
         except Exception as error:  # noqa: BLE001
-            self.errors.append(RowError(name, strip_addresses(f"{type(error).__name__}: {error}")))
+            self.errors.append(RowError(name, strip_addresses(f"{type(error).__name__}: {error}"), digest))
         else:
             self.ids.append(name)
             self.inputs.append(inputs)
+            self.digests.append(digest)
 
     def stack(self) -> Batch:
         """Returns this batch with neighbours of the same shape stacked."""
-        return Batch(self.ids, list(_stacks(self.inputs)), self.errors)
-
-
-def strip_addresses(text: str) -> str:
-    """Returns a text without memory addresses, which differ between processes."""
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+        return Batch(self.ids, list(_stacks(self.inputs)), self.errors, self.digests)
 
 
 def count_rows(inputs: Any) -> int:

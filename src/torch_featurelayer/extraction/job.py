@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +10,12 @@ from functools import cached_property
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
 
 from .._exceptions import ItemError
 from ..store import RowError, StoreWriter
 from .batches import Batch
-from .reading import ShardBatches, read_items
-from .row_buffer import RowBuffer
+from .reading import ShardBatches, ShardTask, read_items
+from .row_buffer import RowBuffer, ShardContent, merge_rows, stored_content
 from .runner import FeatureRunner, FeatureSpec
 from .sources import MapSource
 
@@ -61,13 +60,27 @@ class ExtractionJob:
     strict: bool
     num_threads: int
 
-    def write_map_shards(self, source: MapSource, numbers: Sequence[int], report: Report) -> None:
+    def write_map_shards(self, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
         """Writes some shards of a map-style source."""
-        batches = read_items(source, numbers, self.batch_size, self.shard_size, self.num_workers)
-        self.write_shards(batches, report)
+        batches = read_items(source, tasks, self.batch_size, self.shard_size, self.num_workers)
+        partial_shards = {task.number for task in tasks if task.changed is not None}
+        order = {name: place for place, name in enumerate(source.ids)} if partial_shards else {}
+        self.write_shards(batches, report, partial_shards, order)
 
-    def write_shards(self, shards: ShardBatches, report: Report) -> None:
+    def write_shards(
+        self,
+        shards: ShardBatches,
+        report: Report,
+        partial_shards: Collection[int] = (),
+        order: Mapping[str, int] | None = None,
+    ) -> None:
         """Writes shards; each is written while the model runs on the next.
+
+        Args:
+            shards: The batches of each shard.
+            report: A function that is called with the result of each shard.
+            partial_shards: The numbers of existing shards of which only some items are extracted again.
+            order: The places of all items by id, for these shards.
 
         Raises:
             ItemError: If `strict` is set and an item cannot be read.
@@ -80,9 +93,11 @@ class ExtractionJob:
             pending: Future[ShardResult] | None = None
             for number, batches in shards:
                 content = self._features(batches)
+                if number in partial_shards:
+                    content = merge_rows(stored_content(writer, number), content, order or {})
                 if pending is not None:
                     report(pending.result())
-                pending = disk.submit(_write, writer, number, *content)
+                pending = disk.submit(_write, writer, number, content)
             if pending is not None:
                 report(pending.result())
 
@@ -91,19 +106,21 @@ class ExtractionJob:
         """The runner of this process, made once because making it may compile the model."""
         return FeatureRunner(self.spec)
 
-    def _features(self, batches: Iterator[Batch]) -> tuple[Mapping[str, Tensor], list[str], list[RowError]]:
+    def _features(self, batches: Iterator[Batch]) -> ShardContent:
         ids: list[str] = []
+        digests: list[str] = []
         errors: list[RowError] = []
         rows = RowBuffer(self.shard_size)
         for batch in batches:
             if self.strict and batch.errors:
                 raise ItemError(batch.errors[0].id, batch.errors[0].reason)
             ids += batch.ids
+            digests += batch.digests
             errors += batch.errors
             for inputs in batch.inputs:
                 for part in self._runner(inputs):
                     rows.add(part)
-        return rows.tensors(), ids, errors
+        return ShardContent(rows.tensors(), ids, errors, digests)
 
 
 @contextmanager
@@ -117,8 +134,6 @@ def use_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _write(
-    writer: StoreWriter, number: int, features: Mapping[str, Tensor], ids: list[str], errors: list[RowError]
-) -> ShardResult:
-    writer.write(number, features, ids, errors)
-    return ShardResult(number, len(ids), len(errors))
+def _write(writer: StoreWriter, number: int, content: ShardContent) -> ShardResult:
+    writer.write(number, *content)
+    return ShardResult(number, len(content.ids), len(content.errors))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .._exceptions import StoreCorruptError
-from ..store import StoreWriter
+from ..store import Shard, StoreWriter
 from .job import ShardResult
 
 
@@ -54,10 +54,10 @@ class ProgressTracker:
         self._finished = writer.finished_shards()
         self.progress = Progress(None)
 
-    def is_finished(self, number: int) -> bool:
-        """Whether an earlier call finished a shard; if so, it is counted."""
+    def finished_shard(self, number: int) -> Shard | None:
+        """Returns a shard that an earlier call finished; None if it is missing, damaged, or to be retried."""
         if number not in self._finished:
-            return False
+            return None
         try:
             shard = self._writer.shard(number)
         except StoreCorruptError as error:
@@ -67,13 +67,14 @@ class ProgressTracker:
                 stacklevel=4,
             )
             self._writer.discard(number)
-            return False
-        if self._retry and shard.errors:
-            return False
+            return None
+        return None if self._retry and shard.errors else shard
+
+    def count(self, shard: Shard) -> None:
+        """Counts a shard of an earlier call."""
         self.progress.before += len(shard.ids) + len(shard.errors)
         self.progress.done += len(shard.ids) + len(shard.errors)
         self.progress.errors += len(shard.errors)
-        return True
 
     def add(self, result: ShardResult) -> None:
         """Counts a shard of this call."""

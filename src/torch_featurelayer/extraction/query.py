@@ -11,7 +11,8 @@ from torch import Tensor
 from .._exceptions import StoreMismatchError
 from ..models import LoadedModel
 from ..store import Store
-from .metadata import describe, hash_weights
+from .identity import describe_function
+from .metadata import hash_weights
 from .runner import FeatureRunner, FeatureSpec
 
 
@@ -30,7 +31,7 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
         StoreMismatchError: If the model has other weights or another preprocessing.
     """
     metadata = store.metadata
-    current = {"weights": hash_weights(loaded.model), "preprocess": describe(loaded.preprocess)}
+    current = {"weights": hash_weights(loaded.model), "preprocess": describe_function(loaded.preprocess, set())}
     if differences := {name: (metadata[name], value) for name, value in current.items() if metadata[name] != value}:
         raise StoreMismatchError(store.path, differences)
     spec = FeatureSpec(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, groupby
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch.utils.data import DataLoader
 
@@ -15,19 +15,31 @@ from .sources import IterableSource, MapSource
 ShardBatches: TypeAlias = Iterator[tuple[int, Iterator[Batch]]]
 
 
+class ShardTask(NamedTuple):
+    """A shard to extract.
+
+    Attributes:
+        number: The number of the shard.
+        changed: The indices of the items to extract again; None for all items of the shard.
+    """
+
+    number: int
+    changed: tuple[int, ...] | None = None
+
+
 def read_items(
-    source: MapSource, numbers: Sequence[int], batch_size: int, shard_size: int, num_workers: int
+    source: MapSource, tasks: Sequence[ShardTask], batch_size: int, shard_size: int, num_workers: int
 ) -> ShardBatches:
     """Yields the batches of some shards; the batches of one shard must be consumed before the next shard is requested.
 
     Args:
         source: The items of the whole dataset.
-        numbers: The numbers of the shards.
+        tasks: The shards.
         batch_size: The number of items in a batch.
         shard_size: The number of items in a shard.
         num_workers: The number of worker processes that read items; 0 for this process.
     """
-    spans = [(number, span) for number in numbers for span in _spans(number, batch_size, shard_size, len(source))]
+    spans = [(task.number, span) for task in tasks for span in _spans(task, batch_size, shard_size, len(source))]
     loader = DataLoader(
         source,
         # The sampler yields spans of indices, and the source returns whole batches: no collating of items.
@@ -44,7 +56,11 @@ def read_items(
 
 
 def read_iterable(
-    source: IterableSource, batch_size: int, shard_size: int, finished: set[int], skip: Callable[[int, list[str]], None]
+    source: IterableSource,
+    batch_size: int,
+    shard_size: int,
+    finished: set[int],
+    skip: Callable[[int, dict[str, str]], None],
 ) -> ShardBatches:
     """Yields the batches of the shards of an iterable source, without finished shards.
 
@@ -53,7 +69,8 @@ def read_iterable(
         batch_size: The number of items in a batch.
         shard_size: The number of items in a shard.
         finished: The numbers of the finished shards.
-        skip: A function that is called with the number of a finished shard and the ids of the source in its place.
+        skip: A function that is called with the number of a finished shard, and the digests by id of the items of the
+            source in its place.
     """
     for number in count():
         if number in finished:
@@ -71,9 +88,13 @@ def _rest(source: IterableSource, batch_size: int, left: int) -> Iterator[Batch]
         yield batch
 
 
-def _spans(number: int, batch_size: int, shard_size: int, items: int) -> Iterator[range]:
-    start, stop = number * shard_size, min((number + 1) * shard_size, items)
-    return (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
+def _spans(task: ShardTask, batch_size: int, shard_size: int, items: int) -> Iterator[range]:
+    """Yields the batches of a shard: those with changed items, whole, so that their rows have the same bytes."""
+    start, stop = task.number * shard_size, min((task.number + 1) * shard_size, items)
+    for first in range(start, stop, batch_size):
+        span = range(first, min(first + batch_size, stop))
+        if task.changed is None or any(index in span for index in task.changed):
+            yield span
 
 
 def _identity(batch: Any) -> Any:

@@ -51,9 +51,17 @@ class Folder:
         return f"{self._root}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Whether a file exists."""
+        """Whether a file exists.
+
+        Raises:
+            OSError: If that cannot be determined, for example because a server does not answer.
+        """
         self._system.invalidate_cache()
-        return bool(self._system.isfile(self.at(name)))
+        # Not `isfile`, for which any error means that there is no file.
+        try:
+            return bool(self._system.info(self.at(name))["type"] == "file")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def names(self, folder: str) -> list[str]:
         """Returns the names of the finished files in a subfolder, sorted."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._exceptions import FeatureNotFoundError, StoreCorruptError, StoreNotFoundError
 from .folder import Folder
-from .metadata import is_store, read_metadata
+from .metadata import is_store, metadata_identity, read_metadata
 from .rows import StoredLayer
 from .samples import StoredSamples
 from .shards import SHARDS, RowError, Shard, checksum, layer_slice, open_shard, read_shard
@@ -71,6 +71,10 @@ class Store:
             raise StoreNotFoundError(self.path)
         self.metadata = read_metadata(self._folder)
         self._shards = [read_shard(self._folder, name) for name in self._folder.names(SHARDS)]
+        identity = metadata_identity(self.metadata)
+        for shard in self._shards:
+            if shard.identity and shard.identity != identity:
+                raise StoreCorruptError(self._folder.at(shard.name), "it holds features of another extraction")
 
     def __len__(self) -> int:
         return len(self.ids)

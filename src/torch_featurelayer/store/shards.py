@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import torch
@@ -27,10 +28,12 @@ class RowError:
     Attributes:
         id: The id of the item.
         reason: Why it has no features.
+        digest: The digest of the item; empty if it could not be read.
     """
 
     id: str
     reason: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,26 @@ class Shard:
         ids: The ids of the rows, in order.
         errors: The items without a row.
         checksums: The CRC-32 of the bytes of each layer.
+        digests: The digests of the items of the rows; empty in stores of version 0.2.
+        identity: The digest of the metadata that the shard was written under; empty in stores of version 0.2.
     """
 
     name: str
     ids: tuple[str, ...]
     errors: tuple[RowError, ...]
     checksums: Mapping[str, int]
+    digests: tuple[str, ...] = ()
+    identity: str = ""
+
+    @property
+    def number(self) -> int:
+        """The number of the shard."""
+        return int(PurePosixPath(self.name).stem)
+
+    def items(self) -> dict[str, str]:
+        """Returns the digests of all items by id, with and without rows."""
+        digests = self.digests or ("",) * len(self.ids)
+        return {**dict(zip(self.ids, digests, strict=True)), **{error.id: error.digest for error in self.errors}}
 
 
 def shard_name(number: int) -> str:
@@ -56,7 +73,13 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(
-    folder: Folder, number: int, features: Mapping[str, Tensor], ids: Sequence[str], errors: Sequence[RowError]
+    folder: Folder,
+    number: int,
+    features: Mapping[str, Tensor],
+    ids: Sequence[str],
+    errors: Sequence[RowError],
+    digests: Sequence[str],
+    identity: str,
 ) -> None:
     """Writes a shard; the same content gives the same bytes.
 
@@ -66,12 +89,18 @@ def write_shard(
         features: The features `[rows, ...]` by layer, contiguous and on the CPU.
         ids: The ids of the rows.
         errors: The items without a row.
+        digests: The digests of the items of the rows.
+        identity: The digest of the metadata of the store.
     """
-    header = {
+    header: dict[str, Any] = {
+        "number": number,  # so that a shard under another name is noticed
+        "identity": identity,
         "ids": list(ids),
+        "digests": list(digests),
         "errors": [asdict(error) for error in errors],
         "crc32": {name: checksum(features[name]) for name in sorted(features)},
     }
+    header["header_crc32"] = _header_checksum(header)
     library = need("safetensors.torch", "store")
     with folder.replacing(shard_name(number)) as path:
         # One key, because safetensors writes several keys in an arbitrary order.
@@ -102,11 +131,24 @@ def read_shard(folder: Folder, name: str) -> Shard:
         about = json.loads(header.pop("__metadata__")[_KEY])
         errors = tuple(RowError(**error) for error in about["errors"])
         end = max((part["data_offsets"][1] for part in header.values()), default=0)
+        digests = tuple(about.get("digests", ()))
+        shard = Shard(name, tuple(about["ids"]), errors, about["crc32"], digests, about.get("identity", ""))
     except (KeyError, TypeError, ValueError) as error:
         raise StoreCorruptError(folder.at(name), f"its header cannot be read ({error})") from error
     if size != (right := _LENGTH + length + end):
         raise StoreCorruptError(folder.at(name), f"it has {size} bytes, not {right}")
-    return Shard(name, tuple(about["ids"]), errors, about["crc32"])
+    if "identity" in about:  # stores of version 0.2 have no checksum of the header
+        if about.get("header_crc32") != _header_checksum(about):
+            raise StoreCorruptError(folder.at(name), "the bytes of its ids differ from those that were written")
+        if about["number"] != shard.number:
+            raise StoreCorruptError(folder.at(name), f"it holds the rows of shard {about['number']}")
+    return shard
+
+
+def _header_checksum(header: Mapping[str, Any]) -> int:
+    """Returns the CRC-32 of a header without its own checksum."""
+    rest = {name: value for name, value in header.items() if name != "header_crc32"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def open_shard(folder: Folder, name: str) -> Any:

@@ -11,8 +11,8 @@ from torch import Tensor
 from .folder import Folder
 from .lock import lock_store
 from .manifest import write_manifest
-from .metadata import Metadata, is_store, write_metadata
-from .shards import SHARDS, RowError, Shard, read_shard, shard_name, write_shard
+from .metadata import Metadata, is_store, metadata_identity, read_metadata, write_metadata
+from .shards import SHARDS, RowError, Shard, layer_slice, open_shard, read_shard, shard_name, write_shard
 
 
 class StoreWriter:
@@ -26,6 +26,7 @@ class StoreWriter:
 
     def __init__(self, folder: str | PathLike[str]) -> None:
         self._folder = Folder(folder)
+        self._identity = ""
 
     @classmethod
     @contextmanager
@@ -44,7 +45,7 @@ class StoreWriter:
         writer = cls(folder)
         writer._folder.check_free(is_store(writer._folder))
         with lock_store(writer._folder):
-            write_metadata(writer._folder, metadata)
+            writer._identity = write_metadata(writer._folder, metadata)
             writer._folder.clean()
             try:
                 yield writer
@@ -60,7 +61,7 @@ class StoreWriter:
             StoreMismatchError: If that process writes other features.
         """
         writer = cls(folder)
-        write_metadata(writer._folder, metadata)
+        writer._identity = write_metadata(writer._folder, metadata)
         yield writer
 
     def finish(self) -> None:
@@ -98,8 +99,25 @@ class StoreWriter:
         """
         self._folder.delete(shard_name(number))
 
+    def rows(self, number: int) -> dict[str, Tensor]:
+        """Reads the features of a shard.
+
+        Args:
+            number: The number of the shard.
+
+        Returns:
+            The features `[rows, ...]` by layer, on the CPU.
+        """
+        with open_shard(self._folder, shard_name(number)) as file:
+            return {layer: layer_slice(file, layer)[:] for layer in self.shard(number).checksums}
+
     def write(
-        self, number: int, features: Mapping[str, Tensor], ids: Sequence[str], errors: Sequence[RowError] = ()
+        self,
+        number: int,
+        features: Mapping[str, Tensor],
+        ids: Sequence[str],
+        errors: Sequence[RowError] = (),
+        digests: Sequence[str] = (),
     ) -> None:
         """Writes a shard, which then survives crashes. An existing shard of this number is replaced.
 
@@ -108,6 +126,7 @@ class StoreWriter:
             features: The features `[rows, ...]` by layer, on any device.
             ids: The ids of the rows.
             errors: The items without a row. Default: none.
+            digests: The digests of the items of the rows. Default: none.
 
         Raises:
             ValueError: If a layer has not as many rows as there are ids.
@@ -116,5 +135,6 @@ class StoreWriter:
         for name, feature in features.items():
             if len(feature) != len(ids):
                 raise ValueError(f"{name!r} has {len(feature)} rows for {len(ids)} ids")
+        identity = self._identity or metadata_identity(read_metadata(self._folder))
         kept = {name: feature.detach().cpu().contiguous() for name, feature in features.items()}
-        write_shard(self._folder, number, kept, ids, errors)
+        write_shard(self._folder, number, kept, ids, errors, digests or [""] * len(ids), identity)

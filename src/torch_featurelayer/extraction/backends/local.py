@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from ..job import ExtractionJob, Report
+from ..reading import ShardTask
 from ..sources import MapSource
 
 BackendName: TypeAlias = Literal["torchrun", "ray"]
@@ -26,7 +27,7 @@ class Backend(Protocol):
     def assign(self, numbers: Sequence[int]) -> list[int]:
         """Returns the shards that this process is responsible for."""
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, numbers: Sequence[int], report: Report) -> None:
+    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
         """Writes shards, and reports each."""
 
 
@@ -42,6 +43,6 @@ class LocalBackend:
         """Returns all shards."""
         return list(numbers)
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, numbers: Sequence[int], report: Report) -> None:
+    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
         """Writes shards in this process."""
-        job.write_map_shards(source, numbers, report)
+        job.write_map_shards(source, tasks, report)

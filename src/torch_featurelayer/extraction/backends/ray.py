@@ -13,6 +13,7 @@ from typing import Any
 from ..._exceptions import FeatureLayerError
 from ..._optional import need
 from ..job import ExtractionJob, Report, ShardResult
+from ..reading import ShardTask
 from ..sources import MapSource
 from .local import LocalBackend
 
@@ -34,7 +35,7 @@ class RayBackend(LocalBackend):
         self._data = need("ray.data", "ray")
         self._num_actors = num_actors
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, numbers: Sequence[int], report: Report) -> None:
+    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
         """Writes shards in actors; each item of the Ray dataset is the number of a shard.
 
         Raises:
@@ -43,13 +44,15 @@ class RayBackend(LocalBackend):
             OSError: If a shard cannot be written in an actor.
         """
         with self._connect():
-            self._write_shards(job, source, numbers, report)
+            self._write_shards(job, source, tasks, report)
 
-    def _write_shards(self, job: ExtractionJob, source: MapSource, numbers: Sequence[int], report: Report) -> None:
+    def _write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
         needs = {"num_gpus": 1.0} if job.spec.device.type == "cuda" else {"num_cpus": self._cpus(job)}
-        count = min(self._count(needs), len(numbers))
+        count = min(self._count(needs), len(tasks))
         # One block for each shard, so that Ray schedules shards, not ranges of them.
-        shards = self._data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+        shards = self._data.from_items(
+            [{"number": task.number, "task": pickle.dumps(task)} for task in tasks], override_num_blocks=len(tasks)
+        )
         references = self._ray.put(job), self._ray.put(source)  # kept while actors may be restarted
         finished = shards.map(
             ShardActor,
@@ -110,7 +113,7 @@ class ShardActor:
         """Writes one shard. Errors of this package are returned, because Ray would wrap them."""
         done = [ShardResult(int(row["number"]), 0, 0)]
         try:
-            self._job.write_map_shards(self._source, [done[0].number], done.append)
+            self._job.write_map_shards(self._source, [pickle.loads(row["task"])], done.append)  # noqa: S301
         except (FeatureLayerError, OSError) as error:
             return {**asdict(done[0]), "problem": pickle.dumps(error)}
         return {**asdict(done[-1]), "problem": b""}

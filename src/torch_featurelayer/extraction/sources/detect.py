@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..._exceptions import DatasetError
 from ...store.folder import is_local
-from .files import image_folder, is_tar, open_image_at, samples_of_tars
+from .files import image_folder, is_tar, listed_images, samples_of_tars
 from .source import IterableSource, MapSource, Prepare, pass_tensors
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -69,7 +69,7 @@ def _at(path: str, prepare: Prepare) -> MapSource:
     if path.endswith(_COMPRESSED):
         raise DatasetError(repr(path), "random access needs an uncompressed .tar file: unpack it first")
     if is_local(path) and Path(path).is_file():
-        return MapSource([Path(path).name], partial(open_image_at, [path]), prepare)
+        return listed_images([Path(path).name], [path], prepare)
     return image_folder(path, prepare)
 
 
@@ -82,9 +82,9 @@ def _dict_source(data: Mapping[Any, Any], prepare: Prepare) -> MapSource:
     return MapSource(ids, samples.__getitem__, pass_tensors(prepare))
 
 
-def _indexed_source(data: Any, prepare: Prepare, version: str = "") -> MapSource:
+def _indexed_source(data: Any, prepare: Prepare) -> MapSource:
     """Returns the source of samples with random access; their indices are their ids."""
-    return MapSource([str(place) for place in range(len(data))], data.__getitem__, pass_tensors(prepare), version)
+    return MapSource([str(place) for place in range(len(data))], data.__getitem__, pass_tensors(prepare))
 
 
 def _rows(data: Any, prepare: Prepare) -> MapSource:
@@ -130,7 +130,7 @@ def _files(paths: list[str], prepare: Prepare) -> MapSource:
             f"a list of {len(paths)} texts, such as {paths[0][:40]!r}",
             "a list of str must hold paths of images; pass texts as pairs of id and text",
         )
-    return MapSource(paths, partial(open_image_at, paths), prepare)
+    return listed_images(paths, paths, prepare)
 
 
 def _is_sample(part: Any) -> bool:
@@ -158,7 +158,7 @@ def _table(data: Any, prepare: Prepare, column: str | None) -> MapSource:
     """Returns the source of a Hugging Face dataset."""
     name = _column(data, column)
     ids = [str(place) for place in range(len(data))]
-    return MapSource(ids, partial(_cell, data, name), pass_tensors(prepare), str(getattr(data, "_fingerprint", "")))
+    return MapSource(ids, partial(_cell, data, name), pass_tensors(prepare))
 
 
 def _streamed_table(data: Any, prepare: Prepare, column: str | None) -> IterableSource:

@@ -37,7 +37,25 @@ def image_folder(folder: str, prepare: Prepare) -> MapSource:
     paths = _local_files(folder) if is_local(folder) else _remote_files(folder)
     _warn_about_skipped([name for name in paths if not _is_image(name)])
     ids = sorted(name for name in paths if _is_image(name))
-    return MapSource(ids, partial(open_image_at, [paths[name] for name in ids]), prepare)
+    return listed_images(ids, [paths[name] for name in ids], prepare)
+
+
+def listed_images(ids: Sequence[str], paths: Sequence[str], prepare: Prepare) -> MapSource:
+    """Returns the images at paths or URLs; the size and the time of its file identify an image."""
+    return MapSource(ids, partial(open_image_at, paths), prepare, partial(stat_at, paths))
+
+
+def stat_at(paths: Sequence[str], place: int) -> str:
+    """Returns the size and the time of modification of the file at an index of a list of paths or URLs."""
+    path = paths[place]
+    if is_local(path):
+        found = os.stat(path)
+        return f"{found.st_size} bytes at {found.st_mtime_ns}"
+    system, name = url_to_fs(path)
+    info = system.info(name)
+    # File systems name the time, or a version, in different ways.
+    version = next((str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "created") if key in info), "")
+    return f"{info.get('size')} bytes at {version}"
 
 
 def open_file(path: str) -> Any:
@@ -106,7 +124,8 @@ def samples_of_tars(paths: Sequence[str], prepare: Prepare) -> MapSource:
         tarfile.ReadError: If a file is not a tar file, or compressed, which does not allow random access.
     """
     members = [member for path in paths for member in _members(path)]
-    return MapSource([member.id for member in members], partial(_member_image, members), prepare)
+    ids = [member.id for member in members]
+    return MapSource(ids, partial(_member_image, members), prepare, partial(_member_stat, members))
 
 
 class _Member(NamedTuple):
@@ -130,6 +149,11 @@ def _member_image(members: Sequence[_Member], place: int) -> Any:
     with open_file(member.path) as file:
         file.seek(member.start)
         return _open_bytes(file.read(member.size))
+
+
+def _member_stat(members: Sequence[_Member], place: int) -> str:
+    member = members[place]
+    return f"{member.size} bytes from {member.start}, {stat_at([member.path], 0)}"
 
 
 def _key(name: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..._exceptions import EmptyDatasetError
 from ..batches import Batch
+from ..identity import digest, sample_digest
 
 Prepare: TypeAlias = Callable[[Any], Any]
 
@@ -23,19 +24,26 @@ class MapSource(Dataset[Batch]):
         ids: The ids of the items, without duplicates.
         read: Returns the sample at an index.
         prepare: Returns the model input `[1, ...]` of a sample.
-        version: Distinguishes these items from others with the same ids. Default: empty.
+        stat: Returns the digest of the item at an index without reading it, from the size and the time of a file.
+            Default: None, the digest of the contents of the sample.
 
     Attributes:
         ids: The ids of the items.
+        verify: `"contents"` to identify items by their contents in any case; `"ids"` by their ids alone; `"auto"` by
+            `stat` if there is one.
     """
 
-    def __init__(self, ids: Sequence[str], read: Callable[[int], Any], prepare: Prepare, version: str = "") -> None:
+    verify = "auto"
+
+    def __init__(
+        self, ids: Sequence[str], read: Callable[[int], Any], prepare: Prepare, stat: Callable[[int], str] | None = None
+    ) -> None:
         if not ids:
             raise EmptyDatasetError
         name, times = Counter(ids).most_common(1)[0]
         if times > 1:
             raise ValueError(f"{times} items have the id {name!r}: ids must be unique")
-        self.ids, self._read, self._prepare, self._version = list(ids), read, prepare, version
+        self.ids, self._read, self._prepare, self._stat = list(ids), read, prepare, stat
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,8 +52,21 @@ class MapSource(Dataset[Batch]):
         """Reads some items; an item that cannot be read becomes an error of the batch."""
         batch = Batch()
         for index in indices:
-            batch.add(self.ids[index], self._read, index, self._prepare)
+            known = self._stat(index) if self._stat and self.verify == "auto" else ""
+            batch.add(self.ids[index], partial(self._read, index), self._prepare, self._identify, known)
         return batch.stack()
+
+    def digest(self, index: int) -> str:
+        """Returns the digest of an item; empty if it cannot be read."""
+        try:
+            if self._stat and self.verify == "auto":
+                return self._stat(index)
+            return self._identify(self._read(index))
+        except Exception:  # noqa: BLE001 (the code of datasets may raise anything)
+            return ""
+
+    def _identify(self, sample: Any) -> str:
+        return "" if self.verify == "ids" else sample_digest(sample)
 
     def sample(self, name: str) -> Any:
         """Reads the sample of an id, without preprocessing."""
@@ -53,8 +74,8 @@ class MapSource(Dataset[Batch]):
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the ids in their order."""
-        return hashlib.sha256("\n".join([self._version, *self.ids]).encode()).hexdigest()
+        """The digest of the ids in their order."""
+        return digest(self.ids)
 
 
 class IterableSource:
@@ -66,20 +87,39 @@ class IterableSource:
     """
 
     fingerprint = "a stream"
+    verify = "auto"
 
     def __init__(self, pairs: Iterator[tuple[Any, Any]], prepare: Prepare) -> None:
-        self._pairs, self._prepare = pairs, prepare
+        self._pairs, self._prepare = _unique(pairs), prepare
 
     def take(self, count: int) -> Batch:
         """Reads the next items; fewer, or none, at the end."""
         batch = Batch()
         for _, (name, sample) in zip(range(count), self._pairs, strict=False):
-            batch.add(str(name), _identity, sample, self._prepare)
+            batch.add(str(name), partial(_identity, sample), self._prepare, self._identify)
         return batch.stack()
 
-    def skip(self, count: int) -> list[str]:
-        """Returns the ids of the next items without preprocessing their samples."""
-        return [str(name) for _, (name, _) in zip(range(count), self._pairs, strict=False)]
+    def skip(self, count: int) -> dict[str, str]:
+        """Returns the digests of the next items by id, without preprocessing their samples."""
+        pairs = zip(range(count), self._pairs, strict=False)
+        return {str(name): self._identify(sample) for _, (name, sample) in pairs}
+
+    def _identify(self, sample: Any) -> str:
+        return "" if self.verify == "ids" else sample_digest(sample)
+
+
+def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Yields pairs of id and sample.
+
+    Raises:
+        ValueError: If an id occurs twice.
+    """
+    seen: set[str] = set()
+    for name, sample in pairs:
+        if str(name) in seen:
+            raise ValueError(f"two items have the id {str(name)!r}: ids must be unique")
+        seen.add(str(name))
+        yield name, sample
 
 
 def pass_tensors(prepare: Prepare) -> Prepare:

@@ -1,0 +1,329 @@
+"""Digests that identify models, functions and samples.
+
+Code of the user is identified by its bytecode, its defaults and the values that it refers to. Code of installed
+packages is identified by its name and by the version of the package, which the metadata of a store record.
+"""
+
+from __future__ import annotations
+
+import dis
+import enum
+import functools
+import hashlib
+import re
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from pathlib import PurePath
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+_PLAIN: Final = (type(None), type(...), bool, int, float, complex, str)
+_PRINTED: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, PurePath, slice, range)
+_OWN_STATE: Final = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, its mode
+_ADDED: Final = frozenset(["__module__", "__doc__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__"])
+_LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class UnidentifiedError(TypeError):
+    """A value that has no digest, such as an open file."""
+
+
+class NamedFunction:
+    """A function that is identified by a name, not by its code.
+
+    Args:
+        name: The name.
+        function: The function.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name, self.function = name, function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"named({self.name!r})"
+
+
+def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Names a function, so that a store identifies it by the name.
+
+    `extract` identifies a function by its code, its defaults and the values it refers to. A function that refers to
+    values without a digest, such as an open file, needs a name; so does a function that changes those values. Change
+    the name whenever the function computes other values.
+
+    Args:
+        name: The name that the store records, such as `"crop-224"`.
+        function: The function, for `preprocess` or `reduce`.
+
+    Returns:
+        A function that calls `function`.
+
+    Examples:
+        >>> reduce = named("mean of squares", lambda feat: feat.square().flatten(1).mean(1))
+        >>> reduce(torch.tensor([[1.0, 3.0]])), reduce
+        (tensor([5.]), named('mean of squares'))
+    """
+    return NamedFunction(name, function)
+
+
+def digest(*values: Any, packages: set[str] | None = None, strict: bool = True) -> str:
+    """Returns the digest of values: 32 hexadecimal digits.
+
+    Args:
+        values: The values.
+        packages: A set to which the names of the packages are added whose code the values use. Default: None.
+        strict: Whether a value without a digest is an error; otherwise its type identifies it. Default: True.
+
+    Raises:
+        UnidentifiedError: If `strict` is set and a value has no digest.
+    """
+    walk = _Walk(set() if packages is None else packages, strict)
+    walk.add(list(values))
+    return walk.hash.hexdigest()
+
+
+def model_digests(model: nn.Module, packages: set[str]) -> dict[str, str]:
+    """Returns the digests of a model: of its weights, its code, and its other attributes.
+
+    Args:
+        model: The model.
+        packages: A set to which the names of the packages are added whose code the model uses.
+    """
+    modules = list(model.named_modules(remove_duplicate=False))
+    state = dict(model.state_dict())
+    # Buffers that are not saved, and modules without parameters, compute too.
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    weights = sorted({**buffers, **state}.items())
+    code = [(name, type(module), _hooks(module)) for name, module in modules]
+    attributes = [(name, _attributes(module)) for name, module in modules]
+    return {
+        # In any order, because the order of registration is not part of the identity.
+        "weights": digest(*weights, strict=False),
+        "code": digest(*code, packages=packages, strict=False),
+        "attributes": digest(*attributes, packages=packages, strict=False),
+    }
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    """Returns the hooks of the user on the forward of a module."""
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in sorted(vars(module).items()) if name not in _OWN_STATE}
+
+
+class _Walk:
+    """Hashes values and the values they consist of.
+
+    Args:
+        packages: A set to which the names of packages are added.
+        strict: Whether a value without a digest is an error.
+
+    Attributes:
+        hash: The hash so far.
+    """
+
+    def __init__(self, packages: set[str], strict: bool) -> None:
+        self.hash = hashlib.blake2b(digest_size=16)
+        self._packages, self._strict = packages, strict
+        self._numbers: dict[int, int] = {}
+        self._alive: list[Any] = []  # an `id` is that of another value once its value is freed
+
+    def add(self, value: Any) -> None:
+        """Hashes a value."""
+        if isinstance(value, bytes):
+            self._write(b"bytes", value)
+        elif type(value) in _PLAIN:
+            self._write(type(value).__name__.encode(), repr(value).encode())
+        elif id(value) in self._numbers:  # a value that contains itself, or that occurs twice
+            self._write(b"again", str(self._numbers[id(value)]).encode())
+        else:
+            self._numbers[id(value)] = len(self._numbers)
+            self._alive.append(value)
+            parts = list(self._parts(value))
+            self._write(b"parts", f"{type(value).__name__} {len(parts)}".encode())
+            for part in parts:
+                self.add(part)
+
+    def _write(self, kind: bytes, content: bytes) -> None:
+        # With its length, so that no two sequences of values give the same bytes.
+        self.hash.update(b"%s %d " % (kind, len(content)) + content)
+
+    def _parts(self, value: Any) -> Iterable[Any]:
+        """Returns the values that a value consists of."""
+        if isinstance(value, NamedFunction):
+            return (value.name,)
+        if isinstance(value, Tensor):
+            return tensor_parts(value)
+        if isinstance(value, (*_PRINTED, enum.Enum)):
+            return (str(value),)
+        if isinstance(value, (list, tuple)) and type(value).__module__ == "builtins":
+            return value
+        if isinstance(value, dict) and type(value).__module__ in ("builtins", "collections"):
+            return (part for item in value.items() for part in item)
+        if isinstance(value, Set):
+            return sorted(digest(part, strict=self._strict) for part in value)
+        if isinstance(value, re.Pattern):
+            return value.pattern, value.flags
+        if isinstance(value, types.ModuleType):
+            return (self._use(value.__name__),)
+        return self._code_parts(value)
+
+    def _code_parts(self, value: Any) -> Iterable[Any]:
+        if isinstance(value, types.CodeType):
+            return _bytecode(value)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, types.MethodType):
+            return value.__func__, value.__self__
+        if isinstance(value, functools.partial):
+            return value.func, value.args, value.keywords
+        if isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)):
+            return value.__qualname__, getattr(value, "__module__", None)
+        if isinstance(value, type):
+            return self._class(value)
+        if isinstance(value, (property, classmethod, staticmethod)):
+            return _functions(value)
+        if isinstance(value, nn.Module):
+            return type(value), value.state_dict(), _attributes(value), list(value.named_children()), _hooks(value)
+        return self._object(value)
+
+    def _function(self, function: types.FunctionType) -> Iterable[Any]:
+        name = f"{function.__module__}.{function.__qualname__}"
+        if _is_installed(function.__module__) and "<" not in name:
+            return name, self._use(function.__module__)
+        cells = [_content(cell) for cell in function.__closure__ or ()]
+        known = function.__globals__
+        used = [(name, known[name]) for name in _globals(function.__code__) if name in known]
+        return function.__code__, function.__defaults__, function.__kwdefaults__, cells, used
+
+    def _class(self, kind: type) -> Iterable[Any]:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if _is_installed(kind.__module__):
+            return name, self._use(kind.__module__)
+        own = [(key, value) for key, value in sorted(vars(kind).items()) if _is_code(key, value)]
+        return name, kind.__bases__, own
+
+    def _object(self, value: Any) -> Iterable[Any]:
+        """Returns the parts of an object as `pickle` sees them."""
+        if type(value).__module__.partition(".")[0] == "PIL":
+            return type(value).__name__, value.mode, value.size, value.tobytes(), value.getpalette()
+        try:
+            reduced = value.__reduce_ex__(4)
+        except Exception as error:  # an object may refuse in any way
+            if self._strict:
+                raise UnidentifiedError(f"a {type(value).__name__} has no digest ({error})") from error
+            return (type(value),)
+        if isinstance(reduced, str):
+            return reduced, type(value)
+        return [type(value), *(list(part) if isinstance(part, Iterator) else part for part in reduced)]
+
+    def _use(self, module: str) -> str:
+        """Notes that code of a module is used, and returns the name of its package."""
+        package = module.partition(".")[0]
+        if package not in sys.stdlib_module_names and _is_installed(module):
+            self._packages.add(package)
+        return package
+
+
+def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
+    """Returns the dtype, the shape and the values of a tensor, of any kind.
+
+    Raises:
+        UnidentifiedError: If the tensor has no values, on the device `meta`.
+    """
+    if hasattr(tensor, "__tensor_flatten__"):  # a subclass that consists of other tensors, such as those of torchao
+        names, context = tensor.__tensor_flatten__()
+        return type(tensor).__qualname__, context, [(name, getattr(tensor, name)) for name in names]
+    tensor = tensor.detach()
+    if tensor.device.type == "meta":
+        raise UnidentifiedError("a tensor on the device 'meta' has no values")
+    about = str(tensor.dtype), tuple(tensor.shape)
+    if tensor.is_quantized:
+        return *about, *_quantization(tensor), tensor.int_repr()
+    if tensor.layout is not torch.strided:
+        return *about, str(tensor.layout), tensor.to_dense()
+    values = tensor.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    return *about, values.view(torch.uint8).numpy().tobytes()
+
+
+def _quantization(tensor: Tensor) -> tuple[Any, ...]:
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return tensor.q_scale(), tensor.q_zero_point()
+    return tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points(), tensor.q_per_channel_axis()
+
+
+def _bytecode(code: types.CodeType) -> tuple[Any, ...]:
+    # Without line numbers, names of variables and names of files, which do not change what the code computes.
+    return code.co_code, code.co_consts, code.co_names, code.co_argcount, code.co_kwonlyargcount, code.co_flags
+
+
+def _globals(code: types.CodeType) -> list[str]:
+    """Returns the global names that code reads, also in functions inside."""
+    own = {found.argval for found in dis.get_instructions(code) if found.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = {name for part in code.co_consts if isinstance(part, types.CodeType) for name in _globals(part)}
+    return sorted(own | inner)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is assigned later
+        return None
+
+
+def _functions(value: property | classmethod[Any, Any, Any] | staticmethod[Any, Any]) -> list[Any]:
+    return [value.fget, value.fset] if isinstance(value, property) else [value.__func__]
+
+
+def _is_code(key: str, value: Any) -> bool:
+    """Whether an attribute of a class is code or a constant, not what Python adds to every class."""
+    kinds = (types.FunctionType, property, classmethod, staticmethod, functools.partial, *_PLAIN, tuple, list, dict)
+    return isinstance(value, (*kinds, Tensor)) and key not in _ADDED and not key.startswith(("_abc_", "__annot"))
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+    """Whether a module is part of Python or of an installed package, not code of the user."""
+    root = module.partition(".")[0]
+    if root in sys.stdlib_module_names or root == "torch_featurelayer":
+        return root != "__main__"
+    file = getattr(sys.modules.get(root), "__file__", None)
+    return file is not None and file.startswith(_LIBRARIES)
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of packages, as the packages state them."""
+    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in sorted(packages)}
+    return {name: str(version) for name, version in found.items() if version is not None}
+
+
+def strip_addresses(text: str) -> str:
+    """Returns a text without memory addresses, which differ between processes."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def sample_digest(sample: Any) -> str:
+    """Returns the digest of a sample: of the values of tensors, arrays and images, and of texts."""
+    return digest(sample, strict=False)[:16]
+
+
+def describe_function(function: Any, packages: set[str]) -> Mapping[str, Any] | str | None:
+    """Returns the identity of a preprocessing or a reduction, as JSON values; without a digest if it has none."""
+    if function is None or isinstance(function, str):
+        return function
+    if isinstance(function, NamedFunction):
+        return {"named": function.name}
+    name = strip_addresses(repr(function))
+    try:
+        return {"name": name, "digest": digest(function, packages=packages)}
+    except UnidentifiedError as error:
+        return {"name": name, "digest": None, "problem": str(error)}

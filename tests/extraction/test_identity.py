@@ -1,0 +1,415 @@
+"""A store never returns old features: whatever changes what is computed, or the items, is noticed and named."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision import models as vision
+
+import torch_featurelayer as tl
+from torch_featurelayer.extraction.identity import digest, model_digests
+
+ITEMS = [(name, torch.full((4,), float(place))) for place, name in enumerate("abcdefgh")]
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+
+
+class Scaled(nn.Module):
+    """A scale that is no parameter, and a buffer that is not saved."""
+
+    def __init__(self, scale: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.scale = scale
+        self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * self.scale + self.shift
+
+
+class Doubled(Scaled):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+def build(kind: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return kind()
+
+
+def quantized(seed: int) -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(network(seed), {nn.Linear}, torch.qint8)
+
+
+def with_hook() -> nn.Module:
+    model = network()
+    model[0].register_forward_hook(lambda _, __, output: output * 2)
+    return model
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]] = {
+    "weights": (network, lambda: network(1), "weights"),
+    "forward": (lambda: build(Scaled), lambda: build(Doubled), "code"),
+    "activation": (
+        lambda: nn.Sequential(nn.Flatten(), nn.ReLU()),
+        lambda: nn.Sequential(nn.Flatten(), nn.GELU()),
+        "code",
+    ),
+    "scale": (lambda: build(Scaled), lambda: build(lambda: Scaled(2.0)), "attributes"),
+    "unsaved buffer": (lambda: build(Scaled), lambda: build(lambda: Scaled(shift=1.0)), "weights"),
+    "quantized": (lambda: quantized(0), lambda: quantized(1), "weights"),
+    "hook": (network, with_hook, "code"),
+    "option of a layer": (
+        lambda: nn.Sequential(nn.LeakyReLU(0.1)),
+        lambda: nn.Sequential(nn.LeakyReLU(0.2)),
+        "attributes",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch.ao.quantization
+@pytest.mark.parametrize("name", MODELS)
+def test_another_model_is_refused(name: str, tmp_path: Path) -> None:
+    first, second, setting = MODELS[name]
+    layer = "0" if isinstance(first(), nn.Sequential) else "fc"
+    store = tl.extract(first(), layer, ITEMS, tmp_path)
+    same = tl.extract(first(), layer, ITEMS, tmp_path)
+    assert torch.equal(store[layer][:], same[layer][:])
+    with pytest.raises(tl.StoreMismatchError, match=f"{setting} is") as caught:
+        tl.extract(second(), layer, ITEMS, tmp_path)
+    assert setting in caught.value.differences
+
+
+def scaled_by(factor: float) -> Callable[[Tensor], Tensor]:
+    return lambda feat: feat * factor
+
+
+class Times:
+    """A callable object without a `repr` of its own."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, feat: Tensor) -> Tensor:
+        return feat * self.factor
+
+    def times(self, feat: Tensor) -> Tensor:
+        return feat * self.factor
+
+
+FACTOR = 2.0
+
+
+def times_global(feat: Tensor) -> Tensor:
+    return feat * FACTOR
+
+
+def helper(feat: Tensor) -> Tensor:
+    return feat * 2
+
+
+def through_helper(feat: Tensor) -> Tensor:
+    return helper(feat)
+
+
+def times(feat: Tensor, factor: float = 2.0) -> Tensor:
+    return feat * factor
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "closures": (scaled_by(2.0), scaled_by(3.0)),
+    "lambdas": (lambda feat: feat + 1, lambda feat: feat + 2),
+    "objects": (Times(2.0), Times(3.0)),
+    "methods": (Times(2.0).times, Times(3.0).times),
+    "partials": (functools.partial(times, factor=2.0), functools.partial(times, factor=3.0)),
+    "operators": (lambda feat: feat.relu() + feat, lambda feat: feat.relu() - feat),
+    "functions": (torch.relu, torch.sigmoid),
+    "modules": (nn.LeakyReLU(0.1), nn.LeakyReLU(0.2)),
+    "names": (tl.named("twice", lambda feat: feat * 2), tl.named("thrice", lambda feat: feat * 2)),
+}
+
+
+@pytest.mark.parametrize("option", ["reduce", "preprocess"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_another_function_is_refused(name: str, option: str, tmp_path: Path) -> None:
+    one, other = FUNCTIONS[name]
+    # Texts, because tensors are not preprocessed.
+    data: Any = [(name, "text") for name, _ in ITEMS] if option == "preprocess" else ITEMS
+
+    def options(function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        if option == "reduce":
+            return {"reduce": function}
+        return {"preprocess": Prepared(function)}
+
+    tl.extract(network(), "0", data, tmp_path, **options(one))
+    tl.extract(network(), "0", data, tmp_path, **options(one))
+    with pytest.raises(tl.StoreMismatchError, match=f"{option} is"):
+        tl.extract(network(), "0", data, tmp_path, **options(other))
+
+
+class Prepared:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, text: str) -> Tensor:
+        return self.function(torch.full((1, 4), float(len(text))))
+
+
+def test_globals_defaults_and_helpers_belong_to_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(times_global), digest(through_helper), digest(times)
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    monkeypatch.setitem(globals(), "helper", lambda feat: feat * 3)
+    monkeypatch.setattr(times, "__defaults__", (3.0,))
+    after = digest(times_global), digest(through_helper), digest(times)
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_a_function_that_cannot_be_identified_needs_a_name(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+
+        def logged(feat: Tensor) -> Tensor:
+            log.write("seen\n")
+            return feat * 2
+
+        store = tl.extract(network(), "0", ITEMS, tmp_path / "one", reduce=logged)
+        assert len(store) == len(ITEMS)
+        with pytest.raises(tl.StoreMismatchError, match=r"tl\.named\('a name', function\)"):
+            tl.extract(network(), "0", ITEMS, tmp_path / "one", reduce=logged)
+        for _ in range(2):
+            tl.extract(network(), "0", ITEMS, tmp_path / "two", reduce=tl.named("twice", logged))
+        with pytest.raises(tl.StoreMismatchError, match="reduce is"):
+            tl.extract(network(), "0", ITEMS, tmp_path / "two", reduce=tl.named("other", logged))
+
+
+class Numbers(Dataset[Tensor]):
+    def __init__(self, values: list[float]) -> None:
+        self.values = values
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index >= len(self):
+            raise IndexError
+        self.reads.append(index)
+        return torch.full((4,), self.values[index])
+
+
+def test_another_dataset_of_the_same_length(tmp_path: Path) -> None:
+    values = [float(value) for value in range(10)]
+    tl.extract(network(), "0", Numbers(values), tmp_path, batch_size=2, shard_size=4)
+    other = [*values[:5], 50.0, *values[6:]]
+    with pytest.raises(tl.StoreMismatchError, match=r"changed since they were read: '5'") as caught:
+        tl.extract(network(), "0", Numbers(other), tmp_path, batch_size=2, shard_size=4)
+    assert caught.value.items == ("5",)
+    with pytest.raises(tl.StoreMismatchError) as caught:
+        tl.extract(network(), "0", Numbers(values[::-1]), tmp_path, batch_size=2, shard_size=4)
+    assert len(caught.value.items) == 10
+
+
+def test_changed_items_are_extracted_again_and_no_others(tmp_path: Path) -> None:
+    values = [float(value) for value in range(10)]
+    seen: list[int] = []
+
+    class Counted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(Counted(4, 3))
+
+    other = [*values[:5], 50.0, *values[6:]]
+    options: dict[str, Any] = {"batch_size": 2, "shard_size": 4, "reduce": "mean"}
+    # The list of calls is a value that the class refers to, so it must be the same when a model is identified.
+    for data in (values, other):
+        seen.clear()
+        store = tl.extract(model(), "0", Numbers(data), tmp_path / "one", changed="redo", **options)
+        calls = list(seen)
+        seen.clear()
+    assert calls == [2]
+    right = tl.extract(model(), "0", Numbers(other), tmp_path / "two", **options)
+    assert torch.equal(store["0"][:], right["0"][:])
+    for shard in sorted((tmp_path / "two" / "shards").iterdir()):
+        assert shard.read_bytes() == (tmp_path / "one" / "shards" / shard.name).read_bytes()
+
+
+def test_an_item_that_becomes_readable_or_breaks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, samples = network(), dict(ITEMS)
+    broken = {**samples, "c": "no tensor"}
+    store = tl.extract(model, "0", broken, tmp_path, batch_size=2)
+    assert [error.id for error in store.errors] == ["c"]
+    store = tl.extract(model, "0", samples, tmp_path, batch_size=2, changed="redo")
+    assert not store.errors
+    assert store.ids == tuple("abcdefgh")
+    assert torch.equal(store["0"][:], tl.extract(model, "0", samples, tmp_path / "whole", batch_size=2)["0"][:])
+    store = tl.extract(model, "0", broken, tmp_path, batch_size=2, changed="redo")
+    assert store.ids == tuple("abdefgh")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for place in range(4):
+        image.new("RGB", (32, 32), (place * 50, 0, 0)).save(folder / f"{place}.png")
+    return folder
+
+
+def test_a_file_that_was_replaced(photos: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    model = nn.Sequential(nn.Conv2d(3, 2, 3))
+    options: dict[str, Any] = {"reduce": "mean"}
+    before = tl.extract(model, "0", photos, tmp_path / "store", **options)["0"][:]
+    Image.new("RGB", (32, 32), (255, 255, 255)).save(photos / "2.png")
+    with pytest.raises(tl.StoreMismatchError, match=r"'2\.png'"):
+        tl.extract(model, "0", photos, tmp_path / "store", **options)
+    after = tl.extract(model, "0", photos, tmp_path / "store", changed="redo", **options)["0"][:]
+    assert (before == after).all(1).tolist() == [True, True, False, True]
+
+
+def test_contents_of_files(photos: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    model = nn.Sequential(nn.Conv2d(3, 2, 3))
+    options: dict[str, Any] = {"reduce": "mean", "verify": "contents"}
+    tl.extract(model, "0", photos, tmp_path / "store", **options)
+    # Another time does not matter; other contents with the size and the time of before do.
+    os.utime(photos / "1.png", (0, 0))
+    tl.extract(model, "0", photos, tmp_path / "store", **options)
+    Image.new("RGB", (32, 32), (60, 0, 0)).save(photos / "1.png")
+    os.utime(photos / "1.png", (0, 0))
+    with pytest.raises(tl.StoreMismatchError, match=r"'1\.png'"):
+        tl.extract(model, "0", photos, tmp_path / "store", **options)
+    with pytest.raises(tl.StoreMismatchError, match="verify is 'contents' in the store and 'ids' in this call"):
+        tl.extract(model, "0", photos, tmp_path / "store", reduce="mean", verify="ids")
+
+
+def test_ids_that_differ_by_where_a_newline_is(tmp_path: Path) -> None:
+    tensors = [tensor for _, tensor in ITEMS[:2]]
+    tl.extract(network(), "0", list(zip(["a\nb", "c"], tensors, strict=True)), tmp_path)
+    with pytest.raises(tl.StoreMismatchError, match="items is"):
+        tl.extract(network(), "0", list(zip(["a", "b\nc"], tensors, strict=True)), tmp_path)
+
+
+def test_iterators(tmp_path: Path) -> None:
+    tl.extract(network(), "0", iter(ITEMS), tmp_path, shard_size=4)
+    tl.extract(network(), "0", iter(ITEMS), tmp_path, shard_size=4)
+    with pytest.raises(tl.StoreMismatchError, match="ids of shard 0"):
+        tl.extract(network(), "0", iter([ITEMS[1], ITEMS[0], *ITEMS[2:]]), tmp_path, shard_size=4)
+    with pytest.raises(tl.StoreMismatchError, match="'b'"):
+        tl.extract(network(), "0", iter([ITEMS[0], ("b", torch.ones(4) * 9), *ITEMS[2:]]), tmp_path, shard_size=4)
+    with pytest.raises(ValueError, match="two items have the id 'a'"):
+        tl.extract(network(), "0", iter([*ITEMS, ITEMS[0]]), tmp_path / "twice")
+
+
+def test_shards_carry_the_identity_of_their_store(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, seed in ((one, 0), (two, 1)):
+        tl.extract(network(seed), "0", ITEMS, folder, shard_size=4)
+    name = "shards/00000000.safetensors"
+    right = (one / name).read_bytes()
+    (one / name).write_bytes((two / name).read_bytes())
+    with pytest.raises(tl.StoreCorruptError, match="features of another extraction"):
+        tl.open_store(one)
+    (one / name).write_bytes((one / "shards/00000001.safetensors").read_bytes())
+    with pytest.raises(tl.StoreCorruptError, match="it holds the rows of shard 1"):
+        tl.open_store(one)
+    (one / name).write_bytes(right.replace(b'\\"a\\"', b'\\"x\\"'))  # an id, in the header
+    assert (one / name).read_bytes() != right
+    with pytest.raises(tl.StoreCorruptError, match="ids differ"):
+        tl.open_store(one)
+
+
+def test_shards_without_metadata_belong_to_nobody(tmp_path: Path) -> None:
+    tl.extract(network(), "0", ITEMS, tmp_path)
+    (tmp_path / "metadata.json").unlink()
+    with pytest.raises(tl.StoreTargetError, match="holds other files"):
+        tl.extract(network(1), "0", ITEMS, tmp_path)
+    url = f"memory://{tmp_path.name}"
+    tl.extract(network(), "0", ITEMS, url)
+    fsspec.filesystem("memory").rm_file(f"/{tmp_path.name}/metadata.json")
+    with pytest.raises(tl.StoreCorruptError, match=r"is missing.*Restore it"):
+        tl.extract(network(1), "0", ITEMS, url)
+
+
+def test_a_server_that_fails_is_not_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{tmp_path.name}"
+    before = tl.extract(network(), "0", ITEMS, url)["0"][:]
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError("503 Service Unavailable")
+
+        patch.setattr(type(fsspec.filesystem("memory")), "info", fail)
+        with pytest.raises(OSError, match="503"):
+            tl.extract(network(1), "0", ITEMS, url)
+    assert torch.equal(tl.open_store(url)["0"][:], before)
+
+
+CODE = """
+import sys, torch, torchvision
+import torch_featurelayer as tl
+from torch_featurelayer.extraction.identity import digest, model_digests
+torch.manual_seed(0)
+model = torchvision.models.get_model(sys.argv[1], weights=None).eval()
+factor = {"a": 1, "b": {3, 1, 2}, "c": {"x", "y", "z"}}
+print(model_digests(model, set()), digest(tl.models.Preprocess()), digest(lambda feat: feat * len(factor)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_16", "swin_t"])
+def test_the_same_in_every_process(name: str) -> None:
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", CODE, name],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert found[0] == found[1] != b""
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "swin_v2_t", "maxvit_t"])
+def test_a_forward_pass_does_not_change_the_digests(name: str) -> None:
+    model = vision.get_model(name, weights=None).eval()
+    before = model_digests(model, set())
+    model(torch.zeros(1, 3, 224, 224))
+    assert model_digests(model, set()) == before
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_tensors_of_every_kind_have_digests() -> None:
+    rows = torch.arange(6.0).reshape(2, 3)
+    kinds: list[Tensor] = [
+        rows, rows.half(), rows.bfloat16(), rows.reshape(3, 2), rows.to_sparse(), rows.to_sparse_csr(), rows.bool(),
+        rows.to(torch.complex64), rows.to(torch.float8_e4m3fn), torch.quantize_per_tensor(rows, 0.1, 0, torch.qint8),
+        torch.quantize_per_tensor(rows, 0.2, 0, torch.qint8), torch.tensor(1.0), torch.tensor([1.0]), rows[:, :0],
+    ]  # fmt: skip
+    digests = [digest(kind) for kind in kinds]
+    assert len(set(digests)) == len(kinds)
+    assert digest(rows.t().contiguous().t()) == digests[0]  # memory order is no part of a value
+    with pytest.raises(TypeError, match="meta"):
+        digest(rows.to("meta"))
