@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import torch_featurelayer as tl
+from torch_featurelayer.engine import _torch_private
 
 PACKAGE = str(Path(tl.__file__).parent)
 
@@ -39,5 +40,7 @@ def test_functions_and_files_of_a_call(layer: str, functions: int, files: int) -
     wrapped, image = tl.FeatureLayer(model, layer), torch.randn(1, 3, 8, 8)
     wrapped(image)  # what happens once, such as the import of a module, is not the path of a call
     found = passed(lambda: wrapped(image))
+    # Without the cheap check for a checkpointed region, which older versions lack, the region is searched for.
+    functions += 4 if _torch_private._saved_tensor_hooks is None else 0
     assert len(found) <= functions, sorted(found)
     assert len({file for file, _ in found}) <= files
