@@ -53,6 +53,12 @@ def test_extract_search_and_duplicates(photos: Path) -> None:
     assert "already complete: nothing was extracted" in run(*command)[0]
     Image.fromarray(coffee()).save(photos / "broken.jpg")
     assert "6 rows, 0 errors" in run(*command, "--retry-errors")[0]
+    Image.fromarray(rocket()).resize((300, 240)).save(photos / "more" / "rocket.jpg")
+    changed = subprocess.run([sys.executable, "-m", "torch_featurelayer", *command], capture_output=True, check=False)
+    assert changed.returncode == 1
+    assert b"changed since they were read: 'more/rocket.jpg'" in changed.stderr
+    assert b"or --redo to extract them again" in changed.stderr
+    assert "6 rows, 0 errors" in run(*command, "--redo")[0]
     found = run("search", "features", "photos/cat.jpg", "-k", "3", "-o", "results.png")[0].splitlines()
     assert found[0] == "1.0000  cat.jpg"
     assert found[1].endswith("more/same-cat.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -413,3 +414,18 @@ def test_tensors_of_every_kind_have_digests() -> None:
     assert digest(rows.t().contiguous().t()) == digests[0]  # memory order is no part of a value
     with pytest.raises(TypeError, match="meta"):
         digest(rows.to("meta"))
+
+
+def test_a_store_of_version_0_2_is_read_and_not_continued(tmp_path: Path) -> None:
+    """Its shards have no digests, so nobody can tell whether the items are the same."""
+    folder = tmp_path / "store"
+    shutil.copytree(Path(__file__).parents[1] / "store" / "version_0_2", folder)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3))
+    data = [(name, torch.full((4,), float(place))) for place, name in enumerate("abc")]
+    store = tl.open_store(folder)
+    assert (store.ids, store.verify(), store.metadata["shard_size"]) == (("a", "b", "c"), 3, 2)
+    right = tl.extract(model, "0", data, tmp_path / "new", shard_size=2)
+    torch.testing.assert_close(store["0"][:], right["0"][:], rtol=0, atol=2e-3)
+    with pytest.raises(tl.StoreMismatchError, match="format is 1 in the store and 2 in this call"):
+        tl.extract(model, "0", data, folder, shard_size=2)

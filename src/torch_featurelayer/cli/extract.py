@@ -43,6 +43,14 @@ class Backend(StrEnum):
     TORCHRUN = "torchrun"
 
 
+class Verify(StrEnum):
+    """How items are identified."""
+
+    AUTO = "auto"
+    CONTENTS = "contents"
+    IDS = "ids"
+
+
 def extract(
     model: Model,
     data: Annotated[
@@ -77,6 +85,13 @@ def extract(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Read images again that could not be read before.")
     ] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Extract images again that have changed since they were read.")
+    ] = False,
+    verify: Annotated[
+        Verify,
+        typer.Option("--verify", help="Identify images by size and time (auto), by contents, or by ids alone."),
+    ] = Verify.AUTO,
     weights: Weights = "default",
     device: Device = None,
     seed: Seed = 0,
@@ -100,7 +115,8 @@ def extract(
                 autocast=torch.bfloat16 if bfloat16 else None, autotune=autotune, batch_size=batch_size,
                 num_workers=count_cpus() - 1 if num_workers is None else num_workers, shard_size=shard_size,
                 backend=cast("Any", None if backend is Backend.LOCAL else backend.value), strict=strict,
-                retry_errors=retry_errors, progress=report,
+                retry_errors=retry_errors, changed="redo" if redo else "error", verify=cast("Any", verify.value),
+                progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("interrupted: finished shards are kept, and the same command continues from there", err=True)

@@ -23,6 +23,8 @@ def describe_error(error: Exception) -> str:
         return f"{error.model} has no layer {error.path!r}.{suggestion}{hint} `featurelayer layers` lists all layers."
     if isinstance(error, LayoutError) and error.name:
         return f"{error.name!r}: {error.problem}. Choose another --layer."
+    if isinstance(error, StoreMismatchError) and error.items:
+        return str(error).replace("changed='redo'", "--redo")
     if isinstance(error, StoreMismatchError):
         return f"{error} Or pass the options that the store was written with."
     if isinstance(error, KeyError) and not isinstance(error, FeatureNotFoundError):
