@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
 import torch_featurelayer as tl
 from torch_featurelayer.store import Store
@@ -402,7 +402,41 @@ def test_images_out_of_range(value: int, tmp_path: Path) -> None:
 
 
 def test_a_transform_of_one_image_is_told_to_add_a_dimension(tmp_path: Path) -> None:
-    store = extracted([picture(1), picture(2)], tmp_path, preprocess=lambda image: SMALL(image)[0])
-    assert len(store) == 0
-    assert [error.id for error in store.errors] == ["0", "1"]
-    assert all("add `.unsqueeze(0)`" in error.reason for error in store.errors)
+    with pytest.raises(tl.ItemError, match=r"add `\.unsqueeze\(0\)`"):
+        extracted([picture(1), picture(2)], tmp_path, preprocess=lambda image: SMALL(image)[0])
+    assert [error.id for error in tl.open_store(tmp_path / "store").errors] == ["0", "1"]
+
+
+@pytest.mark.parametrize("sampler", [[3, 1], SubsetRandomSampler([3, 1])])
+def test_the_items_of_a_sampler(tmp_path: Path, sampler: Any) -> None:
+    rows = torch.arange(20.0).reshape(5, 4)
+    model = nn.Sequential(nn.Identity())
+    loader = DataLoader(TensorDataset(rows), batch_size=2, sampler=sampler)
+    store = tl.extract(model, "0", loader, tmp_path / "some", dtype=None)
+    assert store.ids == ("1", "3")
+    assert torch.equal(store["0"][:], rows[[1, 3]])
+    whole = tl.extract(model, "0", DataLoader(TensorDataset(rows), shuffle=True), tmp_path / "whole", dtype=None)
+    assert torch.equal(whole["0"][:], rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"collate_fn": lambda samples: torch.stack([sample[0] for sample in samples]) * 100}, "collate_fn"),
+        ({"sampler": RandomSampler(range(5), replacement=True)}, "at random"),
+        ({"batch_sampler": [[0, 1], [4]]}, "batch_sampler"),
+    ],
+)
+def test_a_loader_that_would_be_ignored(tmp_path: Path, options: dict[str, Any], problem: str) -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(5, 4)), **options)
+    with pytest.raises(tl.DatasetError, match=problem):
+        tl.extract(nn.Sequential(nn.Identity()), "0", loader, tmp_path)
+
+
+def test_no_item_can_be_read(tmp_path: Path) -> None:
+    data = [(str(place), "a text that nothing preprocesses") for place in range(3)]
+    for _ in range(2):
+        with pytest.raises(tl.ItemError, match="None of the 3 items could be read") as caught:
+            tl.extract(nn.Sequential(nn.Identity()), "0", data, tmp_path)
+    assert caught.value.id == "0"
+    assert len(tl.open_store(tmp_path).errors) == 3

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import nn
 
-from .._exceptions import StoreMismatchError
+from .._exceptions import ItemError, StoreMismatchError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reduction
 from ..address import Selector
@@ -108,7 +108,7 @@ def extract(
         The store, opened for reading.
 
     Raises:
-        ItemError: If `strict` is set and an item cannot be read.
+        ItemError: If no item can be read, or `strict` is set and an item cannot be read.
         FeatureOverflowError: If a feature does not fit `dtype`.
         LayoutError: If a reduction needs the layout of a feature and it cannot be determined.
         StoreMismatchError: If the store holds other features, or items have changed. It names the differences.
@@ -170,7 +170,11 @@ def extract(
             processes.wait()
             if processes.is_leader:
                 writer.finish()
-    return open_store(out)
+    store = open_store(out)
+    if store.errors and not len(store):
+        reason = f"{store.errors[0].reason}. None of the {len(store.errors)} items could be read"
+        raise ItemError(store.errors[0].id, reason)
+    return store
 
 
 def _layers_that_run(

@@ -10,7 +10,16 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    default_convert,
+)
 
 from ..._exceptions import DatasetError
 from ...store.folder import is_local
@@ -33,9 +42,8 @@ def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSo
         FileNotFoundError: If the folder or file does not exist.
         DatasetError: If the object is not a dataset.
     """
-    # Its dataset only: batches are made here, in an order that can be continued.
     if isinstance(data, DataLoader):
-        data = data.dataset
+        return _loader(data, prepare, column)
     if isinstance(data, (str, PathLike)):
         return _at(fspath(data), prepare)
     if isinstance(data, Mapping):
@@ -60,6 +68,29 @@ def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSo
         "pass a folder of images, a .tar file, a list of files, samples or pairs, a tensor or array [N, ...], a "
         "Dataset, a DataLoader, a Hugging Face dataset, or an iterator of pairs of an id and a sample",
     )
+
+
+def _loader(loader: DataLoader[Any], prepare: Prepare, column: str | None) -> MapSource | IterableSource:
+    """Returns the source of the items that a DataLoader yields, in the order of its dataset.
+
+    Batches are made by this package, in an order that an interrupted extraction can continue.
+
+    Raises:
+        DatasetError: If the DataLoader collates samples in its own way, or draws them at random.
+    """
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise DatasetError("a DataLoader with a collate_fn", "pass its dataset, and the function as preprocess=")
+    source = make_source(loader.dataset, prepare, column)
+    if isinstance(source, IterableSource):
+        return source
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        raise DatasetError("a DataLoader with a batch_sampler", "pass its dataset, or a Subset of it")
+    sampler: Any = loader.sampler
+    if isinstance(sampler, RandomSampler) and (sampler.replacement or sampler.num_samples != len(source)):
+        raise DatasetError("a DataLoader that draws items at random", "pass its dataset, or a Subset of it")
+    if isinstance(sampler, (SequentialSampler, RandomSampler)):
+        return source
+    return source.select(sorted(int(index) for index in sampler))
 
 
 def _at(path: str, prepare: Prepare) -> MapSource:

@@ -68,6 +68,12 @@ class MapSource(Dataset[Batch]):
     def _identify(self, sample: Any) -> str:
         return "" if self.verify == "ids" else sample_digest(sample)
 
+    def select(self, indices: Sequence[int]) -> MapSource:
+        """Returns the source of some of the items."""
+        chosen = list(indices)
+        stat = self._stat and partial(_at, self._stat, chosen)
+        return MapSource([self.ids[index] for index in chosen], partial(_at, self._read, chosen), self._prepare, stat)
+
     def sample(self, name: str) -> Any:
         """Reads the sample of an id, without preprocessing."""
         return self._read(self.ids.index(name))
@@ -140,3 +146,7 @@ class _PassTensors:
 
 def _identity(sample: Any) -> Any:
     return sample
+
+
+def _at(function: Callable[[int], Any], indices: Sequence[int], place: int) -> Any:
+    return function(indices[place])
