@@ -53,11 +53,14 @@ pytest_collect_file = (_pages + _docstrings).pytest()
 
 
 @pytest.fixture
-def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Files that an example writes go to a folder of their own, where there are a photo of a cat and some photos."""
+def _elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs each page in a folder of its own, where there are a photo of a cat and some photos."""
     from skimage import data
 
-    os.chdir(tmp_path_factory.getbasetemp())
+    page = request.node.path.relative_to(ROOT).as_posix().replace("/", "-")
+    folder = tmp_path_factory.getbasetemp() / page
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
     Image.fromarray(data.chelsea()).save("cat.jpg")
     photos = Path("photos")
     photos.mkdir(exist_ok=True)
