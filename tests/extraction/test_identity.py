@@ -429,3 +429,10 @@ def test_a_store_of_version_0_2_is_read_and_not_continued(tmp_path: Path) -> Non
     torch.testing.assert_close(store["0"][:], right["0"][:], rtol=0, atol=2e-3)
     with pytest.raises(tl.StoreMismatchError, match="format is 1 in the store and 2 in this call"):
         tl.extract(model, "0", data, folder, shard_size=2)
+
+
+def test_a_file_that_is_gone_is_an_error_of_its_item(photos: Path, tmp_path: Path) -> None:
+    files = [str(photos / name) for name in ("0.png", "gone.png", "2.png")]
+    store = tl.extract(nn.Sequential(nn.Conv2d(3, 2, 3)), "0", files, tmp_path / "store", reduce="mean")
+    assert list(store.ids) == [files[0], files[2]]
+    assert [error.id for error in store.errors] == [files[1]]

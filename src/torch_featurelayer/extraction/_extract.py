@@ -215,7 +215,8 @@ def _task(job: ExtractionJob, source: MapSource, tracker: ProgressTracker, numbe
     if stored.keys() != set(ids):
         raise StoreMismatchError(job.out, {f"ids of shard {number}": (_summarize(stored), _summarize(ids))})
     # An item without a row has no feature that could be old: it is read again on request.
-    looked_at = span if redo else [index for index in span if source.ids[index] in set(shard.ids)]
+    rows = set(shard.ids)
+    looked_at = span if redo else [index for index in span if source.ids[index] in rows]
     if changed := tuple(index for index in looked_at if stored[source.ids[index]] != source.digest(index)):
         return ShardTask(number, changed)
     tracker.count(shard)
@@ -227,9 +228,9 @@ def _extract_iterable(
 ) -> None:
     def check_items(number: int, items: dict[str, str]) -> None:
         shard = writer.shard(number)
-        stored = shard.items()
+        stored, rows = shard.items(), set(shard.ids)
         # Items with errors are stored apart from rows, so only the rows have an order.
-        if stored.keys() != items.keys() or [name for name in items if name in set(shard.ids)] != list(shard.ids):
+        if stored.keys() != items.keys() or [name for name in items if name in rows] != list(shard.ids):
             difference = _summarize(stored), _summarize(items)
             raise StoreMismatchError(job.out, {f"ids of shard {number}": difference})
         if changed := [name for name, digest in items.items() if stored[name] != digest]:

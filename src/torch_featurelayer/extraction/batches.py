@@ -38,7 +38,7 @@ class Batch:
         read: Callable[[], Any],
         prepare: Callable[[Any], Any],
         identify: Callable[[Any], str],
-        digest: str = "",
+        stat: Callable[[], str] | None = None,
     ) -> None:
         """Reads and preprocesses an item; any exception becomes an error of the item.
 
@@ -46,10 +46,12 @@ class Batch:
             name: The id of the item.
             read: Returns the sample.
             prepare: Returns the model input `[1, ...]` of a sample.
-            identify: Returns the digest of a sample; called if `digest` is empty.
-            digest: The digest of the item, if it is known before the item is read. Default: empty.
+            identify: Returns the digest of a sample; called if there is no `stat`.
+            stat: Returns the digest of the item without reading it. Default: None.
         """
+        digest = ""
         try:
+            digest = stat() if stat else ""
             sample = read()
             digest = digest or identify(sample)  # before `prepare`, which may change the sample
             inputs = _check_input(prepare(sample))

@@ -97,18 +97,21 @@ def model_digests(model: nn.Module, packages: set[str]) -> dict[str, str]:
         packages: A set to which the names of the packages are added whose code the model uses.
     """
     modules = list(model.named_modules(remove_duplicate=False))
-    state = dict(model.state_dict())
-    # Buffers that are not saved, and modules without parameters, compute too.
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    weights = sorted({**buffers, **state}.items())
     code = [(name, type(module), _hooks(module)) for name, module in modules]
     attributes = [(name, _attributes(module)) for name, module in modules]
     return {
-        # In any order, because the order of registration is not part of the identity.
-        "weights": digest(*weights, strict=False),
+        "weights": hash_weights(model),
         "code": digest(*code, packages=packages, strict=False),
         "attributes": digest(*attributes, packages=packages, strict=False),
     }
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Returns the digest of the parameters and buffers of a model, with their names."""
+    # Buffers that are not saved compute too.
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    # Sorted, because the order of registration is not part of the identity.
+    return digest(*sorted({**buffers, **model.state_dict()}.items()), strict=False)
 
 
 def _hooks(module: nn.Module) -> list[Any]:

@@ -9,7 +9,6 @@ from os import PathLike, fspath
 from typing import Any
 
 import torch
-from torch import nn
 
 from .. import __version__
 from .identity import describe_function, model_digests, package_versions, strip_addresses
@@ -103,11 +102,6 @@ def describe_extraction(
         data=fspath(data) if isinstance(data, (str, PathLike)) else type(data).__name__,
         versions={"python": python, **versions, "torch": torch.__version__, "torch_featurelayer": __version__},
     )
-
-
-def hash_weights(model: nn.Module) -> str:
-    """Returns the digest of the weights of a model."""
-    return model_digests(model, set())["weights"]
 
 
 def _text(value: Any) -> str | None:

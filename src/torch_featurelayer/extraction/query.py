@@ -11,8 +11,7 @@ from torch import Tensor
 from .._exceptions import StoreMismatchError
 from ..models import LoadedModel
 from ..store import Store
-from .identity import describe_function
-from .metadata import hash_weights
+from .identity import describe_function, hash_weights
 from .runner import FeatureRunner, FeatureSpec
 
 

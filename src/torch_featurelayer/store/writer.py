@@ -135,6 +135,6 @@ class StoreWriter:
         for name, feature in features.items():
             if len(feature) != len(ids):
                 raise ValueError(f"{name!r} has {len(feature)} rows for {len(ids)} ids")
-        identity = self._identity or metadata_identity(read_metadata(self._folder))
+        self._identity = self._identity or metadata_identity(read_metadata(self._folder))
         kept = {name: feature.detach().cpu().contiguous() for name, feature in features.items()}
-        write_shard(self._folder, number, kept, ids, errors, digests or [""] * len(ids), identity)
+        write_shard(self._folder, number, kept, ids, errors, digests or [""] * len(ids), self._identity)

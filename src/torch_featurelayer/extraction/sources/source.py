@@ -17,7 +17,22 @@ from ..identity import digest, sample_digest
 Prepare: TypeAlias = Callable[[Any], Any]
 
 
-class MapSource(Dataset[Batch]):
+class _Identified:
+    """Items that are identified by digests.
+
+    Attributes:
+        verify: `"contents"` to identify items by their contents; `"ids"` by their ids alone; `"auto"` by the size and
+            time of files, and by the contents of all other samples.
+    """
+
+    verify = "auto"
+
+    def _identify(self, sample: Any) -> str:
+        """Returns the digest of a sample; empty if ids identify items."""
+        return "" if self.verify == "ids" else sample_digest(sample)
+
+
+class MapSource(_Identified, Dataset[Batch]):
     """Items with random access, also in worker processes.
 
     Args:
@@ -29,11 +44,7 @@ class MapSource(Dataset[Batch]):
 
     Attributes:
         ids: The ids of the items.
-        verify: `"contents"` to identify items by their contents in any case; `"ids"` by their ids alone; `"auto"` by
-            `stat` if there is one.
     """
-
-    verify = "auto"
 
     def __init__(
         self, ids: Sequence[str], read: Callable[[int], Any], prepare: Prepare, stat: Callable[[int], str] | None = None
@@ -52,8 +63,8 @@ class MapSource(Dataset[Batch]):
         """Reads some items; an item that cannot be read becomes an error of the batch."""
         batch = Batch()
         for index in indices:
-            known = self._stat(index) if self._stat and self.verify == "auto" else ""
-            batch.add(self.ids[index], partial(self._read, index), self._prepare, self._identify, known)
+            stat = partial(self._stat, index) if self._stat and self.verify == "auto" else None
+            batch.add(self.ids[index], partial(self._read, index), self._prepare, self._identify, stat)
         return batch.stack()
 
     def digest(self, index: int) -> str:
@@ -64,9 +75,6 @@ class MapSource(Dataset[Batch]):
             return self._identify(self._read(index))
         except Exception:  # noqa: BLE001 (the code of datasets may raise anything)
             return ""
-
-    def _identify(self, sample: Any) -> str:
-        return "" if self.verify == "ids" else sample_digest(sample)
 
     def select(self, indices: Sequence[int]) -> MapSource:
         """Returns the source of some of the items."""
@@ -84,7 +92,7 @@ class MapSource(Dataset[Batch]):
         return digest(self.ids)
 
 
-class IterableSource:
+class IterableSource(_Identified):
     """Items that can be read once, in order.
 
     Args:
@@ -93,7 +101,6 @@ class IterableSource:
     """
 
     fingerprint = "a stream"
-    verify = "auto"
 
     def __init__(self, pairs: Iterator[tuple[Any, Any]], prepare: Prepare) -> None:
         self._pairs, self._prepare = _unique(pairs), prepare
@@ -109,9 +116,6 @@ class IterableSource:
         """Returns the digests of the next items by id, without preprocessing their samples."""
         pairs = zip(range(count), self._pairs, strict=False)
         return {str(name): self._identify(sample) for _, (name, sample) in pairs}
-
-    def _identify(self, sample: Any) -> str:
-        return "" if self.verify == "ids" else sample_digest(sample)
 
 
 def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
