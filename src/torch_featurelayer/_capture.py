@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ._features import Features
-from ._reduce import Reduction, make_reducer
+from ._reduce import Reductions, make_reducers
 from .address import Selector, check_model, resolve
-from .engine import ActivationRecorder, ClonePolicy, Options
+from .engine import ActivationRecorder, ClonePolicy, Options, Tokens
 
 __all__ = ["Record", "capture"]
 
@@ -86,7 +86,8 @@ def capture(
     keep: Keep = "last",
     clone: ClonePolicy = "lazy",
     detach: bool = False,
-    reduce: Reduction | None = None,
+    reduce: Reductions = None,
+    tokens: Tokens | None = None,
     layout: str | Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -110,8 +111,9 @@ def capture(
         clone: How features are kept: `"lazy"` (default) copies on write, which costs next to nothing; True copies at
             once; False keeps the model's own tensors.
         detach: Whether to detach features from the graph. Default: False.
-        reduce: The reduction of each feature: `"mean"` or `"max"` over positions, `"cls"` (the first token),
-            `"flatten"`, or a function from tensor to tensor. Default: None, whole features.
+        reduce: The reduction of each feature, as in `FeatureLayers`. Default: None, whole features.
+        tokens: The tokens of a batch of texts to keep, as in `FeatureLayers`. Default: None, all positions; reductions
+            leave out padding, by the `attention_mask` among the arguments.
         layout: The layout of features, for `reduce`: letters such as `"NCHW"` for all layers, or a dict from layer to
             letters. Default: None, determined from the operations of the model.
         dtype: The dtype that floating-point features are converted to. Default: None, the dtype of the model.
@@ -138,8 +140,10 @@ def capture(
         >>> len(feats["0"]), feats["0"][2].shape
         (3, torch.Size([1, 3]))
     """
-    options = Options(clone, detach, None if reduce is None else make_reducer(reduce), dtype, device, layout)
-    recorder = ActivationRecorder(check_model(model), resolve(model, layers), options, _count(keep))
+    options = Options(clone, detach, make_reducers(reduce), dtype, device, layout, tokens)
+    requests = resolve(check_model(model), layers)
+    options.check_names([request.name for request in requests])
+    recorder = ActivationRecorder(model, requests, options, _count(keep))
     with recorder.activate():
         yield Record(recorder, single=keep == "last")
 

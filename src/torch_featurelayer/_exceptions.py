@@ -32,12 +32,15 @@ FeatureLayerError
 ├── DatasetError             TypeError            an object is not a dataset
 ├── EmptyDatasetError        ValueError           a dataset has no items
 ├── ItemError                ValueError           an item of a dataset cannot be read
+├── TemporaryReadError       OSError              an item could not be read because of the network or permissions
 ├── FeatureOverflowError     OverflowError        a feature does not fit the dtype of the store
+├── NonFiniteError           ArithmeticError      a feature has NaN or infinite values
 ├── StoreNotFoundError       FileNotFoundError    a folder is not a store
 ├── StoreTargetError         FileExistsError      a store cannot be created at a path
 ├── StoreMismatchError       ValueError           a store holds other features
 ├── StoreLockedError         BlockingIOError      another process writes to the store
 ├── StoreCorruptError        ValueError           a file of a store is damaged
+├── StoreIncompleteError     ValueError           shards of a store are missing
 └── MissingExtraError        ImportError          an optional dependency is not installed
 ```
 """
@@ -72,16 +75,19 @@ __all__ = [
     "LayoutError",
     "MissingExtraError",
     "ModelNotFoundError",
+    "NonFiniteError",
     "NotAModuleError",
     "OperationNotFoundError",
     "ReductionError",
     "ScriptedModuleError",
     "StoreCorruptError",
+    "StoreIncompleteError",
     "StoreLockedError",
     "StoreMismatchError",
     "StoreNotFoundError",
     "StoreTargetError",
     "StructureError",
+    "TemporaryReadError",
     "TransformError",
     "UncopyableValueError",
     "UnsupportedTorchError",
@@ -582,6 +588,38 @@ class FeatureOverflowError(FeatureLayerError, OverflowError):
         super().__init__(f"{layer!r} has infinite values in {dtype}: store a wider dtype, such as torch.float32.")
 
 
+class TemporaryReadError(FeatureLayerError, OSError):
+    """An item could not be read because of the network, permissions or memory, after several attempts.
+
+    Attributes:
+        id: The id of the item.
+        reason: The type and the message of the failure.
+    """
+
+    def __init__(self, id: str, reason: str) -> None:  # noqa: A002
+        self.id, self.reason = id, reason
+        super().__init__(
+            f"{id!r} could not be read after several attempts: {reason}. It is not recorded as a fault of the item. "
+            "Run the extraction again once it can be read: finished shards are kept."
+        )
+
+
+class NonFiniteError(FeatureLayerError, ArithmeticError):
+    """A feature has NaN or infinite values.
+
+    Attributes:
+        name: The address of the layer.
+        id: The id of the item; empty if it is not that of a dataset.
+        count: The number of such values.
+    """
+
+    def __init__(self, name: str, id: str, count: int) -> None:  # noqa: A002
+        self.name, self.id, self.count = name, id, count
+        super().__init__(
+            f"{name!r} has {count} NaN or infinite values for {id!r}. finite='record' counts them in store.nonfinite."
+        )
+
+
 class StoreNotFoundError(FeatureLayerError, FileNotFoundError):
     """A folder is not a store.
 
@@ -654,6 +692,23 @@ class StoreCorruptError(FeatureLayerError, ValueError):
         fix = "Delete it and run the extraction again: only its rows are recomputed."
         other = "Restore it from a copy, or extract to another folder."
         super().__init__(f"{path} is damaged: {problem}. {fix if retry else other}")
+
+
+class StoreIncompleteError(FeatureLayerError, ValueError):
+    """Shards of a store are missing.
+
+    Attributes:
+        path: The folder of the store.
+        missing: The numbers of the shards.
+    """
+
+    def __init__(self, path: str, missing: Sequence[int]) -> None:
+        self.path, self.missing = path, tuple(missing)
+        shown = f"{', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
+        super().__init__(
+            f"the store {path!r} is not complete: {len(missing)} shards are missing ({shown}). Run the extraction "
+            "again: only these are extracted."
+        )
 
 
 class StoreTargetError(FeatureLayerError, FileExistsError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._features import Features
-from ._reduce import Reduction, make_reducer
+from ._reduce import Reduction, Reductions, make_reducers
 from ._wrapper import ModelWrapper
 from .address import Selector, check_model, resolve
 from .engine import (
@@ -18,6 +18,7 @@ from .engine import (
     ClonePolicy,
     ForwardPass,
     Options,
+    Tokens,
     call_selectors,
     input_signature,
     layout_finders,
@@ -36,9 +37,12 @@ class _Layers(ModelWrapper):
     ) -> None:
         super().__init__(check_model(model))
         self.requests = resolve(model, selectors)
+        options.check_names([request.name for request in self.requests])
         self.options = options
         self.stop = stop
         self._finders = layout_finders(self.requests, options)
+        # Whether layouts are needed that the user did not give.
+        self._needs_tracking = any(finder is not None and not finder.is_given for finder in self._finders)
         self._selectors = call_selectors(self.requests)
         self._counted: dict[Hashable, list[CallSelector]] = {}
         self._tracked: set[Hashable] = set()
@@ -71,7 +75,7 @@ class _Layers(ModelWrapper):
             self._compiled = None
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
-        track = self.options.needs_layout and self._is_new(input_signature(self.model, args, kwargs))
+        track = self._needs_tracking and self._is_new(input_signature(self.model, args, kwargs))
         forward, output = self._run_once(args, kwargs, self._selectors, track=track)
         return forward.results(), output
 
@@ -80,7 +84,7 @@ class _Layers(ModelWrapper):
             return self._run(args, kwargs)[0]
         signature = input_signature(self.model, args, kwargs)
         # Layouts are followed once for each signature; later forward passes remember them.
-        track = self.options.needs_layout and self._is_new(signature)
+        track = self._needs_tracking and self._is_new(signature)
         counted = self._counted.get(signature)
         # The first forward pass of a signature counts the calls of each layer; from then on, the last one is known.
         eager = counted is None or track
@@ -154,8 +158,13 @@ class FeatureLayer(_Layers):
         clone: How the feature is kept: `"lazy"` (default) copies on write, which costs next to nothing; True copies at
             once; False keeps the model's own tensor.
         detach: Whether to detach the feature from the graph. Default: False.
-        reduce: The reduction of the feature: `"mean"` or `"max"` over positions, `"cls"` (the first token),
-            `"flatten"`, or a function from tensor to tensor. Default: None, the whole feature.
+        reduce: The reduction of the feature: `"mean"` or `"max"` over positions, `"cls"` (the first token), `"last"`
+            (the last token), `"flatten"`, or a function from tensor to tensor. Default: None, the whole feature.
+        tokens: The tokens of a batch of texts to keep: `"all"` (without padding), `"content"` (without padding and
+            special tokens), `"last"`, a slice of the tokens of each text, or a function from `input_ids` and the mask
+            `[N, T]` to a bool tensor `[N, T]`. The feature is then a list of tensors `[T, C]`, one for each text; with
+            `reduce`, only these tokens are reduced. Default: None, all positions; reductions leave out padding, by the
+            `attention_mask` among the arguments.
         layout: The layout of the feature, for `reduce`: a letter for each dimension, N for items, C for channels and
             other letters for positions, such as `"NCHW"`, `"NHWC"`, `"NTC"` or `"TNC"`. Default: None, determined from
             the operations of the model; if they do not determine it, the call raises a `LayoutError`.
@@ -187,13 +196,14 @@ class FeatureLayer(_Layers):
         clone: ClonePolicy = "lazy",
         detach: bool = False,
         reduce: Reduction | None = None,
+        tokens: Tokens | None = None,
         layout: str | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         stop: bool = True,
     ) -> None:
-        reducing = None if reduce is None else make_reducer(reduce)
-        super().__init__(model, [layer], Options(clone, detach, reducing, dtype, device, layout), stop)
+        options = Options(clone, detach, make_reducers(reduce), dtype, device, layout, tokens)
+        super().__init__(model, [layer], options, stop)
         if len(self.requests) > 1:
             raise ValueError(
                 f"{layer!r} matches {len(self.requests)} layers of this model: use FeatureLayers for several layers."
@@ -268,8 +278,14 @@ class FeatureLayers(_Layers):
         clone: How features are kept: `"lazy"` (default) copies on write, which costs next to nothing; True copies at
             once; False keeps the model's own tensors.
         detach: Whether to detach features from the graph. Default: False.
-        reduce: The reduction of each feature: `"mean"` or `"max"` over positions, `"cls"` (the first token),
-            `"flatten"`, or a function from tensor to tensor. Default: None, whole features.
+        reduce: The reduction of each feature: `"mean"` or `"max"` over positions, `"cls"` (the first token), `"last"`
+            (the last token), `"flatten"`, or a function from tensor to tensor; or a dict from name of a feature to
+            reduction. Default: None, whole features.
+        tokens: The tokens of a batch of texts to keep: `"all"` (without padding), `"content"` (without padding and
+            special tokens), `"last"`, a slice of the tokens of each text, or a function from `input_ids` and the mask
+            `[N, T]` to a bool tensor `[N, T]`. The feature is then a list of tensors `[T, C]`, one for each text; with
+            `reduce`, only these tokens are reduced. Default: None, all positions; reductions leave out padding, by the
+            `attention_mask` among the arguments.
         layout: The layout of features, for `reduce`: letters such as `"NCHW"` for all layers, or a dict from layer to
             letters. Default: None, determined from the operations of the model.
         dtype: The dtype that floating-point features are converted to. Default: None, the dtype of the model.
@@ -299,14 +315,15 @@ class FeatureLayers(_Layers):
         *,
         clone: ClonePolicy = "lazy",
         detach: bool = False,
-        reduce: Reduction | None = None,
+        reduce: Reductions = None,
+        tokens: Tokens | None = None,
         layout: str | Mapping[str, str] | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         stop: bool = True,
     ) -> None:
-        reducing = None if reduce is None else make_reducer(reduce)
-        super().__init__(model, layers, Options(clone, detach, reducing, dtype, device, layout), stop)
+        options = Options(clone, detach, make_reducers(reduce), dtype, device, layout, tokens)
+        super().__init__(model, layers, options, stop)
 
     if TYPE_CHECKING:
 

@@ -77,6 +77,11 @@ class Layout:
         order = (*front, *self.positions)
         return tensor if order == tuple(range(self.ndim)) else tensor.permute(order)
 
+    def tokens_first(self, tensor: Tensor) -> Tensor:
+        """Returns a view of a tensor with one dimension of positions as `[N, T, C]`; N is 1 without items."""
+        moved = self.channels_first(tensor).transpose(-1, -2)
+        return moved if self.batch is not None else moved.unsqueeze(0)
+
 
 def layout_for(layout: str | Mapping[str, str] | None, layer: str) -> str | None:
     """Returns the layout of one layer, from one layout for all layers or a dict from layer to layout."""

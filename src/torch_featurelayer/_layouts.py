@@ -89,5 +89,5 @@ class _LayoutOnly:
     needs_channel: bool
     needs_layout = True
 
-    def __call__(self, feature: Tensor, layout: Layout | None) -> Tensor:  # noqa: ARG002
+    def __call__(self, feature: Tensor, layout: Layout | None, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         return feature.new_empty(0)

@@ -422,7 +422,6 @@ def test_the_items_of_a_sampler(tmp_path: Path, sampler: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"collate_fn": lambda samples: torch.stack([sample[0] for sample in samples]) * 100}, "collate_fn"),
         ({"sampler": RandomSampler(range(5), replacement=True)}, "at random"),
         ({"batch_sampler": [[0, 1], [4]]}, "batch_sampler"),
     ],
@@ -433,10 +432,43 @@ def test_a_loader_that_would_be_ignored(tmp_path: Path, options: dict[str, Any],
         tl.extract(nn.Sequential(nn.Identity()), "0", loader, tmp_path)
 
 
+def test_the_function_and_the_batch_size_of_a_loader_are_used(tmp_path: Path) -> None:
+    rows, sizes = torch.randn(7, 4), []
+
+    def collate(samples: list[Any]) -> Any:
+        sizes.append(len(samples))
+        return torch.stack([sample[0] for sample in samples]) * 100, [sample[1] for sample in samples]
+
+    data = TensorDataset(rows, torch.arange(7))
+    model = nn.Sequential(nn.Identity())
+    loader = DataLoader(data, batch_size=3, collate_fn=collate)
+    store = tl.extract(model, "0", loader, tmp_path / "loader", dtype=None)
+    assert torch.equal(store["0"][:], rows * 100)
+    assert sizes == [3, 3, 1]
+    assert store.metadata["batch_size"] == 3
+    assert store.column("label").tolist() == list(range(7))
+    own = tl.extract(model, "0", data, tmp_path / "own", dtype=None, collate_fn=collate, batch_size=4)
+    assert torch.equal(own["0"][:], rows * 100)
+    with pytest.raises(tl.StoreMismatchError, match="preprocess is"):
+        tl.extract(model, "0", DataLoader(data, batch_size=3), tmp_path / "loader", dtype=None)
+
+
+def test_samples_that_cannot_be_collated_are_errors_of_their_own(tmp_path: Path) -> None:
+    def collate(samples: list[Any]) -> Tensor:
+        if any(sample.sum() < 0 for sample in samples):
+            raise ValueError("negative")
+        return torch.stack(samples)
+
+    data = [torch.ones(4), -torch.ones(4), torch.ones(4)]
+    store = tl.extract(nn.Sequential(nn.Identity()), "0", data, tmp_path, collate_fn=collate)
+    assert store.ids == ("0", "2")
+    assert store.errors[0].reason == "ValueError: negative"
+
+
 def test_no_item_can_be_read(tmp_path: Path) -> None:
     data = [(str(place), "a text that nothing preprocesses") for place in range(3)]
     for _ in range(2):
-        with pytest.raises(tl.ItemError, match="None of the 3 items could be read") as caught:
+        with pytest.raises(tl.ItemError, match="None of the 3 items has features") as caught:
             tl.extract(nn.Sequential(nn.Identity()), "0", data, tmp_path)
     assert caught.value.id == "0"
     assert len(tl.open_store(tmp_path).errors) == 3

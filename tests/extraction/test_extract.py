@@ -167,7 +167,7 @@ def test_items_of_different_sizes(tmp_path: Path) -> None:
     data = [("a", torch.zeros(3, 32, 32)), ("b", torch.ones(3, 48, 48)), ("c", torch.ones(3, 48, 48))]
     store = tl.extract(network(), "features.3", data, tmp_path / "mean", reduce="mean")
     assert store["features.3"].shape[0] == 3
-    with pytest.raises(ValueError, match=r"rows of shapes \[\d+, 7, 7\] and \[\d+, 11, 11\], because"):
+    with pytest.raises(ValueError, match=r"rows of shapes \[\d+, 7, 7\] and, for 'b', \[\d+, 11, 11\], because"):
         tl.extract(network(), "features.3", data, tmp_path / "maps")
 
 
@@ -230,7 +230,10 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tl.extract(network(), "features.3", tmp_path / "images", tmp_path / "out", **options)
     monkeypatch.setattr(os, "fsync", real)
     assert not list((tmp_path / "out").rglob("*.tmp"))
-    assert tl.open_store(tmp_path / "out").verify() == 4
+    store = tl.open_store(tmp_path / "out")
+    with pytest.raises(tl.StoreIncompleteError, match=r"2 shards are missing \(1, 2\)") as caught:
+        store.verify()
+    assert (len(store), store.complete, store.missing, caught.value.missing) == (4, False, (1, 2), (1, 2))
     tl.extract(network(), "features.3", tmp_path / "images", tmp_path / "out", **options)
     tl.extract(network(), "features.3", tmp_path / "images", tmp_path / "fresh", **options)
     assert digests(tmp_path / "out") == digests(tmp_path / "fresh")

@@ -330,15 +330,20 @@ def test_shards_carry_the_identity_of_their_store(tmp_path: Path) -> None:
     name = "shards/00000000.safetensors"
     right = (one / name).read_bytes()
     (one / name).write_bytes((two / name).read_bytes())
-    with pytest.raises(tl.StoreCorruptError, match="features of another extraction"):
-        tl.open_store(one)
+    for use in (lambda: tl.open_store(one)["0"][0], lambda: tl.open_store(one).verify()):
+        with pytest.raises(tl.StoreCorruptError, match="features of another extraction"):
+            use()
+    with pytest.warns(UserWarning, match="of another extraction.*extracted again"):
+        assert tl.extract(network(), "0", ITEMS, one, shard_size=4).verify() == 8
+    assert (one / name).read_bytes() == right
     (one / name).write_bytes((one / "shards/00000001.safetensors").read_bytes())
-    with pytest.raises(tl.StoreCorruptError, match="it holds the rows of shard 1"):
-        tl.open_store(one)
-    (one / name).write_bytes(right.replace(b'\\"a\\"', b'\\"x\\"'))  # an id, in the header
+    for use in (lambda: tl.open_store(one)["0"][0], lambda: tl.open_store(one).verify()):
+        with pytest.raises(tl.StoreCorruptError, match="it holds the rows of shard 1"):
+            use()
+    (one / name).write_bytes(right.replace(b"abcd", b"xbcd"))  # the ids, one after another in an Arrow table
     assert (one / name).read_bytes() != right
-    with pytest.raises(tl.StoreCorruptError, match="ids differ"):
-        tl.open_store(one)
+    with pytest.raises(tl.StoreCorruptError, match="the bytes of its items differ"):
+        tl.open_store(one).verify()
 
 
 def test_shards_without_metadata_belong_to_nobody(tmp_path: Path) -> None:
@@ -427,7 +432,7 @@ def test_a_store_of_version_0_2_is_read_and_not_continued(tmp_path: Path) -> Non
     assert (store.ids, store.verify(), store.metadata["shard_size"]) == (("a", "b", "c"), 3, 2)
     right = tl.extract(model, "0", data, tmp_path / "new", shard_size=2)
     torch.testing.assert_close(store["0"][:], right["0"][:], rtol=0, atol=2e-3)
-    with pytest.raises(tl.StoreMismatchError, match="format is 1 in the store and 2 in this call"):
+    with pytest.raises(tl.StoreMismatchError, match="format is 1 in the store and 3 in this call"):
         tl.extract(model, "0", data, folder, shard_size=2)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import torch_featurelayer as tl
 from tests.store.digests import digests
-from torch_featurelayer.store import RowError, StoreWriter
+from torch_featurelayer.store import Item, RowError, StoreWriter
 
 SETTINGS = {"model": "net", "layers": ["a"]}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
@@ -67,8 +67,8 @@ def test_any_rows_are_those_of_the_whole(
 
 def test_ids_errors_and_settings(tmp_path: Path) -> None:
     with StoreWriter.open(tmp_path, SETTINGS) as writer:
-        writer.write(0, {"a": torch.ones(2, 3), "b": torch.zeros(2)}, ["x", "z"], [RowError("y", "broken")])
-        writer.write(1, {}, [], [RowError("w", "empty")])
+        writer.write(0, {"a": torch.ones(2, 3), "b": torch.zeros(2)}, ["x", Item("y", error="broken"), "z"])
+        writer.write(1, {}, [Item("w", error="empty")])
         assert writer.has(1)
         assert not writer.has(2)
         assert writer.finished_shards() == {0, 1}
@@ -132,7 +132,7 @@ def test_there_is_no_store(tmp_path: Path) -> None:
 
 
 def test_rows_and_ids_must_be_as_many(tmp_path: Path) -> None:
-    with StoreWriter.open(tmp_path, SETTINGS) as writer, pytest.raises(ValueError, match="2 rows for 1 ids"):
+    with StoreWriter.open(tmp_path, SETTINGS) as writer, pytest.raises(ValueError, match="2 rows for 1 rows of items"):
         writer.write(0, {"a": torch.ones(2)}, ["x"])
 
 

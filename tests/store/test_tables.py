@@ -8,13 +8,14 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas
 import pyarrow.parquet
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 import torch_featurelayer as tl
-from torch_featurelayer.store import RowError, Store, StoreWriter
+from torch_featurelayer.store import Item, Store, StoreWriter
 
 
 @pytest.fixture
@@ -24,8 +25,9 @@ def store(tmp_path: Path) -> Store:
         for number in range(3):
             ids = [f"{number}-{place}" for place in range(4)]
             features = {"fc": torch.randn(4, 5).half(), "map": torch.randn(4, 2, 3)}
-            writer.write(number, features, ids, [RowError(f"{number}-x", "broken")])
-        writer.write(3, {}, [], [RowError("3-x", "empty")])
+            labels = [Item(name, columns={"label": place}) for place, name in enumerate(ids)]
+            writer.write(number, features, [*labels, Item(f"{number}-x", error="broken", columns={"label": 9})])
+        writer.write(3, {}, [Item("3-x", error="empty")])
         writer.finish()
     return tl.open_store(tmp_path / "store")
 
@@ -34,14 +36,15 @@ def test_parquet(store: Store, tmp_path: Path) -> None:
     """Vectors as float32 of fixed length, whole shapes in the metadata; DuckDB computes with them."""
     store.to_parquet(tmp_path / "all.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
-    assert table.column_names == ["id", "fc", "map"]
+    assert table.column_names == ["id", "label", "fc", "map"]
+    assert table["label"].to_pylist() == [0, 1, 2, 3] * 3
     assert table["id"].to_pylist() == list(store.ids)
     assert table.schema.field("map").metadata == {b"shape": b"[2, 3]"}
     assert np.array_equal(np.stack(table["map"].to_numpy()), store["map"].numpy().reshape(12, 6))
     rows = duckdb.sql(f"SELECT list_sum(fc) FROM '{tmp_path / 'all.parquet'}'").fetchall()  # noqa: S608
     torch.testing.assert_close(torch.tensor(rows)[:, 0], store["fc"][:].float().sum(1))
     store.to_parquet(tmp_path / "one.parquet", "fc")
-    assert pyarrow.parquet.read_schema(tmp_path / "one.parquet").names == ["id", "fc"]
+    assert pyarrow.parquet.read_schema(tmp_path / "one.parquet").names == ["id", "label", "fc"]
     with pytest.raises(tl.FeatureNotFoundError):
         store.to_parquet(tmp_path / "none.parquet", "nothing")
 
@@ -66,15 +69,18 @@ def test_lance(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_manifest_says_what_became_of_each_item(store: Store) -> None:
-    """Also in the same bytes each time."""
-    path = Path(store.path) / "manifest.parquet"
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    assert [row["id"] for row in rows if row["row"] is not None] == list(store.ids)
-    assert [row["row"] for row in rows if row["error"] is None] == list(range(12))
-    assert {row["id"]: row["error"] for row in rows if row["error"]} == {
+    """An Arrow file that other tools read; also in the same bytes each time."""
+    path = Path(store.path) / "manifest" / "00000000.items.arrow"
+    table = pandas.read_feather(path)
+    assert table.columns.tolist() == ["id", "digest", "error", "rows", "nonfinite", "label"]
+    assert table["id"][table["error"].isna()].tolist() == list(store.ids)
+    assert table["rows"].sum() == 12
+    assert {row.id: row.error for row in table.itertuples() if isinstance(row.error, str)} == {
         error.id: error.reason for error in store.errors
     }
-    assert rows[5] == {"row": 4, "id": "1-0", "shard": "shards/00000001.safetensors", "offset": 0, "error": None}
+    assert store.manifest.to_pandas().equals(table)
+    assert store.columns == ("label",)
+    assert store.column("label").tolist() == [0, 1, 2, 3] * 3
     first = path.read_bytes()
     with StoreWriter.open(store.path, {"model": "net"}) as writer:
         writer.finish()
@@ -89,4 +95,4 @@ def test_data_loaders(workers: int, store: Store) -> None:
     rows = list(DataLoader(store.samples(), batch_size=5, num_workers=workers))
     assert torch.equal(torch.cat([row["map"] for row in rows]), store["map"][:])
     assert [name for row in rows for name in row["id"]] == list(store.ids)
-    assert set(store.samples("fc")[0]) == {"id", "fc"}
+    assert set(store.samples("fc")[0]) == {"id", "label", "fc"}

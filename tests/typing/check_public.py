@@ -53,7 +53,7 @@ def edits(model: nn.Module) -> None:
 def stores(model: nn.Module) -> None:
     store = tl.extract(model, "layer1", "photos", "features", reduce="mean", backend="ray")
     assert_type(store["layer1"][:3], Tensor)
-    assert_type(store.ids, tuple[str, ...])
+    assert_type(store.ids[0], str)
     tl.extract(model, "layer1", "photos", "features", backend="rya")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert_type(tl.similarity.search(store, "cat.jpg")[0].score, float)
 

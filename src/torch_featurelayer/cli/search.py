@@ -60,10 +60,11 @@ def search(
 
 def _draw(store: FeatureStore, image: Path, matches: list[Match], folder: str | None) -> Any:
     from .. import figures
+    from ..extraction.collating import StackingCollator
     from ..extraction.sources import MapSource, make_source
     from ..images import open_image
 
-    source = make_source(folder or store.metadata["data"], open_image)
+    source = make_source(folder or store.metadata["data"], StackingCollator(open_image))
     if not isinstance(source, MapSource):
         raise TypeError(f"the images of {store.path!r} are not in a folder or tar file: pass --images FOLDER")
     shown = [open_image(image), *(open_image(source.sample(match.id)) for match in matches)]

@@ -10,10 +10,12 @@ from .options import Options
 from .profile import profile_model
 from .recorder import ActivationRecorder, layout_finders
 from .signature import input_signature
+from .token_masks import SPECIAL_MASK, TokenMasks, TokenName, Tokens, choose_tokens
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
     "NOT_RUN",
+    "SPECIAL_MASK",
     "ActivationRecorder",
     "CallSelector",
     "CapturedValue",
@@ -24,7 +26,11 @@ __all__ = [
     "GradientHandle",
     "InterventionSet",
     "Options",
+    "TokenMasks",
+    "TokenName",
+    "Tokens",
     "call_selectors",
+    "choose_tokens",
     "input_signature",
     "layout_finders",
     "profile_model",

@@ -58,6 +58,8 @@ class CompiledForward:
                 raise CompileError(f"{request.name!r}: gradients are captured in eager forward passes only")
             if request.address.operation is not None:
                 raise CompileError(f"{request.name!r}: operations are captured in eager forward passes only")
+        if options.tokens is not None:
+            raise CompileError("tokens= is for eager forward passes only: the number of tokens differs between items")
         if TORCH_VERSION < OLDEST_TRACING:
             oldest = ".".join(map(str, OLDEST_TRACING))
             raise CompileError(
@@ -87,23 +89,32 @@ class CompiledForward:
         """Runs the compiled forward; returns what `run_with_capture` returns."""
         expected = [selector.expected for selector in selectors]
         kept, output, stopped = self._forward(args, kwargs, stop, expected)
-        forward = self._pass(stop, expected)
+        forward = self._pass(stop, expected, args, kwargs)
         forward.stopped = stopped
         for value, (count, values) in zip(forward.values, kept, strict=True):
             value.load(count, values)
         return forward, output
 
-    def _pass(self, stop: bool, expected: Sequence[int | None]) -> ForwardPass:
-        selectors = call_selectors(self.requests, expected)
+    def _pass(
+        self, stop: bool, expected: Sequence[int | None], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ForwardPass:
         return ForwardPass(
-            self.model, self.requests, self.options, self._scope, selectors=selectors, stop=stop, finders=self._finders
+            self.model,
+            self.requests,
+            self.options,
+            self._scope,
+            args,
+            kwargs,
+            selectors=call_selectors(self.requests, expected),
+            stop=stop,
+            finders=self._finders,
         )
 
     # Numbers of calls rather than selectors: Dynamo guards on the values of its arguments.
     def _trace(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], stop: bool, expected: Sequence[int | None]
     ) -> Outcome:
-        forward = self._pass(stop, expected)
+        forward = self._pass(stop, expected, args, kwargs)
         self._hook_set.connect(forward)
         try:
             output = forward.run(args, kwargs)

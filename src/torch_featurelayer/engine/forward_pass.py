@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -31,6 +31,7 @@ from .operations import unwound
 from .options import Options
 from .scope import Scope
 from .signature import unique_modules
+from .token_masks import TokenMasks, without_special_mask
 
 
 class EarlyStop(BaseException):
@@ -51,6 +52,9 @@ class ForwardPass:
         requests: The requests.
         options: How values are kept.
         scope: The calls that belong to the forward pass.
+        args: The positional arguments of the model, which say which positions are tokens. Default: none.
+        kwargs: The keyword arguments of the model. Default: none.
+        called: The module that is called with them. Default: None, the model.
         selectors: Which calls of each request's module are wanted. Default: None, those of the requests' addresses.
         stop: Whether to end the forward pass when every request has its value. Default: False.
         finders: Finds the layouts of each request's tensors. Default: None.
@@ -68,7 +72,10 @@ class ForwardPass:
         requests: Sequence[Request],
         options: Options,
         scope: Scope,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
         *,
+        called: nn.Module | None = None,
         selectors: Sequence[CallSelector] | None = None,
         stop: bool = False,
         finders: Sequence[LayoutFinder | None] | None = None,
@@ -87,8 +94,11 @@ class ForwardPass:
         self.values: list[CapturedValue] = []
         self._unfilled = 0
         selectors = call_selectors(requests) if selectors is None else selectors
+        is_shared = not (options.needs_mask or isinstance(options.reduce, Mapping))
+        masks = None if is_shared else TokenMasks(called or model, options.tokens, args, kwargs or {})
         for request, selector, finder in zip(requests, selectors, self._finders, strict=True):
-            self.values.append(CapturedValue(request, options, copy, selector, finder, level, traced))
+            own = options if masks is None else options.in_call(request, masks)
+            self.values.append(CapturedValue(request, own, copy, selector, finder, level, traced))
             self._unfilled += selector.expected != 0
 
     def on_record(self, value: CapturedValue) -> None:
@@ -136,6 +146,8 @@ class ForwardPass:
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls the model; returns its output, or None if it was stopped."""
         try:
+            if self._options.tokens is not None:
+                kwargs = without_special_mask(self._model, kwargs)
             return self._model(*args, **kwargs)
         except EarlyStop as stop:
             # The stop of an outer forward pass, raised by one of its hooks inside this one.
@@ -220,7 +232,9 @@ def run_with_capture(
     """
 
     def capture() -> tuple[ForwardPass, Any]:
-        forward = ForwardPass(model, requests, options, Scope(), selectors=selectors, stop=stop, finders=finders)
+        forward = ForwardPass(
+            model, requests, options, Scope(), args, kwargs, selectors=selectors, stop=stop, finders=finders
+        )
         hooks = HookSet(model, requests, finders or ())
         hooks.connect(forward)
         with ExitStack() as stack:

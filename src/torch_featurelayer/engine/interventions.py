@@ -224,7 +224,7 @@ class InterventionSet:
         forwards.install_begin(around, stack)
         forwards.install_end(around, stack)
 
-    def _begin(self, _: nn.Module) -> None:
+    def _begin(self, *_: Any) -> None:
         """Resets the counts of calls at the beginning of a forward pass."""
         self._may_recompute = may_be_recomputed()
         for edit in self._edits:

@@ -184,6 +184,11 @@ class LayoutFinder:
         self.module: nn.Module | None = None
         self.first: Layout | None = None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the user gave the layout."""
+        return self._given is not None
+
     def find(self, tensor: Tensor) -> Layout | None:
         """Returns the layout of a tensor; None for a tensor of fewer than three dimensions.
 

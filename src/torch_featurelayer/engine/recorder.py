@@ -34,11 +34,13 @@ class ForwardTracker:
 
     Args:
         scope: The calls to track.
-        begin: A function that is called with the module before a forward pass.
+        begin: A function that is called with the module and its arguments before a forward pass.
         end: A function that is called after a forward pass, whatever was raised.
     """
 
-    def __init__(self, scope: Scope, begin: Callable[[nn.Module], None], end: Callable[[], None]) -> None:
+    def __init__(
+        self, scope: Scope, begin: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None], end: Callable[[], None]
+    ) -> None:
         self._scope, self._on_begin, self._on_end = scope, begin, end
         self._frame: FrameType | None = None
         self._depth = 0
@@ -46,7 +48,7 @@ class ForwardTracker:
     def install_begin(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
         """Registers the hooks that run before all others; the stack removes them."""
         for module in modules:
-            register(module.register_forward_pre_hook, self._begin, stack, prepend=True)
+            register(module.register_forward_pre_hook, self._begin, stack, prepend=True, with_kwargs=True)
 
     def install_end(self, modules: Iterable[nn.Module], stack: ExitStack) -> None:
         """Registers the hooks that run after those registered so far; the stack removes them."""
@@ -55,7 +57,7 @@ class ForwardTracker:
         for module in modules:
             register(module.register_forward_hook, self._end, stack, always_call=True)
 
-    def _begin(self, module: nn.Module, *_: Any) -> None:
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._scope.is_current():
             return
         frame = calling_frame(sys._getframe(1))
@@ -65,7 +67,7 @@ class ForwardTracker:
         self._depth += 1
         if self._depth == 1:
             self._frame = frame
-            self._on_begin(module)
+            self._on_begin(module, args, kwargs)
 
     def _end(self, *_: Any) -> None:
         if self._depth and self._scope.is_current():
@@ -150,10 +152,12 @@ class ActivationRecorder:
         )
         self._hooks.connect(self._pass)
 
-    def _begin(self, module: nn.Module) -> None:
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._number = self._forwards if module is self.model else None
         self._forwards += module is self.model
-        self._pass = ForwardPass(self.model, self.requests, self.options, self._scope, finders=self._finders)
+        self._pass = ForwardPass(
+            self.model, self.requests, self.options, self._scope, args, kwargs, called=module, finders=self._finders
+        )
         self._hooks.connect(self._pass)
 
     @property
@@ -237,6 +241,8 @@ def layout_finders(requests: Sequence[Request], options: Options) -> list[Layout
     """Returns a layout finder for each request; None for each if the options do not need layouts."""
     if not options.needs_layout:
         return [None] * len(requests)
+    needs = [(request, options.of(request.name)) for request in requests]
     return [
-        LayoutFinder(options.find_layout(request.name), needs_channel=options.needs_channel) for request in requests
+        LayoutFinder(own.find_layout(request.name), needs_channel=own.needs_channel) if own.needs_layout else None
+        for request, own in needs
     ]

@@ -32,7 +32,11 @@ def first_batch(items: MapSource, batch_size: int) -> Any:
     """Returns the first readable batch: a full one if there is one, otherwise the largest."""
     largest = None
     for start in range(0, len(items), batch_size):
-        for inputs in items[range(start, min(start + batch_size, len(items)))].inputs:
+        batch = items[range(start, min(start + batch_size, len(items)))]
+        for arranged in items.collator.arrange([batch], batch_size):
+            inputs = arranged.groups[0].inputs if arranged.groups else None
+            if inputs is None:
+                continue
             if count_rows(inputs) == batch_size:
                 return inputs
             largest = inputs if largest is None or count_rows(inputs) > count_rows(largest) else largest
@@ -75,7 +79,8 @@ def _measure(spec: FeatureSpec, modes: list[Mode]) -> list[tuple[Mode, float]]:
     for turn in range(_ROUNDS + 1):
         for mode, runner in runners.items():
             start = time.perf_counter()
-            list(runner(spec.example))  # features are copied to the CPU, so this waits for the device
+            runner(spec.example)
+            runner.check_overflow()  # waits for the device
             if turn:  # the first one warms up
                 taken[mode].append(time.perf_counter() - start)
     return [(mode, statistics.median(times)) for mode, times in taken.items()]

@@ -1,71 +1,50 @@
-"""Batches: items of a dataset, preprocessed and stacked."""
+"""Batches: items of a dataset, and the model inputs of those that could be read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..store import RowError
-from .identity import strip_addresses
+from ..store import Item
+
+
+class Group(NamedTuple):
+    """Items that the model processes at once.
+
+    Attributes:
+        places: The places of the items in their batch.
+        inputs: Their inputs `[N, ...]`: a tensor, or keyword arguments.
+    """
+
+    places: Sequence[int]
+    inputs: Any
 
 
 @dataclass
 class Batch:
-    """Items that were read.
+    """Items in order, and the inputs of those that could be read.
 
     Attributes:
-        ids: The ids of the items that could be read.
-        inputs: Their inputs, in order: `[1, ...]` each; in a stacked batch, neighbours of the same shape together.
-        errors: The items that could not be read.
-        digests: The digests of the items that could be read.
+        items: The items; those that could not be read have an error.
+        groups: The inputs of the others.
+        failure: The exception that ends the extraction: a failure that is not that of an item.
     """
 
-    ids: list[str] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
-    errors: list[RowError] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    failure: Exception | None = None
 
     def __len__(self) -> int:
-        return len(self.ids) + len(self.errors)
+        return len(self.items)
 
-    def add(
-        self,
-        name: str,
-        read: Callable[[], Any],
-        prepare: Callable[[Any], Any],
-        identify: Callable[[Any], str],
-        stat: Callable[[], str] | None = None,
-    ) -> None:
-        """Reads and preprocesses an item; any exception becomes an error of the item.
-
-        Args:
-            name: The id of the item.
-            read: Returns the sample.
-            prepare: Returns the model input `[1, ...]` of a sample.
-            identify: Returns the digest of a sample; called if there is no `stat`.
-            stat: Returns the digest of the item without reading it. Default: None.
-        """
-        digest = ""
-        try:
-            digest = stat() if stat else ""
-            sample = read()
-            digest = digest or identify(sample)  # before `prepare`, which may change the sample
-            inputs = _check_input(prepare(sample))
-        # The code of datasets and transforms may raise anything, and one item must not end the run.
-        except Exception as error:  # noqa: BLE001
-            self.errors.append(RowError(name, strip_addresses(f"{type(error).__name__}: {error}"), digest))
-        else:
-            self.ids.append(name)
-            self.inputs.append(inputs)
-            self.digests.append(digest)
-
-    def stack(self) -> Batch:
-        """Returns this batch with neighbours of the same shape stacked."""
-        return Batch(self.ids, list(_stacks(self.inputs)), self.errors, self.digests)
+    def pin_memory(self) -> Batch:
+        """Returns this batch with inputs in pinned memory, for `DataLoader`."""
+        groups = [Group(group.places, map_inputs(group.inputs, Tensor.pin_memory)) for group in self.groups]
+        return Batch(self.items, groups, self.failure)
 
 
 def count_rows(inputs: Any) -> int:
@@ -81,40 +60,24 @@ def signature(inputs: Any) -> object:
 
 def map_inputs(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """Applies a function to a tensor, or to each of the keyword arguments."""
-    return fn(inputs) if isinstance(inputs, Tensor) else {name: fn(value) for name, value in inputs.items()}
+    if isinstance(inputs, Tensor):
+        return fn(inputs)
+    return {name: fn(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
-def _stacks(inputs: list[Any]) -> Iterator[Any]:
+def stack_neighbours(places: Sequence[int], inputs: Sequence[Any]) -> Iterator[Group]:
+    """Yields inputs `[1, ...]` in groups of neighbours of the same shape."""
     start = 0
     while start < len(inputs):
         stop = start + 1
         # Only neighbours are stacked: batches, and therefore bytes, depend on the order of items alone.
         while stop < len(inputs) and signature(inputs[stop]) == signature(inputs[start]):
             stop += 1
-        yield _concatenate(inputs[start:stop])
+        yield Group(places[start:stop], _concatenate(inputs[start:stop]))
         start = stop
 
 
-def _concatenate(inputs: list[Any]) -> Any:
+def _concatenate(inputs: Sequence[Any]) -> Any:
     if isinstance(inputs[0], Tensor):
-        return torch.cat(inputs)
+        return torch.cat(list(inputs))
     return {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}
-
-
-def _is_image(inputs: Any) -> bool:
-    return isinstance(inputs, Tensor) and inputs.ndim == 3 and len(inputs) in (1, 3, 4)
-
-
-def _check_input(inputs: Any) -> Any:
-    if isinstance(inputs, Mapping) and inputs and all(isinstance(value, Tensor) for value in inputs.values()):
-        inputs = dict(inputs)
-    elif not isinstance(inputs, Tensor):
-        raise TypeError(f"preprocess must return a tensor or a dict of tensors, not a {type(inputs).__name__}")
-    if (count := count_rows(inputs)) != 1:
-        hint = (
-            " (torchvision transforms return one image without that dimension: add `.unsqueeze(0)`)"
-            if _is_image(inputs)
-            else ""
-        )
-        raise ValueError(f"preprocess returned {count} rows for this item: it must return one, [1, ...]{hint}")
-    return inputs

@@ -10,6 +10,7 @@ import dis
 import enum
 import functools
 import hashlib
+import json
 import re
 import sys
 import sysconfig
@@ -123,6 +124,18 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in sorted(vars(module).items()) if name not in _OWN_STATE}
 
 
+def _tokenizer(tokenizer: Any) -> Iterable[Any]:
+    """Returns what the tokens of a tokenizer of transformers depend on, without the state that its calls leave."""
+    names = ("model_max_length", "padding_side", "truncation_side", "special_tokens_map")
+    options = [str(getattr(tokenizer, name, None)) for name in names]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return type(tokenizer).__name__, options, sorted(tokenizer.get_vocab().items())
+    rules = json.loads(backend.to_str())
+    kept = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}
+    return type(tokenizer).__name__, options, json.dumps(kept, sort_keys=True)
+
+
 class _Walk:
     """Hashes values and the values they consist of.
 
@@ -195,6 +208,8 @@ class _Walk:
             return self._class(value)
         if isinstance(value, (property, classmethod, staticmethod)):
             return _functions(value)
+        if hasattr(value, "all_special_ids") and hasattr(value, "model_max_length"):
+            return _tokenizer(value)
         if isinstance(value, nn.Module):
             return type(value), value.state_dict(), _attributes(value), list(value.named_children()), _hooks(value)
         return self._object(value)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 
-from .._exceptions import ItemError
-from ..store import RowError, StoreWriter
-from .batches import Batch
+from .._exceptions import ItemError, NonFiniteError
+from ..store import Item, StoreWriter
+from .batches import Batch, count_rows, map_inputs
+from .collating import Collator
+from .memory import keep_memory
 from .reading import ShardBatches, ShardTask, read_items
 from .row_buffer import RowBuffer, ShardContent, merge_rows, stored_content
-from .runner import FeatureRunner, FeatureSpec
+from .runner import FeatureRunner, FeatureSpec, RejectedError
 from .sources import MapSource
+from .sources.reading import describe
+
+Finite: TypeAlias = Literal["record", "raise"]
+
+_MOST_REJECTED: Final = 16  # items; if a shard begins with as many that the model rejects, the fault is not theirs
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ class ExtractionJob:
         batch_size: The number of items in a batch.
         shard_size: The number of items in a shard.
         num_workers: The number of worker processes that read items; 0 for the process that runs the model.
-        strict: Whether the first item that cannot be read is an error.
+        strict: Whether the first item without features is an error.
+        finite: Whether NaN and infinite values are recorded or an error.
         num_threads: The number of threads of the model, on which the last bits of sums depend.
     """
 
@@ -58,43 +66,42 @@ class ExtractionJob:
     shard_size: int
     num_workers: int
     strict: bool
+    finite: Finite
     num_threads: int
 
-    def write_map_shards(self, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
+    def write_map_shards(self, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
         """Writes some shards of a map-style source."""
-        batches = read_items(source, tasks, self.batch_size, self.shard_size, self.num_workers)
+        pinned = self.spec.device.type == "cuda"
+        batches = read_items(source, tasks, self.batch_size, self.shard_size, self.num_workers, pinned)
         partial_shards = {task.number for task in tasks if task.changed is not None}
-        order = {name: place for place, name in enumerate(source.ids)} if partial_shards else {}
-        self.write_shards(batches, report, partial_shards, order)
+        self.write_shards(batches, source.collator, report, partial_shards)
 
     def write_shards(
-        self,
-        shards: ShardBatches,
-        report: Report,
-        partial_shards: Collection[int] = (),
-        order: Mapping[str, int] | None = None,
+        self, shards: ShardBatches, collator: Collator, report: Report, partial_shards: Collection[int] = ()
     ) -> None:
         """Writes shards; each is written while the model runs on the next.
 
         Args:
             shards: The batches of each shard.
+            collator: The collator of the source.
             report: A function that is called with the result of each shard.
             partial_shards: The numbers of existing shards of which only some items are extracted again.
-            order: The places of all items by id, for these shards.
 
         Raises:
-            ItemError: If `strict` is set and an item cannot be read.
+            ItemError: If `strict` is set and an item has no features.
+            TemporaryReadError: If an item could not be read because of a temporary failure.
             FeatureOverflowError: If a feature does not fit its dtype.
+            NonFiniteError: If `finite="raise"` and a feature has NaN or infinite values.
             OSError: If a shard cannot be written.
         """
         # Leaving the executor waits for the last shard, also after an exception.
-        with use_threads(self.num_threads), ThreadPoolExecutor(1) as disk:
+        with use_threads(self.num_threads), keep_memory(), ThreadPoolExecutor(1) as disk:
             writer = StoreWriter(self.out)
             pending: Future[ShardResult] | None = None
             for number, batches in shards:
-                content = self._features(batches)
+                content = self._features(collator.arrange(batches, self.batch_size))
                 if number in partial_shards:
-                    content = merge_rows(stored_content(writer, number), content, order or {})
+                    content = merge_rows(stored_content(writer, number), content)
                 if pending is not None:
                     report(pending.result())
                 pending = disk.submit(_write, writer, number, content)
@@ -107,20 +114,60 @@ class ExtractionJob:
         return FeatureRunner(self.spec)
 
     def _features(self, batches: Iterator[Batch]) -> ShardContent:
-        ids: list[str] = []
-        digests: list[str] = []
-        errors: list[RowError] = []
+        items: list[Item] = []
         rows = RowBuffer(self.shard_size)
         for batch in batches:
-            if self.strict and batch.errors:
-                raise ItemError(batch.errors[0].id, batch.errors[0].reason)
-            ids += batch.ids
-            digests += batch.digests
-            errors += batch.errors
-            for inputs in batch.inputs:
-                for part in self._runner(inputs):
-                    rows.add(part)
-        return ShardContent(rows.tensors(), ids, errors, digests)
+            if batch.failure is not None:
+                raise batch.failure
+            start = len(items)
+            items += batch.items
+            for group in batch.groups:
+                self._add(items, [start + place for place in group.places], group.inputs, rows)
+            if self.strict and (failed := next((item for item in items[start:] if item.error is not None), None)):
+                raise ItemError(failed.id, str(failed.error))
+        self._runner.check_overflow()
+        content = rows.content(items)
+        if self.finite == "raise":
+            self._check_finite(content)
+        return content
+
+    def _add(self, items: list[Item], places: list[int], inputs: Any, rows: RowBuffer) -> None:
+        """Computes the rows of some items; those that the model rejects, each alone, become errors.
+
+        Raises:
+            Exception: The exception of the model, if it accepts each item alone, or has rejected all items so far.
+        """
+        try:
+            rows.add(places, self._runner(inputs), items[places[0]].id)
+        except RejectedError as error:
+            if len(places) == 1:
+                self._reject(items, places[0], error.cause, rows)
+                return
+            before = rows.rejected
+            for number, place in enumerate(places):
+                self._add(items, [place], map_inputs(inputs, _take(number, count_rows(inputs))), rows)
+            if rows.rejected == before:
+                raise error.cause from error
+
+    def _reject(self, items: list[Item], place: int, cause: Exception, rows: RowBuffer) -> None:
+        """Records that the model rejects an item.
+
+        Raises:
+            Exception: The cause, if the model has rejected all items so far.
+        """
+        items[place] = replace(items[place], error=describe(cause), rows=0)
+        rows.rejected += 1
+        if rows.is_empty and rows.rejected >= _MOST_REJECTED:
+            raise cause
+
+    def _check_finite(self, content: ShardContent) -> None:
+        for item in content.items:
+            if item.nonfinite:
+                raise NonFiniteError(", ".join(self.spec.layers), item.id, item.nonfinite)
+
+
+def _take(number: int, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda value: value[number : number + 1] if len(value) == count else value
 
 
 @contextmanager
@@ -135,5 +182,6 @@ def use_threads(count: int) -> Iterator[None]:
 
 
 def _write(writer: StoreWriter, number: int, content: ShardContent) -> ShardResult:
-    writer.write(number, *content)
-    return ShardResult(number, len(content.ids), len(content.errors))
+    writer.write(number, content.features, content.items)
+    failed = sum(item.error is not None for item in content.items)
+    return ShardResult(number, len(content.items) - failed, failed)

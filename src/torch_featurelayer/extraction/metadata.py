@@ -12,8 +12,8 @@ import torch
 
 from .. import __version__
 from .identity import describe_function, model_digests, package_versions, strip_addresses
-from .runner import FeatureSpec
-from .sources import IterableSource, MapSource
+from .job import ExtractionJob
+from .sources import Columns, IterableSource, MapSource
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class ExtractConfig:
         model: The name of the model.
         identity: The digests of the weights, the code and the attributes of the model.
         layers: The addresses of the layers.
-        reduce: The reduction: a name, or the identity of a function.
-        preprocess: The identity of the preprocessing.
+        reduce: The reduction, or that of each layer: a name, or the identity of a function.
+        tokens: The tokens that were kept: a name, or the identity of a slice or function.
+        preprocess: The identity of the preprocessing, or of the function that collates samples.
+        max_length: The largest number of tokens of a text.
         layout: The layout that the user gave.
         dtype: The dtype of stored features.
         autocast: The dtype that layers compute in.
@@ -34,8 +36,10 @@ class ExtractConfig:
         shard_size: The number of items in a shard.
         num_threads: The number of threads of the model.
         items: The digest of the ids in their order.
+        num_items: The number of items; None for an iterator.
         verify: How items are identified.
-        column: The column of a Hugging Face dataset.
+        column: The column or key that holds the samples.
+        columns: The names of the columns that are kept.
         data: The location or type of the dataset, which may change.
         versions: The versions of Python and of the packages whose code computes the features.
     """
@@ -44,7 +48,9 @@ class ExtractConfig:
     identity: Mapping[str, str]
     layers: tuple[str, ...]
     reduce: Any
+    tokens: Any
     preprocess: Any
+    max_length: int | None
     layout: str | None
     dtype: str | None
     autocast: str | None
@@ -53,8 +59,10 @@ class ExtractConfig:
     shard_size: int
     num_threads: int
     items: str
+    num_items: int | None
     verify: str
     column: str | None
+    columns: tuple[str, ...]
     data: str
     versions: Mapping[str, str]
 
@@ -66,42 +74,57 @@ class ExtractConfig:
 
 def describe_extraction(
     name: str,
-    spec: FeatureSpec,
+    job: ExtractionJob,
     source: MapSource | IterableSource,
     data: Any,
     *,
     preprocess: Any,
     column: str | None,
-    verify: str,
-    batch_size: int,
-    shard_size: int,
-    num_threads: int,
+    columns: Columns,
 ) -> ExtractConfig:
     """Returns the identity of the features of an extraction."""
+    spec = job.spec
     packages = {"torch", "torch_featurelayer"}
     identity = model_digests(spec.model, packages)
-    reduce, prepare = describe_function(spec.reduce, packages), describe_function(preprocess, packages)
+    is_mapping = isinstance(spec.reduce, Mapping)
+    reductions = dict(spec.reduce) if is_mapping else {"": spec.reduce}  # type: ignore[arg-type]
+    described = {layer: describe_function(reduce, packages) for layer, reduce in reductions.items()}
+    functions = {
+        "reduce": described if is_mapping else described[""],
+        "tokens": describe_function(_slice_as_text(spec.tokens), packages),
+        "preprocess": describe_function(preprocess, packages),
+    }
     python = ".".join(platform.python_version_tuple()[:2])  # bytecode differs between minor versions
-    versions = package_versions(packages)
     return ExtractConfig(
         model=name,
         identity=identity,
         layers=spec.layers,
-        reduce=reduce,
-        preprocess=prepare,
+        **functions,
+        max_length=getattr(source.collator, "max_length", None),
         layout=_text(spec.layout),
         dtype=_text(spec.dtype),
         autocast=_text(spec.autocast),
         mode=str(spec.mode),
-        batch_size=batch_size,
-        shard_size=shard_size,
-        num_threads=num_threads,
+        batch_size=job.batch_size,
+        shard_size=job.shard_size,
+        num_threads=job.num_threads,
         items=source.fingerprint,
-        verify=verify,
+        num_items=len(source) if isinstance(source, MapSource) else None,
+        verify=source.verify,
         column=column,
+        columns=tuple(columns),
         data=fspath(data) if isinstance(data, (str, PathLike)) else type(data).__name__,
-        versions={"python": python, **versions, "torch": torch.__version__, "torch_featurelayer": __version__},
+        versions={
+            "python": python,
+            **package_versions(packages),
+            "torch": torch.__version__,
+            "torch_featurelayer": __version__,
+        },
     )
+
+
+def _slice_as_text(tokens: Any) -> Any:
+    return repr(tokens) if isinstance(tokens, slice) else tokens
 
 
 def _text(value: Any) -> str | None:

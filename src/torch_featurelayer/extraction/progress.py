@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from .._exceptions import StoreCorruptError
 from ..store import Shard, StoreWriter
+from ..store.manifest import entry_of
 from .job import ShardResult
 
 
@@ -64,17 +65,19 @@ class ProgressTracker:
             warnings.warn(
                 f"{error.path} is damaged ({error.problem}): the shard is deleted and extracted again",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             self._writer.discard(number)
             return None
-        return None if self._retry and shard.errors else shard
+        entry = entry_of(shard)
+        return None if self._retry and entry.features < entry.items else shard
 
     def count(self, shard: Shard) -> None:
         """Counts a shard of an earlier call."""
-        self.progress.before += len(shard.ids) + len(shard.errors)
-        self.progress.done += len(shard.ids) + len(shard.errors)
-        self.progress.errors += len(shard.errors)
+        entry = entry_of(shard)
+        self.progress.before += entry.items
+        self.progress.done += entry.items
+        self.progress.errors += entry.items - entry.features
 
     def add(self, result: ShardResult) -> None:
         """Counts a shard of this call."""

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from .._exceptions import StoreMismatchError
 from ..models import LoadedModel
-from ..store import Store
+from ..store import Item, Store
+from .batches import Batch
+from .collating import make_collator
 from .identity import describe_function, hash_weights
 from .runner import FeatureRunner, FeatureSpec
 
@@ -40,8 +42,15 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
         dtype=_dtype(metadata["dtype"]),
         autocast=_dtype(metadata["autocast"]),
     )
-    (features,) = FeatureRunner(spec)(loaded.preprocess(sample))
-    return {name: feat[0] for name, feat in features.items()}
+    collator = make_collator(
+        loaded.model, loaded.preprocess, None, is_default=True, max_length=metadata.get("max_length")
+    )
+    groups, _ = collator.collate([0], [collator.prepare(sample)])
+    (batch,) = collator.arrange([Batch([Item("")], groups)], 1)
+    runner = FeatureRunner(spec)
+    rows = runner(batch.groups[0].inputs)
+    runner.check_overflow()
+    return {name: feat[0].cpu() for name, feat in rows.features.items()}
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

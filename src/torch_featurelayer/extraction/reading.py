@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
+import torch
 from torch.utils.data import DataLoader
 
 from .batches import Batch
 from .sources import IterableSource, MapSource
 
 ShardBatches: TypeAlias = Iterator[tuple[int, Iterator[Batch]]]
+
+_FEW_BATCHES: Final = 8  # for which starting worker processes takes longer than they save
+_MOST_WORKERS: Final = 16
 
 
 class ShardTask(NamedTuple):
@@ -27,8 +32,25 @@ class ShardTask(NamedTuple):
     changed: tuple[int, ...] | None = None
 
 
+def choose_workers(source: MapSource | IterableSource, batch_size: int, device: torch.device) -> int:
+    """Returns the number of worker processes that read items, for a user who does not say.
+
+    Samples in memory need none. Files are decoded beside the model: on a GPU by all processors but one, on a CPU by one
+    process, since the model uses the processors itself.
+    """
+    if isinstance(source, IterableSource) or not source.is_read_from_files or len(source) < _FEW_BATCHES * batch_size:
+        return 0
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if device.type == "cpu" else max(min(processors - 1, _MOST_WORKERS), 1)
+
+
 def read_items(
-    source: MapSource, tasks: Sequence[ShardTask], batch_size: int, shard_size: int, num_workers: int
+    source: MapSource,
+    tasks: Sequence[ShardTask],
+    batch_size: int,
+    shard_size: int,
+    num_workers: int,
+    pin_memory: bool = False,
 ) -> ShardBatches:
     """Yields the batches of some shards; the batches of one shard must be consumed before the next shard is requested.
 
@@ -38,6 +60,8 @@ def read_items(
         batch_size: The number of items in a batch.
         shard_size: The number of items in a shard.
         num_workers: The number of worker processes that read items; 0 for this process.
+        pin_memory: Whether inputs are copied to pinned memory, from which a GPU copies while it computes. Default:
+            False.
     """
     spans = [(task.number, span) for task in tasks for span in _spans(task, batch_size, shard_size, len(source))]
     loader = DataLoader(
@@ -47,6 +71,7 @@ def read_items(
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_identity,
+        pin_memory=pin_memory,
         # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
@@ -77,13 +102,13 @@ def read_iterable(
             skip(number, source.skip(shard_size))
             continue
         first = source.take(min(batch_size, shard_size))
-        if not len(first):
+        if not len(first) and first.failure is None:
             return
         yield number, chain([first], _rest(source, batch_size, shard_size - len(first)))
 
 
 def _rest(source: IterableSource, batch_size: int, left: int) -> Iterator[Batch]:
-    while left > 0 and len(batch := source.take(min(batch_size, left))):
+    while left > 0 and (len(batch := source.take(min(batch_size, left))) or batch.failure is not None):
         left -= len(batch)
         yield batch
 

@@ -1,22 +1,41 @@
-"""`FeatureRunner`: from a batch of inputs to the features that are stored."""
+"""`FeatureRunner`: from a batch of inputs to the rows that are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from .._exceptions import FeatureOverflowError, LayoutError
+from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._feature_layer import FeatureLayers
 from .._layout import Layout, layout_for
-from .._layouts import item_dimensions
-from .._reduce import Reduction
+from .._layouts import find_layouts, item_dimensions
+from .._reduce import Reductions
+from ..engine import TokenMasks, Tokens
+from ..store import SPANS, TOKEN_IDS
+from . import texts
 from .batches import count_rows, map_inputs, signature
 from .modes import EAGER, Mode, channels_last, compile_capture, split
+from .row_buffer import Rows
+
+# Of exceptions that say nothing about the items.
+_FATAL: Final = ("out of memory", "can't allocate memory", "CUDA error")
+
+
+class RejectedError(Exception):
+    """The model raised an exception for an input.
+
+    Attributes:
+        cause: The exception.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -26,7 +45,8 @@ class FeatureSpec:
     Attributes:
         model: The model, in eval mode and on its device.
         layers: The addresses of the layers.
-        reduce: The reduction, as in `FeatureLayers`.
+        reduce: The reduction, or that of each layer, as in `FeatureLayers`.
+        tokens: The tokens, as in `FeatureLayers`; None for all tokens of texts.
         layout: The layout, as in `FeatureLayers`.
         dtype: The dtype of stored features; None for that of the model.
         autocast: The dtype that layers compute in under `torch.autocast`; None for no autocast.
@@ -36,7 +56,8 @@ class FeatureSpec:
 
     model: nn.Module
     layers: tuple[str, ...]
-    reduce: Reduction | None = None
+    reduce: Reductions = None
+    tokens: Tokens | None = None
     layout: str | Mapping[str, str] | None = None
     dtype: torch.dtype | None = None
     autocast: torch.dtype | None = None
@@ -50,86 +71,200 @@ class FeatureSpec:
 
     def capture(self, model: nn.Module) -> FeatureLayers:
         """Returns the capture of the layers in this model or in a copy of it."""
-        return FeatureLayers(model, list(self.layers), reduce=self.reduce, layout=self.layout, detach=True)
+        return FeatureLayers(
+            model, list(self.layers), reduce=self.reduce, tokens=self.tokens, layout=self.layout, detach=True
+        )
 
     def find_layout(self, name: str) -> str | None:
         """Returns the layout that the user gave for a layer."""
         return layout_for(self.layout, name)
 
+    def for_texts(self, inputs: Mapping[str, Tensor]) -> FeatureSpec:
+        """Returns this specification for texts: with layouts, which do not depend on lengths, and a choice of tokens.
+
+        Args:
+            inputs: The arguments of the model for a batch of texts.
+
+        Raises:
+            ValueError: If some features have a row for each token and others a row for each text.
+        """
+        with torch.no_grad():
+            found = find_layouts(self.model, list(self.layers), **inputs)
+        layouts = {name: text for name in self.layers if (text := self.find_layout(name) or found.get(name))}
+        whole = [name for name in self.layers if not self.reduces(name)]
+        by_token = [name for name in whole if len(layouts.get(name, "")) == 3]
+        if by_token and len(by_token) < len(self.layers):
+            other = next(name for name in self.layers if name not in by_token)
+            raise ValueError(
+                f"{by_token[0]!r} has a row for each token and {other!r} a row for each text: extract them to two "
+                "stores, or set reduce="
+            )
+        return replace(self, layout=layouts, tokens=self.tokens or ("all" if by_token else None))
+
+    def reduces(self, name: str) -> bool:
+        """Whether the feature of a layer is reduced."""
+        return (self.reduce.get(name) if isinstance(self.reduce, Mapping) else self.reduce) is not None
+
 
 class FeatureRunner:
-    """Computes the features of inputs.
+    """Computes the rows of inputs.
 
     Args:
         spec: The specification of the features.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
-        self._recipe = spec
+        self._spec = spec
         self._eager = spec.capture(spec.model)
         self._faster: FeatureLayers | None = None
         self._is_checked = False
+        # Per layer, whether a value did not fit its dtype: read once a shard, because reading waits for the device.
+        self._overflow: dict[str, Tensor] = {}
         if spec.mode != EAGER:
             self._size = spec.mode.part or count_rows(spec.example)
             self._faster = self._make_faster()
 
-    def __call__(self, inputs: Any) -> Iterator[Mapping[str, Tensor]]:
-        """Yields the features of an input `[N, ...]` on the CPU, in parts of consecutive items.
+    def __call__(self, inputs: Any) -> Rows:
+        """Returns the rows of an input `[N, ...]`, on the device of the model.
 
         Raises:
-            FeatureOverflowError: If a feature does not fit the dtype of the store.
+            RejectedError: If the model raises an exception.
+            FeatureOverflowError: If a feature on the CPU does not fit the dtype of the store.
             LayoutError: If the items of a whole feature are not in its first dimension.
             ValueError: If a layer does not return one tensor with a row for each item.
         """
-        inputs = map_inputs(inputs, lambda value: value.to(self._recipe.device))
+        inputs = map_inputs(inputs, lambda value: value.to(self._spec.device, non_blocking=True))
+        if not isinstance(inputs, Tensor) and texts.SPECIAL in inputs:
+            return self._text_rows(inputs)
         if not self._is_checked:
             self._check_items(inputs)
-        if self._faster is None or signature(inputs) != signature(self._recipe.example):
-            yield self._features(self._eager, inputs, count_rows(inputs))
-            return
-        for part, count in split(map_inputs(inputs, channels_last), self._size):
-            yield self._features(self._faster, part, count)
+        if self._faster is None or signature(inputs) != signature(self._spec.example):
+            return self._rows(self._eager, inputs, count_rows(inputs))
+        faster = self._faster
+        parts = [
+            self._rows(faster, part, count) for part, count in split(map_inputs(inputs, channels_last), self._size)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
+        counts = [count for part in parts for count in part.counts]
+        return Rows(features, counts, torch.cat([part.nonfinite for part in parts]))
+
+    def check_overflow(self) -> None:
+        """Checks the features since the last check; waits for the device.
+
+        Raises:
+            FeatureOverflowError: If a feature does not fit the dtype of the store.
+        """
+        found, self._overflow = self._overflow, {}
+        for name, overflow in found.items():
+            if overflow.item():
+                raise FeatureOverflowError(name, str(self._spec.dtype).removeprefix("torch."))
 
     def _make_faster(self) -> FeatureLayers:
-        faster = compile_capture(self._recipe.model, self._recipe.capture, self._recipe.mode)
-        part, count = next(split(map_inputs(self._recipe.example, channels_last), self._size))
+        faster = compile_capture(self._spec.model, self._spec.capture, self._spec.mode)
+        part, count = next(split(map_inputs(self._spec.example, channels_last), self._size))
         for _ in range(2):  # the first run counts calls and the second compiles; later runs do neither
-            self._features(faster, map_inputs(part, lambda value: value.to(self._recipe.device)), count)
+            self._rows(faster, map_inputs(part, lambda value: value.to(self._spec.device)), count)
         return faster
 
-    def _features(self, layers: FeatureLayers, inputs: Any, count: int) -> Mapping[str, Tensor]:
+    def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
+        """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
+        arguments, own = texts.split_own(inputs)
+        if not self._is_checked:
+            self._is_checked = True
+            self._spec = self._rejecting(lambda: self._spec.for_texts(arguments))
+            self._eager = self._spec.capture(self._spec.model)
+        tokens, count = self._spec.tokens, len(own[texts.SPECIAL])
+        call = {**arguments, texts.SPECIAL: own[texts.SPECIAL]} if tokens is not None else arguments
+        if tokens is None or self._spec.reduces(self._spec.layers[0]):
+            return self._rows(self._eager, call, count)
+        masks = TokenMasks(self._spec.model, tokens, (), call)
+        mask = masks.of(self._spec.layers[0])
+        if mask is None or isinstance(mask, FeatureLayerError):
+            raise mask or ValueError("the arguments of the model have no input_ids")
+        features, bad = {}, []
+        for name, feat in self._forward(self._eager, call).items():
+            rows = torch.cat(feat)
+            features[name], found = self._convert(name, rows)
+            bad += [] if found is None else [found]
+        features[TOKEN_IDS] = arguments["input_ids"][mask.chosen].to(torch.int32)
+        if texts.SPANS in own:
+            features[SPANS] = own[texts.SPANS][mask.chosen]
+        counts = mask.chosen.sum(1)
+        return Rows(features, counts.tolist(), _sum_by_item(bad, counts))
+
+    def _rows(self, layers: FeatureLayers, inputs: Any, count: int) -> Rows:
+        """Returns the rows of the first items of an input."""
+        features, nonfinite = {}, []
+        for name, feat in self._forward(layers, inputs).items():
+            rows = self._with_items_first(name, feat, count_rows(inputs))[:count]
+            features[name], bad = self._convert(name, rows)
+            nonfinite += [] if bad is None else [bad]
+        total = torch.stack(nonfinite).sum(0) if nonfinite else torch.zeros(count, dtype=torch.int64)
+        return Rows(features, [1] * count, total)
+
+    def _forward(self, layers: FeatureLayers, inputs: Any) -> Mapping[str, Any]:
         # Not inference_mode, for which compiled code would be compiled again.
         with torch.no_grad(), self._precision():
-            feats = layers.features(inputs) if isinstance(inputs, Tensor) else layers.features(**inputs)
-        return {name: self._to_row(name, feat, count_rows(inputs))[:count] for name, feat in feats.items()}
+            call = layers.features
+            feats = self._rejecting(lambda: call(inputs) if isinstance(inputs, Tensor) else call(**inputs))
+        return feats.to_dict()  # type: ignore[no-any-return]
+
+    def _rejecting(self, call: Callable[[], Any]) -> Any:
+        """Calls the model; an exception of the model, rather than of this package, becomes a `RejectedError`."""
+        try:
+            return call()
+        except FeatureLayerError:
+            raise
+        except Exception as error:
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(part in str(error) for part in _FATAL):
+                raise
+            raise RejectedError(error) from error
 
     def _precision(self) -> AbstractContextManager[object]:
-        chosen = self._recipe.autocast
-        return nullcontext() if chosen is None else torch.autocast(self._recipe.device.type, chosen)
+        chosen = self._spec.autocast
+        return nullcontext() if chosen is None else torch.autocast(self._spec.device.type, chosen)
 
-    def _to_row(self, name: str, feat: Any, count: int) -> Tensor:
+    def _with_items_first(self, name: str, feat: Any, count: int) -> Tensor:
+        """Moves the dimension of the items to the front if the user named it; reductions have moved it already.
+
+        Raises:
+            ValueError: If there is not a row for each item.
+        """
         if not isinstance(feat, Tensor) or feat.ndim == 0:
             raise ValueError(_not_rows(name, feat, count))
-        rows = self._with_items_first(name, feat)
+        layout = Layout.parse(text) if (text := self._spec.find_layout(name)) else None
+        rows = feat
+        if layout is not None and layout.batch is not None and not self._spec.reduces(name):
+            rows = feat.movedim(layout.batch, 0)
         if len(rows) != count:
             raise ValueError(_not_rows(name, feat, count))
-        dtype = self._recipe.dtype
-        if rows.is_quantized:
-            rows = rows.dequantize()
-        if dtype is None or not rows.is_floating_point():
-            return rows.cpu()
-        # Checked before converting: afterwards an overflow is an infinity like any other.
-        wide = rows.float() if rows.itemsize == 1 else rows  # 8-bit floats support few operations
-        if ((wide.abs() > torch.finfo(dtype).max) & wide.isfinite()).any():
-            raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
-        return rows.to(dtype).cpu()
+        return rows.dequantize() if rows.is_quantized else rows
 
-    def _with_items_first(self, name: str, feat: Tensor) -> Tensor:
-        """Moves the dimension of the items to the front if the user named it; reductions have moved it already."""
-        layout = Layout.parse(text) if (text := self._recipe.find_layout(name)) else None
-        if layout is None or layout.batch is None or self._recipe.reduce is not None:
-            return feat
-        return feat.movedim(layout.batch, 0)
+    def _convert(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Converts rows to the dtype of the store.
+
+        Returns:
+            The rows, and the number of NaN and infinite values of each (None if there are none for sure).
+        """
+        dtype = self._spec.dtype
+        if not rows.is_floating_point():
+            return rows, None
+        wide = rows
+        if dtype is not None and dtype.itemsize == 1:  # 8-bit floats make too large values the largest one
+            wide = rows.masked_fill(rows.abs() > torch.finfo(dtype).max, torch.nan)
+        kept = rows if dtype is None else wide.to(dtype)
+        bad = _count_nonfinite(kept)
+        if not rows.is_cuda:
+            if not bad.any():
+                return kept, None
+            if (bad != _count_nonfinite(rows)).any():
+                raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
+            return kept, bad
+        overflow = (bad != _count_nonfinite(rows)).any()
+        self._overflow[name] = overflow | self._overflow[name] if name in self._overflow else overflow
+        return kept, bad
 
     def _check_items(self, inputs: Any) -> None:
         """Checks that the items of whole features are in the first dimension.
@@ -137,20 +272,33 @@ class FeatureRunner:
         Raises:
             LayoutError: If they are in another dimension.
         """
-        spec = self._recipe
+        spec = self._spec
         # Once for each runner: the layout does not depend on the values of a batch.
         self._is_checked = True
-        if spec.reduce is not None or not any(
-            getattr(module, "batch_first", None) is False for module in spec.model.modules()
-        ):
+        if not any(getattr(module, "batch_first", None) is False for module in spec.model.modules()):
             return
-        unknown = [name for name in spec.layers if not spec.find_layout(name)]
+        unknown = [name for name in spec.layers if not spec.find_layout(name) and not spec.reduces(name)]
         args, kwargs = ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
         with torch.no_grad():
             found = item_dimensions(spec.model, unknown, *args, **kwargs) if unknown else {}
         for name, dim in found.items():
             if dim:
                 raise LayoutError(f"the items of this feature are in dimension {dim}", name, readings=("TNC",))
+
+
+def _sum_by_item(bad: list[Tensor], counts: Tensor) -> Tensor:
+    """Returns numbers of values by row as numbers by item."""
+    total = torch.zeros(len(counts), dtype=torch.int64, device=counts.device)
+    owners = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    for each in bad:
+        total.index_add_(0, owners, each)
+    return total
+
+
+def _count_nonfinite(rows: Tensor) -> Tensor:
+    """Returns the number of NaN and infinite values of each row `[N]`."""
+    wide = rows.float() if rows.itemsize == 1 else rows  # 8-bit floats support few operations
+    return wide.isfinite().logical_not_().flatten(1).sum(1) if rows.ndim > 1 else wide.isfinite().logical_not_().long()
 
 
 def _not_rows(name: str, feat: Any, count: int) -> str:

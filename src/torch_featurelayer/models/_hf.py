@@ -75,6 +75,9 @@ class HfImage:
 
     processor: Any
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.processor).__name__})"
+
     def __call__(self, source: Source) -> dict[str, Tensor]:
         """Returns the keyword arguments of the model for an image."""
         return dict(self.processor(images=open_image(source), return_tensors="pt"))
@@ -95,6 +98,9 @@ class HfText:
     """Preprocesses texts with a tokenizer of transformers."""
 
     tokenizer: Any
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.tokenizer).__name__})"
 
     def __call__(self, text: str) -> dict[str, Tensor]:
         """Returns the keyword arguments of the model for a text."""

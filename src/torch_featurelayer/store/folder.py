@@ -20,7 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 from .._exceptions import StoreTargetError
 
 _TEMPORARY: Final = ".torch_featurelayer.tmp"  # a name that no folder of a user has
-_OWN: Final = frozenset([_TEMPORARY, ".lock"])  # left behind by a writer that was killed at its start
+LOCK: Final = ".lock"
+_OWN: Final = frozenset([_TEMPORARY, LOCK])  # left behind by a writer that was killed at its start
 
 
 def is_local(path: str) -> bool:
@@ -104,9 +105,14 @@ class Folder:
         with self.replacing(name) as path:
             path.write_bytes(content)
 
-    def delete(self, name: str) -> None:
-        """Deletes a file."""
-        self._system.rm_file(self.at(name))
+    def delete(self, name: str, *, missing_ok: bool = False) -> None:
+        """Deletes a file.
+
+        Raises:
+            FileNotFoundError: If there is no such file, unless `missing_ok` is set.
+        """
+        if not (missing_ok and not self.exists(name)):
+            self._system.rm_file(self.at(name))
 
     def check_free(self, is_store: bool) -> None:
         """Checks that a new store would not mix with other files.
@@ -162,7 +168,13 @@ def _commit(temporary: Path, path: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt":  # Windows opens no folders, and flushes only files that are open for writing
+        if path.is_dir():
+            return
+        flags = os.O_RDWR
+    else:
+        flags = os.O_RDONLY
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -9,16 +9,17 @@ from typing import Any, Final, TypeAlias
 
 from .._exceptions import StoreCorruptError, StoreMismatchError
 from .folder import Folder
-from .shards import SHARDS
+from .shards import shard_numbers
 
 Metadata: TypeAlias = Mapping[str, Any]
 
-FORMAT: Final = 2
-_READABLE: Final = (1, FORMAT)  # version 0.2 wrote 1
+FORMAT: Final = 3
+_READABLE: Final = (1, 2, FORMAT)  # version 0.2 wrote 1
 _NAME: Final = "metadata.json"
 _OLD_NAME: Final = "settings.json"  # of version 0.2
 _OLD_KEYS: Final = {"shard_rows": "shard_size", "threads": "num_threads"}
-_NOT_COMPARED: Final = {"data"}  # the location of the items may change, the items may not
+# The location of the items may change, the items may not; their number follows from the digest of their ids.
+_NOT_COMPARED: Final = {"data", "num_items"}
 
 
 def write_metadata(folder: Folder, metadata: Metadata) -> str:
@@ -35,7 +36,7 @@ def write_metadata(folder: Folder, metadata: Metadata) -> str:
     wanted = json.loads(json.dumps({"format": FORMAT, **metadata}))
     if is_store(folder):
         _compare(folder, read_metadata(folder), wanted)
-    elif folder.names(SHARDS):
+    elif shard_numbers(folder):
         raise StoreCorruptError(
             folder.at(_NAME), "it is missing, so the features of the shards are unknown", retry=False
         )
@@ -72,16 +73,21 @@ def is_store(folder: Folder) -> bool:
     return folder.exists(_NAME) or folder.exists(_OLD_NAME)
 
 
-def _compare(folder: Folder, stored: Metadata, wanted: Metadata) -> None:
-    before, after = dict(_settings(stored)), dict(_settings(wanted))
-    names = sorted({*before, *after} - _NOT_COMPARED)
-    differences = {
+def differences(one: Metadata, other: Metadata) -> dict[str, tuple[Any, Any]]:
+    """Returns the settings that differ, or that cannot be compared, by name."""
+    before, after = dict(_settings(one)), dict(_settings(other))
+    return {
         name: (before.get(name), after.get(name))
-        for name in names
+        for name in sorted({*before, *after} - _NOT_COMPARED)
         if before.get(name) != after.get(name) or _is_unidentified(after.get(name))
     }
-    if differences:
-        raise StoreMismatchError(folder.path, differences)
+
+
+def _compare(folder: Folder, stored: Metadata, wanted: Metadata) -> None:
+    if stored["format"] != wanted["format"]:
+        raise StoreMismatchError(folder.path, {"format": (stored["format"], wanted["format"])})
+    if found := differences(stored, wanted):
+        raise StoreMismatchError(folder.path, found)
 
 
 def _settings(metadata: Metadata) -> Iterator[tuple[str, Any]]:

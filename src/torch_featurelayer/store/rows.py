@@ -3,18 +3,62 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .folder import Folder
-from .shards import Shard, layer_slice, open_shard
+from .ids import Ids
+from .manifest import ShardEntry
+from .shards import layer_tensor, open_shard
 
 Rows: TypeAlias = "int | slice | Sequence[int] | Sequence[bool] | Tensor | Any"
+
+_MOST_OPEN: Final = 1024  # shards; the address space and the number of maps of a process are limited
+
+
+class ShardFiles:
+    """The open shards of a store: the most recently used ones stay open.
+
+    Args:
+        folder: The folder of the store.
+        identity: The digest of the metadata of the store.
+    """
+
+    def __init__(self, folder: Folder, identity: str | None) -> None:
+        self._folder, self._identity = folder, identity
+        self._files: OrderedDict[int, Any] = OrderedDict()
+        self._tensors: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
+
+    def tensor(self, number: int, layer: str) -> Tensor:
+        """Returns the rows of a layer in a shard: a view of the memory-mapped file, which must not be written."""
+        key = number, layer
+        if (found := self._tensors.get(key)) is not None:
+            self._tensors.move_to_end(key)
+            return found
+        found = layer_tensor(self.file(number), layer)
+        self._tensors[key] = found
+        if len(self._tensors) > _MOST_OPEN:
+            self._tensors.popitem(last=False)
+        return found
+
+    def file(self, number: int) -> Any:
+        """Returns an open shard."""
+        if number not in self._files:
+            self._files[number] = open_shard(self._folder, number, self._identity)
+            if len(self._files) > _MOST_OPEN:
+                self._files.popitem(last=False)
+        self._files.move_to_end(number)
+        return self._files[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open files cannot be pickled for worker processes, which open their own.
+        return {**self.__dict__, "_files": OrderedDict(), "_tensors": OrderedDict()}
 
 
 class StoredLayer(Dataset[Tensor]):
@@ -22,19 +66,19 @@ class StoredLayer(Dataset[Tensor]):
 
     Args:
         name: The name of the layer.
-        folder: The folder of the store.
-        shards: The shards that have rows.
+        files: The shards of the store.
+        entries: The shards that have rows.
+        ids: The ids of the items.
 
     Attributes:
         name: The name of the layer.
+        ids: The ids of the items.
     """
 
-    def __init__(self, name: str, folder: Folder, shards: Sequence[Shard]) -> None:
-        self.name = name
-        self._folder = folder
-        self._shards = shards
-        self._ends = list(accumulate(len(shard.ids) for shard in shards))
-        self._files: dict[int, Any] = {}
+    def __init__(self, name: str, files: ShardFiles, entries: Sequence[ShardEntry], ids: Ids) -> None:
+        self.name, self.ids = name, ids
+        self._files, self._numbers = files, [entry.number for entry in entries]
+        self._ends = list(accumulate(entry.rows for entry in entries))
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -42,12 +86,12 @@ class StoredLayer(Dataset[Tensor]):
     @property
     def shape(self) -> tuple[int, ...]:
         """The number of rows, followed by the shape of a row."""
-        return (len(self), *self._slice(0).get_shape()[1:])
+        return (len(self), *self._rows(0).shape[1:])
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the features."""
-        return self[0].dtype
+        return self._rows(0).dtype
 
     def __getitem__(self, rows: Rows) -> Tensor:
         """Reads rows.
@@ -66,15 +110,61 @@ class StoredLayer(Dataset[Tensor]):
             return self._row(rows.__index__())
         if isinstance(rows, Tensor) and rows.ndim == 0 and rows.dtype != torch.bool:
             return self._row(int(rows))
-        numbers = range(len(self))[rows] if isinstance(rows, slice) else _numbers(rows, len(self))
-        if isinstance(numbers, range) and numbers.step == 1:
+        if not isinstance(rows, slice):
+            return self._gather(_numbers(rows, len(self)))
+        numbers = range(len(self))[rows]
+        if numbers.step == 1:
             return self._span(numbers.start, numbers.stop)
-        return torch.stack([self._row(number) for number in numbers]) if len(numbers) else self._span(0, 0)
+        return self._gather(torch.tensor(numbers, dtype=torch.int64))
+
+    def __getitems__(self, rows: Sequence[int]) -> Sequence[Tensor]:
+        """Reads a batch of rows at once, for `DataLoader`."""
+        return self._gather(_numbers(rows, len(self))).unbind()
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yields the rows in order; one shard at a time is in memory."""
-        for number, _ in enumerate(self._shards):
-            yield from self._slice(number)[:]
+        for place in range(len(self._numbers)):
+            yield from self._rows(place).clone()
+
+    def item(self, item: str | int) -> Tensor:
+        """Reads the rows of an item.
+
+        Args:
+            item: The id of the item, or its place among `ids`.
+
+        Returns:
+            A new tensor on the CPU: `[T, ...]` in a store of tokens, otherwise `[1, ...]`.
+
+        Raises:
+            LookupError: If no item with features has this id or place.
+        """
+        try:
+            place = range(len(self.ids))[item] if isinstance(item, int) else self.ids.index(item)
+        except (ValueError, IndexError):
+            raise LookupError(f"no item with features has the id or place {item!r}: see store.ids") from None
+        span = self.ids.rows(place)
+        return self._span(span.start, span.stop)
+
+    def rows(self, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> Iterator[Tensor]:
+        """Yields all rows in batches, for example the tokens of a whole store to train on.
+
+        Args:
+            batch_size: The number of rows in a batch; the last batch may have fewer.
+            shuffle: Whether the order is a random permutation of all rows. Default: False, the order of the store.
+            seed: The seed of the permutation: the same seed gives the same order. Default: 0.
+
+        Yields:
+            New tensors `[batch_size, ...]` on the CPU.
+
+        Raises:
+            ValueError: If `batch_size` is not positive.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, not {batch_size}")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)) if shuffle else None
+        for start in range(0, len(self), batch_size):
+            stop = min(start + batch_size, len(self))
+            yield self._span(start, stop) if order is None else self._gather(order[start:stop])
 
     def numpy(self) -> Any:
         """Reads all rows into a new array; bfloat16, which NumPy does not support, becomes float32."""
@@ -85,43 +175,61 @@ class StoredLayer(Dataset[Tensor]):
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 
+    def _rows(self, place: int) -> Tensor:
+        """Returns the rows of a shard: a view of the file."""
+        return self._files.tensor(self._numbers[place], self.name)
+
     def _row(self, row: int) -> Tensor:
         count = len(self)
         if not -count <= row < count:
             raise IndexError(f"row {row} does not exist: the store has {count} rows")
-        shard = bisect_right(self._ends, row % count)
-        offset = row % count - (self._ends[shard - 1] if shard else 0)
-        part: Tensor = self._slice(shard)[offset : offset + 1]
-        return part[0]
+        place = bisect_right(self._ends, row % count)
+        return self._rows(place)[row % count - (self._ends[place - 1] if place else 0)].clone()
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        """Reads rows in any order: all rows of a shard together."""
+        out = self._rows(0).new_empty(len(rows), *self._rows(0).shape[1:])
+        order = rows.argsort()
+        ends = torch.tensor(self._ends)
+        ordered = rows[order]
+        found = torch.searchsorted(ends, ordered, right=True)
+        places, counts = torch.unique_consecutive(found, return_counts=True)
+        start = 0
+        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+            within = ordered[start : start + count] - (self._ends[place - 1] if place else 0)
+            out[order[start : start + count]] = self._rows(place)[within]
+            start += count
+        return out
 
     def _span(self, start: int, stop: int) -> Tensor:
         """Reads consecutive rows."""
-        parts = []
-        for number, end in enumerate(self._ends):
-            begin = self._ends[number - 1] if number else 0
-            if start < end and stop > begin:
-                parts.append(self._slice(number)[max(start - begin, 0) : stop - begin])
-        return torch.cat(parts) if parts else self._slice(0)[0:0]
-
-    def _slice(self, number: int) -> Any:
-        """Returns the part of this layer in a shard, unread; files stay open as long as this object exists."""
-        if number not in self._files:
-            # Memory-mapped, so an open file costs no memory for rows that are not read.
-            self._files[number] = open_shard(self._folder, self._shards[number].name)
-        return layer_slice(self._files[number], self.name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Open files cannot be pickled for worker processes, which open their own.
-        return {**self.__dict__, "_files": {}}
+        out = self._rows(0).new_empty(max(stop - start, 0), *self._rows(0).shape[1:])
+        done = start
+        while done < stop:
+            place = bisect_right(self._ends, done)
+            before = self._ends[place - 1] if place else 0
+            part = self._rows(place)[done - before : stop - before]
+            out[done - start : done - start + len(part)] = part
+            done += len(part)
+        return out
 
     def __repr__(self) -> str:
         return f"StoredLayer({self.name!r}, {list(self.shape)}, {self.dtype})"
 
 
-def _numbers(rows: Any, count: int) -> list[int]:
+def _numbers(rows: Any, count: int) -> Tensor:
+    """Returns row numbers from zero.
+
+    Raises:
+        IndexError: If there is no such row, or a mask has another length.
+    """
     given = torch.as_tensor(rows)
     if given.dtype == torch.bool:
         if given.shape != (count,):
             raise IndexError(f"the mask has shape {list(given.shape)}, but the store has {count} rows")
-        return given.nonzero().flatten().tolist()
-    return given.to(torch.int64).tolist()
+        return given.nonzero().flatten()
+    numbers = given.to(torch.int64).flatten()
+    if len(numbers) and (int(numbers.min()) < -count or int(numbers.max()) >= count):
+        wrong = next(number for number in numbers.tolist() if not -count <= number < count)
+        raise IndexError(f"row {wrong} does not exist: the store has {count} rows")
+    return numbers.remainder(count) if count else numbers

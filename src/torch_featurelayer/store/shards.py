@@ -1,12 +1,12 @@
-"""Shards: the features of some items, their ids, and the errors of items without features."""
+"""Shards: safetensors files that hold the features of some items, and these items."""
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -15,25 +15,18 @@ from torch import Tensor
 from .._exceptions import StoreCorruptError, StoreNotFoundError
 from .._optional import need
 from .folder import Folder
+from .items import Item, RowError, decode_table, encode_table, to_errors, to_items, to_table
 
 SHARDS: Final = "shards"
+OWN: Final = "@"  # begins the names of tensors that are not features; no address of a layer begins with it
+TOKEN_IDS: Final = "@token_ids"  # noqa: S105 (no password)
+SPANS: Final = "@spans"
+_ITEMS: Final = "@items"
 _KEY: Final = "torch_featurelayer"
 _LENGTH: Final = 8  # bytes that hold the length of the header of a safetensors file
-
-
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """An item without features.
-
-    Attributes:
-        id: The id of the item.
-        reason: Why it has no features.
-        digest: The digest of the item; empty if it could not be read.
-    """
-
-    id: str
-    reason: str
-    digest: str = ""
+_FIRST: Final = 1 << 16  # bytes that are read at once from the start of a shard
+_LONGEST_HEADER: Final = 100_000_000  # bytes; the limit of safetensors
+_NAME: Final = re.compile(r"(\d{8,})\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +34,44 @@ class Shard:
     """The header of a shard.
 
     Attributes:
-        name: The name of the file in the store.
-        ids: The ids of the rows, in order.
-        errors: The items without a row.
-        checksums: The CRC-32 of the bytes of each layer.
-        digests: The digests of the items of the rows; empty in stores of version 0.2.
+        number: The number of the shard.
+        table: Its items, an Arrow table.
+        checksums: The CRC-32 of the bytes of each tensor.
+        layouts: The dtype and the shape of a row of each layer, as text.
         identity: The digest of the metadata that the shard was written under; empty in stores of version 0.2.
     """
 
-    name: str
-    ids: tuple[str, ...]
-    errors: tuple[RowError, ...]
+    number: int
+    table: Any = field(repr=False)
     checksums: Mapping[str, int]
-    digests: tuple[str, ...] = ()
+    layouts: Mapping[str, str]
     identity: str = ""
 
     @property
-    def number(self) -> int:
-        """The number of the shard."""
-        return int(PurePosixPath(self.name).stem)
+    def name(self) -> str:
+        """The name of the file in the store."""
+        return shard_name(self.number)
 
-    def items(self) -> dict[str, str]:
-        """Returns the digests of all items by id, with and without rows."""
-        digests = self.digests or ("",) * len(self.ids)
-        return {**dict(zip(self.ids, digests, strict=True)), **{error.id: error.digest for error in self.errors}}
+    @property
+    def items(self) -> list[Item]:
+        """The items, in order."""
+        return to_items(self.table)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the items with features, in order."""
+        table = self.table
+        return tuple(table.filter(need("pyarrow.compute", "store").field("error").is_null())["id"].to_pylist())
+
+    @property
+    def errors(self) -> tuple[RowError, ...]:
+        """The items without features."""
+        return to_errors(self.table)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(need("pyarrow.compute", "store").sum(self.table["rows"]).as_py() or 0)
 
 
 def shard_name(number: int) -> str:
@@ -72,14 +79,14 @@ def shard_name(number: int) -> str:
     return f"{SHARDS}/{number:08d}.safetensors"
 
 
+def shard_numbers(folder: Folder) -> list[int]:
+    """Returns the numbers of the shards in a folder, in order; other files, such as `.DS_Store`, are not looked at."""
+    found = (_NAME.fullmatch(name.rpartition("/")[2]) for name in folder.names(SHARDS))
+    return sorted(int(match[1]) for match in found if match)
+
+
 def write_shard(
-    folder: Folder,
-    number: int,
-    features: Mapping[str, Tensor],
-    ids: Sequence[str],
-    errors: Sequence[RowError],
-    digests: Sequence[str],
-    identity: str,
+    folder: Folder, number: int, features: Mapping[str, Tensor], items: Sequence[Item], identity: str
 ) -> None:
     """Writes a shard; the same content gives the same bytes.
 
@@ -87,29 +94,129 @@ def write_shard(
         folder: The folder of the store.
         number: The number of the shard.
         features: The features `[rows, ...]` by layer, contiguous and on the CPU.
-        ids: The ids of the rows.
-        errors: The items without a row.
-        digests: The digests of the items of the rows.
+        items: The items.
         identity: The digest of the metadata of the store.
     """
+    library = need("safetensors.torch", "store")
+    content = torch.frombuffer(bytearray(encode_table(to_table(items))), dtype=torch.uint8)
+    tensors = {**{name: features[name] for name in sorted(features)}, _ITEMS: content}
     header: dict[str, Any] = {
         "number": number,  # so that a shard under another name is noticed
         "identity": identity,
-        "ids": list(ids),
-        "digests": list(digests),
-        "errors": [asdict(error) for error in errors],
-        "crc32": {name: checksum(features[name]) for name in sorted(features)},
+        "crc32": {name: checksum(tensor) for name, tensor in tensors.items()},
     }
     header["header_crc32"] = _header_checksum(header)
-    library = need("safetensors.torch", "store")
     with folder.replacing(shard_name(number)) as path:
         # One key, because safetensors writes several keys in an arbitrary order.
-        library.save_file({_key(name): features[name] for name in sorted(features)}, path, {_KEY: json.dumps(header)})
+        library.save_file({_key(name): tensor for name, tensor in tensors.items()}, path, {_KEY: json.dumps(header)})
 
 
-def layer_slice(file: Any, layer: str) -> Any:
-    """Returns the part of a layer in an open shard, unread."""
-    return file.get_slice(_key(layer))
+def describe_layouts(features: Mapping[str, Tensor]) -> dict[str, str]:
+    """Returns the dtype and the shape of a row of each layer, as text."""
+    names = [name for name in sorted(features) if name[:1] != OWN]
+    return {name: _layout(str(features[name].dtype), features[name].shape[1:]) for name in names}
+
+
+def read_shard(folder: Folder, number: int) -> Shard:
+    """Reads the header and the items of a shard.
+
+    Raises:
+        StoreCorruptError: If the file is not a shard, or truncated.
+    """
+    name = shard_name(number)
+    try:
+        return _read_shard(folder, number)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, StoreCorruptError):
+            raise
+        raise StoreCorruptError(folder.at(name), f"its header cannot be read ({error})") from error
+
+
+def _read_shard(folder: Folder, number: int) -> Shard:
+    name = shard_name(number)
+    size = folder.size(name)
+    start = folder.read(name, 0, _FIRST)  # in most shards with the whole header: one request to a server
+    length = int.from_bytes(start[:_LENGTH], "little")
+    if length > min(size, _LONGEST_HEADER):
+        raise ValueError(f"it claims to have {length} bytes")
+    header = json.loads(_read(folder, name, start, _LENGTH, _LENGTH + length))
+    about = json.loads(header.pop("__metadata__")[_KEY])
+    end = max((part["data_offsets"][1] for part in header.values()), default=0)
+    if size != (right := _LENGTH + length + end):
+        raise StoreCorruptError(folder.at(name), f"it has {size} bytes, not {right}")
+    check_header(folder, number, about)
+    layouts = {_layer(key): _layout(part["dtype"], part["shape"][1:]) for key, part in header.items()}
+    features = {layer: layouts[layer] for layer in sorted(layouts) if layer[:1] != OWN}
+    if _ITEMS not in header:
+        table = to_table(_old_items(about))
+        return Shard(number, table, about["crc32"], features, about.get("identity", ""))
+    begin, stop = (_LENGTH + length + offset for offset in header[_ITEMS]["data_offsets"])
+    content = _read(folder, name, start, begin, stop)
+    if zlib.crc32(content) != about["crc32"][_ITEMS]:
+        raise StoreCorruptError(folder.at(name), "the bytes of its items differ from those that were written")
+    return Shard(number, decode_table(content), about["crc32"], features, about["identity"])
+
+
+def _read(folder: Folder, name: str, start: bytes, begin: int, stop: int) -> bytes:
+    """Returns a range of the bytes of a file whose first bytes were read."""
+    return start[begin:stop] if stop <= len(start) else folder.read(name, begin, stop)
+
+
+def check_header(folder: Folder, number: int, about: Mapping[str, Any]) -> None:
+    """Checks that the header of a shard has its checksum, and is that of this shard.
+
+    Raises:
+        StoreCorruptError: If it is not.
+    """
+    if "identity" not in about:  # stores of version 0.2 have no checksum of the header
+        return
+    if about.get("header_crc32") != _header_checksum(about):
+        raise StoreCorruptError(folder.at(shard_name(number)), "its header differs from the one that was written")
+    if about["number"] != number:
+        raise StoreCorruptError(folder.at(shard_name(number)), f"it holds the rows of shard {about['number']}")
+
+
+def open_shard(folder: Folder, number: int, identity: str | None = None) -> Any:
+    """Opens a shard for reading its tensors; the file is memory-mapped.
+
+    Args:
+        folder: The folder of the store.
+        number: The number of the shard.
+        identity: The digest of the metadata of the store; None skips the comparison. Default: None.
+
+    Raises:
+        StoreNotFoundError: If the store was moved after it was opened.
+        StoreCorruptError: If the file is not a shard of this number and store, or truncated.
+    """
+    library, name = need("safetensors", "store"), shard_name(number)
+    try:
+        file = library.safe_open(folder.local_path(name), framework="pt")
+        about = json.loads(file.metadata()[_KEY])
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(folder.path, moved=True) from error
+    except (library.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise StoreCorruptError(folder.at(name), str(error)) from error
+    check_header(folder, number, about)
+    if identity is not None and about.get("identity", identity) != identity:
+        raise StoreCorruptError(folder.at(name), "it holds features of another extraction")
+    return file
+
+
+def layer_tensor(file: Any, layer: str) -> Tensor:
+    """Returns the tensor of a layer in an open shard: a view of the memory-mapped file, which must not be written."""
+    tensor: Tensor = file.get_tensor(_key(layer))
+    return tensor
+
+
+def has_tensor(file: Any, layer: str) -> bool:
+    """Whether an open shard has a tensor of this name."""
+    return _key(layer) in file.keys()  # noqa: SIM118 (not a dict)
+
+
+def checksum(tensor: Tensor) -> int:
+    """Returns the CRC-32 of the bytes of a tensor, which detects accidental damage and is faster than the disk."""
+    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+    return zlib.crc32(flat.numpy().data)
 
 
 def _key(layer: str) -> str:
@@ -117,32 +224,21 @@ def _key(layer: str) -> str:
     return "@__metadata__" if layer == "__metadata__" else layer
 
 
-def read_shard(folder: Folder, name: str) -> Shard:
-    """Reads the header of a shard.
+def _layer(key: str) -> str:
+    return "__metadata__" if key == "@__metadata__" else key
 
-    Raises:
-        StoreCorruptError: If the file is not a shard, or truncated.
-    """
-    try:
-        size = folder.size(name)
-        length = int.from_bytes(folder.read(name, 0, _LENGTH), "little")
-        # The length may be damaged too: never read more than the file has.
-        header = json.loads(folder.read(name, _LENGTH, _LENGTH + min(length, size)))
-        about = json.loads(header.pop("__metadata__")[_KEY])
-        errors = tuple(RowError(**error) for error in about["errors"])
-        end = max((part["data_offsets"][1] for part in header.values()), default=0)
-        digests = tuple(about.get("digests", ()))
-        shard = Shard(name, tuple(about["ids"]), errors, about["crc32"], digests, about.get("identity", ""))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorruptError(folder.at(name), f"its header cannot be read ({error})") from error
-    if size != (right := _LENGTH + length + end):
-        raise StoreCorruptError(folder.at(name), f"it has {size} bytes, not {right}")
-    if "identity" in about:  # stores of version 0.2 have no checksum of the header
-        if about.get("header_crc32") != _header_checksum(about):
-            raise StoreCorruptError(folder.at(name), "the bytes of its ids differ from those that were written")
-        if about["number"] != shard.number:
-            raise StoreCorruptError(folder.at(name), f"it holds the rows of shard {about['number']}")
-    return shard
+
+def _layout(dtype: str, shape: Sequence[int]) -> str:
+    """Returns dtype and shape as text: both safetensors and PyTorch name a dtype by its letter and its bits."""
+    return f"{_SHORT.get(dtype, dtype)} {list(shape)}"
+
+
+_SHORT: Final = {
+    "torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16",
+    "torch.int64": "I64", "torch.int32": "I32", "torch.int16": "I16", "torch.int8": "I8", "torch.uint8": "U8",
+    "torch.bool": "BOOL", "torch.complex64": "C64", "torch.uint16": "U16", "torch.uint32": "U32",
+    "torch.uint64": "U64", "torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2",
+}  # fmt: skip
 
 
 def _header_checksum(header: Mapping[str, Any]) -> int:
@@ -151,23 +247,8 @@ def _header_checksum(header: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
-def open_shard(folder: Folder, name: str) -> Any:
-    """Opens a shard for reading parts of it; the file is memory-mapped.
-
-    Raises:
-        StoreNotFoundError: If the store was moved after it was opened.
-        StoreCorruptError: If the file is not a safetensors file, or truncated.
-    """
-    library = need("safetensors", "store")
-    try:
-        return library.safe_open(folder.local_path(name), framework="pt")
-    except FileNotFoundError as error:
-        raise StoreNotFoundError(folder.path, moved=True) from error
-    except library.SafetensorError as error:
-        raise StoreCorruptError(folder.at(name), str(error)) from error
-
-
-def checksum(tensor: Tensor) -> int:
-    """Returns the CRC-32 of the bytes of a tensor, which detects accidental damage and is faster than the disk."""
-    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
-    return zlib.crc32(flat.numpy().data)
+def _old_items(about: Mapping[str, Any]) -> list[Item]:
+    """Returns the items of a shard that version 0.2 wrote, whose header lists them."""
+    digests = about.get("digests") or [""] * len(about["ids"])
+    rows = [Item(name, digest) for name, digest in zip(about["ids"], digests, strict=True)]
+    return rows + [Item(error["id"], error.get("digest", ""), error["reason"]) for error in about["errors"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from os import PathLike, fspath
 from typing import Any
@@ -10,45 +10,84 @@ from typing import Any
 import torch
 
 from .._optional import need
-from .folder import Folder
-from .shards import Shard, layer_slice, open_shard
+from .ids import Ids
+from .manifest import ShardEntry
+from .rows import ShardFiles
+from .shards import SPANS, TOKEN_IDS, has_tensor
+
+_TOKEN_COLUMNS = ("token_id", "start", "end")
 
 
-def write_parquet(folder: Folder, shards: Sequence[Shard], layers: Sequence[str], path: str | PathLike[str]) -> None:
+def write_parquet(
+    files: ShardFiles,
+    entries: Sequence[ShardEntry],
+    ids: Ids,
+    layers: Sequence[str],
+    columns: Sequence[str],
+    path: str | PathLike[str],
+) -> None:
     """Writes a Parquet file with a row group for each shard."""
     parquet = need("pyarrow.parquet", "store")
-    schema, batches = _batches(folder, shards, layers)
+    schema, batches = _batches(files, entries, ids, layers, columns)
     with parquet.ParquetWriter(fspath(path), schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
-def write_lance(folder: Folder, shards: Sequence[Shard], layers: Sequence[str], path: str | PathLike[str]) -> None:
+def write_lance(
+    files: ShardFiles,
+    entries: Sequence[ShardEntry],
+    ids: Ids,
+    layers: Sequence[str],
+    columns: Sequence[str],
+    path: str | PathLike[str],
+) -> None:
     """Writes a Lance dataset; one shard at a time is in memory."""
-    schema, batches = _batches(folder, shards, layers)
+    schema, batches = _batches(files, entries, ids, layers, columns)
     reader = need("pyarrow", "store").RecordBatchReader.from_batches(schema, batches)
     need("lance", "lance").write_dataset(reader, fspath(path))
 
 
-def column_name(layer: str) -> str:
-    """Returns the name of the column of a layer: `"layer:id"` for a layer named `id`, which is the column of ids."""
-    return f"layer:{layer}" if layer == "id" else layer
+def column_names(layers: Iterable[str], columns: Sequence[str] = ()) -> list[str]:
+    """Returns the names of the columns of layers: `"layer:id"` for a layer with the name of another column."""
+    taken = {"id", *_TOKEN_COLUMNS, *columns}
+    return [f"layer:{layer}" if layer in taken else layer for layer in layers]
 
 
-def _batches(folder: Folder, shards: Sequence[Shard], layers: Sequence[str]) -> tuple[Any, Iterator[Any]]:
+def _batches(
+    files: ShardFiles, entries: Sequence[ShardEntry], ids: Ids, layers: Sequence[str], columns: Sequence[str]
+) -> tuple[Any, Iterator[Any]]:
     arrow = need("pyarrow", "store")
-    with open_shard(folder, shards[0].name) as file:
-        firsts = {layer: layer_slice(file, layer)[:1] for layer in layers}
-    columns = [
+    firsts = {layer: files.tensor(entries[0].number, layer) for layer in layers}
+    has_tokens = has_tensor(files.file(entries[0].number), TOKEN_IDS)
+    fields = [arrow.field("id", arrow.string())]
+    fields += [arrow.field(name, ids.column(name).type) for name in columns]
+    fields += [arrow.field(name, arrow.int32()) for name in _TOKEN_COLUMNS if has_tokens]
+    fields += [
         arrow.field(
-            column_name(layer),
+            name,
             arrow.list_(_arrow_type(arrow, layer, first.dtype), prod(first.shape[1:])),
             metadata={"shape": str(list(first.shape[1:]))},
         )
-        for layer, first in firsts.items()
+        for name, (layer, first) in zip(column_names(layers, columns), firsts.items(), strict=True)
     ]
-    schema = arrow.schema([arrow.field("id", arrow.string()), *columns])
-    return schema, (_batch(arrow, schema, folder, shard, layers) for shard in shards)
+    schema = arrow.schema(fields)
+
+    def batches() -> Iterator[Any]:
+        start = 0
+        for entry in entries:
+            places = ids.of_rows(torch.arange(start, start + entry.rows))
+            start += entry.rows
+            values = [ids.take(name, places) for name in ("id", *columns)]
+            arrays = [arrow.array(part, field.type) for part, field in zip(values, fields, strict=False)]
+            if has_tokens:
+                spans = files.tensor(entry.number, SPANS)
+                tokens = files.tensor(entry.number, TOKEN_IDS), spans[:, 0].contiguous(), spans[:, 1].contiguous()
+                arrays += [arrow.array(part.numpy()) for part in tokens]
+            arrays += [_vectors(arrow, files.tensor(entry.number, layer)) for layer in layers]
+            yield arrow.record_batch(arrays, schema=schema)
+
+    return schema, batches()
 
 
 def _arrow_type(arrow: Any, layer: str, dtype: torch.dtype) -> Any:
@@ -62,12 +101,6 @@ def _arrow_type(arrow: Any, layer: str, dtype: torch.dtype) -> Any:
     if dtype.is_complex:
         raise TypeError(f"{layer!r} holds complex numbers, which tables do not support: store real and imaginary parts")
     return arrow.bool_() if dtype == torch.bool else arrow.type_for_alias(str(dtype).removeprefix("torch."))
-
-
-def _batch(arrow: Any, schema: Any, folder: Folder, shard: Shard, layers: Sequence[str]) -> Any:
-    with open_shard(folder, shard.name) as file:
-        columns = [_vectors(arrow, layer_slice(file, layer)[:]) for layer in layers]
-    return arrow.record_batch([arrow.array(list(shard.ids), arrow.string()), *columns], schema=schema)
 
 
 def _vectors(arrow: Any, rows: torch.Tensor) -> Any:

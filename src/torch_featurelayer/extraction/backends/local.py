@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol, TypeAlias
 
+from ...store import StoreWriter, store_metadata
 from ..job import ExtractionJob, Report
 from ..reading import ShardTask
 from ..sources import MapSource
 
 BackendName: TypeAlias = Literal["torchrun", "ray"]
+Configure: TypeAlias = Callable[[Mapping[str, Any]], tuple[ExtractionJob, dict[str, Any]]]
 
 
 class Backend(Protocol):
-    """Distributes the shards of a job over processes.
+    """Distributes the shards of a job over processes, and owns what they wait for.
 
     Attributes:
         is_leader: Whether this process opens and finishes the store.
@@ -21,13 +24,13 @@ class Backend(Protocol):
 
     is_leader: bool
 
-    def wait(self) -> None:
-        """Returns when all processes have called it: a barrier."""
+    def open(self, out: str, configure: Configure) -> Any:
+        """Opens the store in every process."""
 
     def assign(self, numbers: Sequence[int]) -> list[int]:
         """Returns the shards that this process is responsible for."""
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
+    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
         """Writes shards, and reports each."""
 
 
@@ -36,6 +39,33 @@ class LocalBackend:
 
     is_leader = True
 
+    @contextmanager
+    def open(self, out: str, configure: Configure) -> Iterator[tuple[ExtractionJob, StoreWriter]]:
+        """Opens the store: the leader first, which also writes the manifest after all have finished.
+
+        Args:
+            out: The folder of the store.
+            configure: Returns the job and the metadata, given the metadata of an existing store.
+
+        Yields:
+            The job, and the writer of this process.
+
+        Raises:
+            StoreMismatchError: If the store holds other features.
+            StoreTargetError: If `out` is a file, or a folder with other files.
+            StoreLockedError: If another process is writing to the store.
+        """
+        if not self.is_leader:
+            self.wait()
+        job, metadata = configure(store_metadata(out))
+        with (StoreWriter.open if self.is_leader else StoreWriter.join)(out, metadata) as writer:
+            if self.is_leader:
+                self.wait()
+            yield job, writer
+            self.wait()
+            if self.is_leader:
+                writer.finish()
+
     def wait(self) -> None:
         """Returns at once: there is one process."""
 
@@ -43,6 +73,6 @@ class LocalBackend:
         """Returns all shards."""
         return list(numbers)
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
+    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
         """Writes shards in this process."""
         job.write_map_shards(source, tasks, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -35,7 +35,7 @@ class RayBackend(LocalBackend):
         self._data = need("ray.data", "ray")
         self._num_actors = num_actors
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
+    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
         """Writes shards in actors; each item of the Ray dataset is the number of a shard.
 
         Raises:
@@ -46,7 +46,7 @@ class RayBackend(LocalBackend):
         with self._connect():
             self._write_shards(job, source, tasks, report)
 
-    def _write_shards(self, job: ExtractionJob, source: MapSource, tasks: Sequence[ShardTask], report: Report) -> None:
+    def _write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
         needs = {"num_gpus": 1.0} if job.spec.device.type == "cuda" else {"num_cpus": self._cpus(job)}
         count = min(self._count(needs), len(tasks))
         # One block for each shard, so that Ray schedules shards, not ranges of them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .detect import make_source
-from .source import IterableSource, MapSource, Prepare
+from .detect import Columns, make_source
+from .source import IterableSource, MapSource
 
-__all__ = ["IterableSource", "MapSource", "Prepare", "make_source"]
+__all__ = ["Columns", "IterableSource", "MapSource", "make_source"]

@@ -23,46 +23,71 @@ from torch.utils.data import (
 
 from ..._exceptions import DatasetError
 from ...store.folder import is_local
+from ...store.items import RESERVED
+from ..collating import Collator, FunctionCollator
 from .files import image_folder, is_tar, listed_images, samples_of_tars
-from .source import IterableSource, MapSource, Prepare, pass_tensors
+from .source import Entry, IterableSource, MapSource, is_scalar, split_label, to_scalar
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
+Columns = Sequence[str] | Mapping[str, Sequence[Any]]
 
-def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSource | IterableSource:
+
+def make_source(
+    data: Any, collator: Collator, column: str | None = None, columns: Columns = ()
+) -> MapSource | IterableSource:
     """Returns the source of a dataset; `extract` lists the datasets that are supported.
 
     Args:
         data: The dataset.
-        prepare: Returns the model input `[1, ...]` of an image or a text.
-        column: The column of a table that holds the samples. Default: None, the first column of images, or the first.
+        collator: Makes model inputs from samples.
+        column: The column or key that holds the samples. Default: None, the first column of images, or the first.
+        columns: The columns to keep: names of columns of the dataset, or values for each item by name. Default: none.
 
     Raises:
         EmptyDatasetError: If there are no items.
         FileNotFoundError: If the folder or file does not exist.
-        DatasetError: If the object is not a dataset.
+        DatasetError: If the object is not a dataset, or has no such column.
     """
+    _check_columns(columns)
+    if isinstance(columns, Mapping):
+        return _with_columns(make_source(data, collator, column), columns)
+    return _make_source(data, collator, column, tuple(columns))
+
+
+def _make_source(
+    data: Any, collator: Collator, column: str | None, columns: tuple[str, ...]
+) -> MapSource | IterableSource:
     if isinstance(data, DataLoader):
-        return _loader(data, prepare, column)
-    if isinstance(data, (str, PathLike)):
-        return _at(fspath(data), prepare)
-    if isinstance(data, Mapping):
-        return _dict_source(data, prepare)
+        return _loader(data, collator, column, columns)
+    split = _Split(column, columns, whole=isinstance(collator, FunctionCollator))
+    if isinstance(data, Mapping) and any(hasattr(part, "column_names") for part in data.values()):
+        splits = ", ".join(f"data[{name!r}]" for name in data)
+        raise DatasetError(f"a {type(data).__name__}", f"pass one of its splits: {splits}")
     # Recognised by attributes, because importing `datasets` takes a second.
     if hasattr(data, "column_names") and hasattr(data, "__len__"):
-        return _table(data, prepare, column)
+        return _table(data, collator, split)
     if hasattr(data, "column_names"):
-        return _streamed_table(data, prepare, column)
+        return _streamed_table(data, collator, split)
     if isinstance(data, IterableDataset):
-        return IterableSource(((str(place), sample) for place, sample in enumerate(data)), pass_tensors(prepare))
+        return IterableSource(((str(place), sample) for place, sample in enumerate(data)), collator, split)
     if isinstance(data, Dataset):
-        return _indexed_source(data, prepare)
+        return _indexed_source(data, collator, split)
+    if columns:
+        raise DatasetError(
+            f"columns={list(columns)!r} of a {type(data).__name__}",
+            "only tables and datasets of dicts have columns by name; pass columns={name: values}",
+        )
+    if isinstance(data, (str, PathLike)):
+        return _at(fspath(data), collator)
+    if isinstance(data, Mapping):
+        return _dict_source(data, collator, split)
     if isinstance(data, Tensor) or hasattr(data, "__array_interface__"):
-        return _rows(data, prepare)
+        return _rows(data, collator, split)
     if isinstance(data, Sequence):
-        return _list_source(data, prepare)
+        return _list_source(data, collator, split)
     if isinstance(data, Iterable):
-        return IterableSource(_pairs(data), pass_tensors(prepare))
+        return IterableSource(_pairs(data), collator, split)
     raise DatasetError(
         f"a {type(data).__name__}",
         "pass a folder of images, a .tar file, a list of files, samples or pairs, a tensor or array [N, ...], a "
@@ -70,17 +95,74 @@ def make_source(data: Any, prepare: Prepare, column: str | None = None) -> MapSo
     )
 
 
-def _loader(loader: DataLoader[Any], prepare: Prepare, column: str | None) -> MapSource | IterableSource:
-    """Returns the source of the items that a DataLoader yields, in the order of its dataset.
+class _Split:
+    """Returns the sample and the columns of what a dataset returns; a class, so that worker processes can unpickle it.
 
-    Batches are made by this package, in an order that an interrupted extraction can continue.
+    Args:
+        column: The key of the sample, if datasets return dicts.
+        columns: The keys of the columns to keep.
+        whole: Whether the sample is all that the dataset returns, for a function of the user that collates it.
+    """
+
+    def __init__(self, column: str | None, columns: tuple[str, ...], *, whole: bool) -> None:
+        self.column, self.columns, self._whole = column, columns, whole
+
+    def __call__(self, sample: Any) -> Entry:
+        if not isinstance(sample, Mapping):
+            entry = split_label(sample)
+        else:
+            kept = {name: to_scalar(_get(sample, name)) for name in self.columns}
+            entry = Entry(sample if self.column is None else _get(sample, self.column), kept)
+        return Entry(sample, entry.columns) if self._whole else entry
+
+
+def _get(sample: Mapping[str, Any], name: str) -> Any:
+    if name not in sample:
+        raise DatasetError(f"column {name!r}", f"the columns are {', '.join(map(repr, sample))}")
+    return sample[name]
+
+
+def _check_columns(columns: Columns) -> None:
+    """Checks the names of columns.
 
     Raises:
-        DatasetError: If the DataLoader collates samples in its own way, or draws them at random.
+        DatasetError: If a name is one of those that every store has.
+    """
+    if isinstance(columns, str):
+        raise DatasetError(f"columns={columns!r}", f"pass a list of names: columns=[{columns!r}]")
+    if taken := RESERVED.intersection(columns):
+        raise DatasetError(f"a column {min(taken)!r}", "every store has a column of this name; rename yours")
+
+
+def _with_columns(source: MapSource | IterableSource, columns: Mapping[str, Sequence[Any]]) -> MapSource:
+    """Adds columns to a source.
+
+    Raises:
+        DatasetError: If they have not one value for each item.
+    """
+    if isinstance(source, IterableSource):
+        raise DatasetError("columns= of an iterator", "its length is not known; pass a list or Dataset")
+    for name, values in columns.items():
+        if len(values) != len(source):
+            raise DatasetError(f"column {name!r}", f"it has {len(values)} values for {len(source)} items")
+    source.columns = columns
+    return source
+
+
+def _loader(
+    loader: DataLoader[Any], collator: Collator, column: str | None, columns: tuple[str, ...]
+) -> MapSource | IterableSource:
+    """Returns the source of the items that a DataLoader yields, in the order of its dataset.
+
+    Samples are collated by the function of the DataLoader. Batches are in an order that an interrupted extraction can
+    continue.
+
+    Raises:
+        DatasetError: If the DataLoader draws samples at random, or makes its batches in another way.
     """
     if loader.collate_fn not in (default_collate, default_convert):
-        raise DatasetError("a DataLoader with a collate_fn", "pass its dataset, and the function as preprocess=")
-    source = make_source(loader.dataset, prepare, column)
+        collator = FunctionCollator(loader.collate_fn)
+    source = _make_source(loader.dataset, collator, column, columns)
     if isinstance(source, IterableSource):
         return source
     if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
@@ -93,82 +175,89 @@ def _loader(loader: DataLoader[Any], prepare: Prepare, column: str | None) -> Ma
     return source.select(sorted(int(index) for index in sampler))
 
 
-def _at(path: str, prepare: Prepare) -> MapSource:
+def _at(path: str, collator: Collator) -> MapSource:
     """Returns the source of a path: a folder, a tar file, or one image."""
     if is_tar(path):
-        return samples_of_tars([path], prepare)
+        return samples_of_tars([path], collator)
     if path.endswith(_COMPRESSED):
         raise DatasetError(repr(path), "random access needs an uncompressed .tar file: unpack it first")
     if is_local(path) and Path(path).is_file():
-        return listed_images([Path(path).name], [path], prepare)
-    return image_folder(path, prepare)
+        return listed_images([Path(path).name], [path], collator)
+    return image_folder(path, collator)
 
 
-def _dict_source(data: Mapping[Any, Any], prepare: Prepare) -> MapSource:
+def _dict_source(data: Mapping[Any, Any], collator: Collator, split: _Split) -> MapSource:
     """Returns the source of a dict from id to sample."""
-    if any(hasattr(part, "column_names") for part in data.values()):
-        splits = ", ".join(f"data[{name!r}]" for name in data)
-        raise DatasetError(f"a {type(data).__name__}", f"pass one of its splits: {splits}")
     ids, samples = [str(name) for name in data], list(data.values())
-    return MapSource(ids, samples.__getitem__, pass_tensors(prepare))
+    return MapSource(ids, samples.__getitem__, collator, split=split)
 
 
-def _indexed_source(data: Any, prepare: Prepare) -> MapSource:
+def _indexed_source(data: Any, collator: Collator, split: _Split) -> MapSource:
     """Returns the source of samples with random access; their indices are their ids."""
-    return MapSource([str(place) for place in range(len(data))], data.__getitem__, pass_tensors(prepare))
+    return MapSource([str(place) for place in range(len(data))], data.__getitem__, collator, split=split)
 
 
-def _rows(data: Any, prepare: Prepare) -> MapSource:
+def _rows(data: Any, collator: Collator, split: _Split) -> MapSource:
     """Returns the source of a tensor, or of an array of inputs or of images in uint8."""
     if not data.ndim:
         raise DatasetError("a single number", "a tensor or array must be [N, ...], with items in the first dimension")
     if isinstance(data, Tensor):
-        return _indexed_source(data, prepare)
+        return _indexed_source(data, collator, split)
     is_images = str(data.dtype) == "uint8" and (data.ndim == 3 or (data.ndim == 4 and data.shape[3] in (3, 4)))
-    return MapSource(
-        [str(place) for place in range(len(data))],
-        data.__getitem__ if is_images else partial(_tensor_row, data),
-        pass_tensors(prepare),
-    )
+    read = data.__getitem__ if is_images else partial(_tensor_row, data)
+    return MapSource([str(place) for place in range(len(data))], read, collator, split=split)
 
 
 def _tensor_row(data: Any, place: int) -> Tensor:
     return torch.as_tensor(data[place])
 
 
-def _list_source(data: Sequence[Any], prepare: Prepare) -> MapSource:
+def _list_source(data: Sequence[Any], collator: Collator, split: _Split) -> MapSource:
     """Returns the source of a list of files, of samples, of samples with labels, or of pairs of id and sample."""
+    takes_texts = getattr(collator, "takes_texts", False)
+    if takes_texts and all(isinstance(part, str) for part in data):
+        return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (str, PathLike)) for part in data):
-        return _files([fspath(part) for part in data], prepare)
+        return _files([fspath(part) for part in data], collator)
+    if takes_texts and all(map(_is_labelled_text, data)):
+        return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (tuple, list)) and len(part) == 2 for part in data) and not _is_sample(data[0][0]):
-        return MapSource(
-            [str(name) for name, _ in data], [sample for _, sample in data].__getitem__, pass_tensors(prepare)
-        )
-    if data and not all(map(_is_sample, data)):
+        samples = [sample for _, sample in data]
+        return MapSource([str(name) for name, _ in data], samples.__getitem__, collator, split=split)
+    # A function of the user collates samples of any type.
+    if data and not isinstance(collator, FunctionCollator) and not all(map(_is_sample, data)):
         odd = next(part for part in data if not _is_sample(part))
         raise DatasetError(
             f"a list with a {type(odd).__name__} in it",
-            "a list must hold files, tensors, arrays, images, samples with labels, or pairs of id and sample",
+            "a list must hold files, tensors, arrays, images, dicts of tensors, samples with labels, or pairs of id "
+            "and sample",
         )
-    return _indexed_source(data, prepare)
+    return _indexed_source(data, collator, split)
 
 
-def _files(paths: list[str], prepare: Prepare) -> MapSource:
+def _files(paths: list[str], collator: Collator) -> MapSource:
     if all(map(is_tar, paths)):
-        return samples_of_tars(paths, prepare)
+        return samples_of_tars(paths, collator)
     if all(is_local(path) and not PurePosixPath(path).suffix and not Path(path).exists() for path in paths):
         raise DatasetError(
             f"a list of {len(paths)} texts, such as {paths[0][:40]!r}",
-            "a list of str must hold paths of images; pass texts as pairs of id and text",
+            "this model takes images: a list of str must hold their paths. Load a model of texts with tl.models.load, "
+            "or pass its tokenizer as preprocess=, or pass pairs of id and text",
         )
-    return listed_images(paths, paths, prepare)
+    return listed_images(paths, paths, collator)
 
 
 def _is_sample(part: Any) -> bool:
-    """Whether an object is a tensor, an array or an image, or a tuple that begins with one."""
+    """Whether an object is a tensor, an array, an image or a dict of them, or a tuple that begins with one."""
     if isinstance(part, (tuple, list)) and part:
         part = part[0]
-    return isinstance(part, Tensor) or hasattr(part, "__array_interface__")
+    return isinstance(part, (Tensor, Mapping)) or hasattr(part, "__array_interface__")
+
+
+def _is_labelled_text(part: Any) -> bool:
+    """Whether an object is a text with a number, rather than a pair of id and text."""
+    is_pair = isinstance(part, (tuple, list)) and len(part) == 2 and isinstance(part[0], str)
+    return is_pair and is_scalar(part[1]) and not isinstance(part[1], str)
 
 
 def _pairs(data: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -185,23 +274,25 @@ def _pairs(data: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             )
 
 
-def _table(data: Any, prepare: Prepare, column: str | None) -> MapSource:
+def _table(data: Any, collator: Collator, split: _Split) -> MapSource:
     """Returns the source of a Hugging Face dataset."""
-    name = _column(data, column)
-    ids = [str(place) for place in range(len(data))]
-    return MapSource(ids, partial(_cell, data, name), pass_tensors(prepare))
+    split.column = _column(data, split.column)
+    for name in split.columns:
+        _column(data, name)
+    return _indexed_source(data, collator, split)
 
 
-def _streamed_table(data: Any, prepare: Prepare, column: str | None) -> IterableSource:
+def _streamed_table(data: Any, collator: Collator, split: _Split) -> IterableSource:
     """Returns the source of a streaming Hugging Face dataset, whose columns may be unknown before the first row."""
+    if split.column or data.features:
+        split.column = _column(data, split.column)
 
-    def cells() -> Iterator[tuple[str, Any]]:
-        name = _column(data, column) if column or data.features else None
+    def rows() -> Iterator[tuple[str, Any]]:
         for place, row in enumerate(data):
-            name = name or next(iter(row))
-            yield str(place), row[name]
+            split.column = split.column or next(iter(row))
+            yield str(place), row
 
-    return IterableSource(cells(), pass_tensors(prepare))
+    return IterableSource(rows(), collator, split)
 
 
 def _column(data: Any, column: str | None) -> str:
@@ -212,7 +303,3 @@ def _column(data: Any, column: str | None) -> str:
         return column
     kinds = {name: type(kind).__name__ for name, kind in (data.features or {}).items()}
     return next((name for name, kind in kinds.items() if kind == "Image"), str(names[0]))
-
-
-def _cell(data: Any, column: str, place: int) -> Any:
-    return data[place][column]

@@ -16,7 +16,8 @@ from fsspec.core import url_to_fs
 
 from ..._optional import need
 from ...store.folder import is_local
-from .source import MapSource, Prepare
+from ..collating import Collator
+from .source import MapSource
 
 # Endings of images that Pillow can read only with a plug-in; a file without an ending may be an image too.
 _UNREAD_IMAGES: Final = frozenset(
@@ -24,7 +25,7 @@ _UNREAD_IMAGES: Final = frozenset(
 )
 
 
-def image_folder(folder: str, prepare: Prepare) -> MapSource:
+def image_folder(folder: str, collator: Collator) -> MapSource:
     """Returns the images in a folder, searched recursively, in the order of their names.
 
     Linked folders are searched too. Files that may be images but that Pillow cannot read here, or that have no ending,
@@ -37,12 +38,12 @@ def image_folder(folder: str, prepare: Prepare) -> MapSource:
     paths = _local_files(folder) if is_local(folder) else _remote_files(folder)
     _warn_about_skipped([name for name in paths if not _is_image(name)])
     ids = sorted(name for name in paths if _is_image(name))
-    return listed_images(ids, [paths[name] for name in ids], prepare)
+    return listed_images(ids, [paths[name] for name in ids], collator)
 
 
-def listed_images(ids: Sequence[str], paths: Sequence[str], prepare: Prepare) -> MapSource:
+def listed_images(ids: Sequence[str], paths: Sequence[str], collator: Collator) -> MapSource:
     """Returns the images at paths or URLs; the size and the time of its file identify an image."""
-    return MapSource(ids, partial(open_image_at, paths), prepare, partial(stat_at, paths))
+    return MapSource(ids, partial(open_image_at, paths), collator, partial(stat_at, paths))
 
 
 def stat_at(paths: Sequence[str], place: int) -> str:
@@ -115,7 +116,7 @@ def is_tar(path: str) -> bool:
     return path.endswith(".tar")
 
 
-def samples_of_tars(paths: Sequence[str], prepare: Prepare) -> MapSource:
+def samples_of_tars(paths: Sequence[str], collator: Collator) -> MapSource:
     """Returns the images in tar files as webdataset writes them; the id of an image is its name up to the first dot.
 
     Raises:
@@ -125,7 +126,7 @@ def samples_of_tars(paths: Sequence[str], prepare: Prepare) -> MapSource:
     """
     members = [member for path in paths for member in _members(path)]
     ids = [member.id for member in members]
-    return MapSource(ids, partial(_member_image, members), prepare, partial(_member_stat, members))
+    return MapSource(ids, partial(_member_image, members), collator, partial(_member_stat, members))
 
 
 class _Member(NamedTuple):

@@ -3,33 +3,75 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..._exceptions import EmptyDatasetError
+from ..._exceptions import EmptyDatasetError, TemporaryReadError
+from ...store import Item
 from ..batches import Batch
+from ..collating import Collator
 from ..identity import digest, sample_digest
+from .reading import describe, read_patiently
 
-Prepare: TypeAlias = Callable[[Any], Any]
+
+class Entry(NamedTuple):
+    """What a dataset holds for an item.
+
+    Attributes:
+        sample: The sample.
+        columns: The values of its columns by name.
+    """
+
+    sample: Any
+    columns: Mapping[str, Any] = {}
 
 
 class _Identified:
-    """Items that are identified by digests.
+    """Items that are identified by digests, and collated.
 
     Attributes:
         verify: `"contents"` to identify items by their contents; `"ids"` by their ids alone; `"auto"` by the size and
             time of files, and by the contents of all other samples.
+        collator: Makes model inputs from samples.
     """
 
     verify = "auto"
+    collator: Collator
 
-    def _identify(self, sample: Any) -> str:
-        """Returns the digest of a sample; empty if ids identify items."""
-        return "" if self.verify == "ids" else sample_digest(sample)
+    def _identify(self, entry: Entry, stat: str = "") -> str:
+        """Returns the digest of an item from its contents, or from the state of its file; empty if ids identify it."""
+        if self.verify == "ids":
+            return ""
+        found = stat or sample_digest(entry.sample)
+        return f"{found} {sample_digest(dict(entry.columns))}" if entry.columns else found
+
+    def _batch(self, named: Iterable[tuple[str, Callable[[], tuple[Entry, str]]]]) -> Batch:
+        """Reads and collates items; an exception becomes the error of its item."""
+        batch, places, prepared = Batch(), [], []
+        for place, (name, read) in enumerate(named):
+            entry, identity = Entry(None), ""
+            try:
+                entry, identity = read_patiently(read, name)
+                # After the digest, because preprocessing may change the sample.
+                ready = self.collator.prepare(entry.sample)
+            except TemporaryReadError as error:
+                batch.failure = error
+                return batch
+            # The code of datasets and transforms may raise anything, and one item must not end the run.
+            except Exception as error:  # noqa: BLE001
+                batch.items.append(Item(name, identity, describe(error), 0, 0, entry.columns))
+                continue
+            batch.items.append(Item(name, identity, columns=entry.columns))
+            places.append(place)
+            prepared.append(ready)
+        batch.groups, failures = self.collator.collate(places, prepared)
+        for place, failure in failures.items():
+            item = batch.items[place]
+            batch.items[place] = Item(item.id, item.digest, describe(failure), 0, 0, item.columns)
+        return batch
 
 
 class MapSource(_Identified, Dataset[Batch]):
@@ -38,41 +80,57 @@ class MapSource(_Identified, Dataset[Batch]):
     Args:
         ids: The ids of the items, without duplicates.
         read: Returns the sample at an index.
-        prepare: Returns the model input `[1, ...]` of a sample.
+        collator: Makes model inputs from samples.
         stat: Returns the digest of the item at an index without reading it, from the size and the time of a file.
             Default: None, the digest of the contents of the sample.
+        split: Returns the sample and the columns of what `read` returns. Default: None, the sample alone.
 
     Attributes:
         ids: The ids of the items.
+        columns: Further columns: for each name, a value for each item.
     """
 
     def __init__(
-        self, ids: Sequence[str], read: Callable[[int], Any], prepare: Prepare, stat: Callable[[int], str] | None = None
+        self,
+        ids: Sequence[str],
+        read: Callable[[int], Any],
+        collator: Collator,
+        stat: Callable[[int], str] | None = None,
+        split: Callable[[Any], Entry] | None = None,
     ) -> None:
         if not ids:
             raise EmptyDatasetError
         name, times = Counter(ids).most_common(1)[0]
         if times > 1:
             raise ValueError(f"{times} items have the id {name!r}: ids must be unique")
-        self.ids, self._read, self._prepare, self._stat = list(ids), read, prepare, stat
+        self.ids, self._read, self.collator, self._stat = list(ids), read, collator, stat
+        self._split = split or Entry
+        self.columns: Mapping[str, Sequence[Any]] = {}
+
+    @property
+    def is_read_from_files(self) -> bool:
+        """Whether items are read from files, so that worker processes are worth it."""
+        return self._stat is not None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, indices: Iterable[int]) -> Batch:
-        """Reads some items; an item that cannot be read becomes an error of the batch."""
-        batch = Batch()
-        for index in indices:
-            stat = partial(self._stat, index) if self._stat and self.verify == "auto" else None
-            batch.add(self.ids[index], partial(self._read, index), self._prepare, self._identify, stat)
-        return batch.stack()
+        """Reads some items; an item that cannot be read has an error."""
+        return self._batch((self.ids[index], partial(self._entry, index)) for index in indices)
 
     def digest(self, index: int) -> str:
-        """Returns the digest of an item; empty if it cannot be read."""
+        """Returns the digest of an item; empty if it cannot be read.
+
+        Raises:
+            TemporaryReadError: If a temporary failure prevents it.
+        """
         try:
-            if self._stat and self.verify == "auto":
-                return self._stat(index)
-            return self._identify(self._read(index))
+            if self._stat and self.verify == "auto" and self._is_whole_entry:
+                return self._identify(Entry(None, self._columns_of(index)), self._stat(index))
+            return read_patiently(partial(self._entry, index), self.ids[index])[1]  # type: ignore[no-any-return]
+        except TemporaryReadError:
+            raise
         except Exception:  # noqa: BLE001 (the code of datasets may raise anything)
             return ""
 
@@ -80,16 +138,33 @@ class MapSource(_Identified, Dataset[Batch]):
         """Returns the source of some of the items."""
         chosen = list(indices)
         stat = self._stat and partial(_at, self._stat, chosen)
-        return MapSource([self.ids[index] for index in chosen], partial(_at, self._read, chosen), self._prepare, stat)
+        ids = [self.ids[index] for index in chosen]
+        return MapSource(ids, partial(_at, self._read, chosen), self.collator, stat, self._split)
 
     def sample(self, name: str) -> Any:
         """Reads the sample of an id, without preprocessing."""
-        return self._read(self.ids.index(name))
+        return self._split(self._read(self.ids.index(name))).sample
 
     @property
     def fingerprint(self) -> str:
         """The digest of the ids in their order."""
         return digest(self.ids)
+
+    @property
+    def _is_whole_entry(self) -> bool:
+        """Whether columns are known without reading an item."""
+        return self._split is Entry
+
+    def _entry(self, index: int) -> tuple[Entry, str]:
+        """Reads an item; returns it with its digest."""
+        # Before the item: one that is replaced while it is read has the digest of the old one, and is read again.
+        stat = self._stat(index) if self._stat and self.verify == "auto" else ""
+        found = self._split(self._read(index))
+        entry = Entry(found.sample, {**found.columns, **self._columns_of(index)})
+        return entry, self._identify(entry, stat)
+
+    def _columns_of(self, index: int) -> Mapping[str, Any]:
+        return {name: to_scalar(values[index]) for name, values in self.columns.items()}
 
 
 class IterableSource(_Identified):
@@ -97,25 +172,49 @@ class IterableSource(_Identified):
 
     Args:
         pairs: Pairs of id and sample.
-        prepare: Returns the model input `[1, ...]` of a sample.
+        collator: Makes model inputs from samples.
+        split: Returns the sample and the columns of a sample. Default: None, the sample alone.
     """
 
     fingerprint = "a stream"
 
-    def __init__(self, pairs: Iterator[tuple[Any, Any]], prepare: Prepare) -> None:
-        self._pairs, self._prepare = _unique(pairs), prepare
+    def __init__(
+        self, pairs: Iterator[tuple[Any, Any]], collator: Collator, split: Callable[[Any], Entry] | None = None
+    ) -> None:
+        self._pairs, self.collator, self._split = _unique(pairs), collator, split or Entry
 
     def take(self, count: int) -> Batch:
         """Reads the next items; fewer, or none, at the end."""
-        batch = Batch()
-        for _, (name, sample) in zip(range(count), self._pairs, strict=False):
-            batch.add(str(name), partial(_identity, sample), self._prepare, self._identify)
-        return batch.stack()
+        pairs = zip(range(count), self._pairs, strict=False)
+        return self._batch((str(name), partial(self._entry, sample)) for _, (name, sample) in pairs)
 
     def skip(self, count: int) -> dict[str, str]:
         """Returns the digests of the next items by id, without preprocessing their samples."""
         pairs = zip(range(count), self._pairs, strict=False)
-        return {str(name): self._identify(sample) for _, (name, sample) in pairs}
+        return {str(name): self._entry(sample)[1] for _, (name, sample) in pairs}
+
+    def _entry(self, sample: Any) -> tuple[Entry, str]:
+        entry = self._split(sample)
+        return entry, self._identify(entry)
+
+
+def split_label(sample: Any) -> Entry:
+    """Returns a sample and its label, of a dataset whose samples are `(sample, label)`."""
+    if isinstance(sample, (tuple, list)) and len(sample) == 2 and is_scalar(sample[1]):
+        return Entry(sample[0], {"label": to_scalar(sample[1])})
+    return Entry(sample[0] if isinstance(sample, (tuple, list)) and sample else sample)
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether a value fits a column: a number, a text, or an array of one number."""
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return True
+    return hasattr(value, "item") and getattr(value, "ndim", 1) == 0
+
+
+def to_scalar(value: Any) -> Any:
+    """Returns the number of an array of one number, and other values unchanged."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
@@ -130,26 +229,6 @@ def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
             raise ValueError(f"two items have the id {str(name)!r}: ids must be unique")
         seen.add(str(name))
         yield name, sample
-
-
-def pass_tensors(prepare: Prepare) -> Prepare:
-    """Returns a function that adds a batch dimension to tensors, and preprocesses all other samples."""
-    return _PassTensors(prepare)
-
-
-class _PassTensors:
-    """A class rather than a closure, so that it can be pickled for worker processes."""
-
-    def __init__(self, prepare: Prepare) -> None:
-        self._prepare = prepare
-
-    def __call__(self, sample: Any) -> Any:
-        first = sample[0] if isinstance(sample, (tuple, list)) and sample else sample
-        return first.unsqueeze(0) if isinstance(first, Tensor) else self._prepare(first)
-
-
-def _identity(sample: Any) -> Any:
-    return sample
 
 
 def _at(function: Callable[[int], Any], indices: Sequence[int], place: int) -> Any:

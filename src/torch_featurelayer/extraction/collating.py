@@ -1,0 +1,191 @@
+"""From samples to model inputs: one by one and stacked, or by a function of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .batches import Batch, Group, count_rows, stack_neighbours
+from .texts import TextCollator, find_tokenizer, longest_text
+
+Prepare: TypeAlias = Callable[[Any], Any]
+Collate: TypeAlias = Callable[[list[Any]], Any]
+Failures: TypeAlias = dict[int, Exception]
+
+
+class Collator(Protocol):
+    """Makes model inputs from samples, in the process that reads them."""
+
+    def prepare(self, sample: Any) -> Any:
+        """Returns what is kept of a sample; any exception is an error of its item."""
+
+    def collate(self, places: Sequence[int], prepared: Sequence[Any]) -> tuple[list[Group], Failures]:
+        """Returns the inputs of samples, and the exceptions of those that have none, by place."""
+
+    def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
+        """Yields the batches of a shard as the model processes them, in the process of the model."""
+
+
+class StackingCollator:
+    """Preprocesses samples one by one, and stacks neighbours of the same shape.
+
+    Args:
+        prepare: Returns the model input `[1, ...]` of a sample.
+    """
+
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+
+    def prepare(self, sample: Any) -> Any:
+        """Returns the model input of a sample.
+
+        Raises:
+            TypeError: If it is not a tensor or a dict of tensors.
+            ValueError: If it does not hold one item.
+        """
+        return _check_input(self._prepare(sample))
+
+    def collate(self, places: Sequence[int], prepared: Sequence[Any]) -> tuple[list[Group], Failures]:
+        """Returns stacked inputs."""
+        return list(stack_neighbours(places, prepared)), {}
+
+    def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
+        """Yields the batches as they were read."""
+        yield from batches
+
+
+class FunctionCollator:
+    """Collates samples with a function, as `DataLoader` does.
+
+    Args:
+        function: Returns a batch of a list of samples: a tensor, keyword arguments, or a tuple that begins with one.
+        prepare: A function that is applied to each sample before. Default: None.
+
+    Attributes:
+        functions: Both, which the features depend on.
+    """
+
+    def __init__(self, function: Collate, prepare: Prepare | None = None) -> None:
+        self._function, self._prepare = function, prepare
+        self.functions = function if prepare is None else (function, prepare)
+
+    def prepare(self, sample: Any) -> Any:
+        """Returns a sample for the function."""
+        return sample if self._prepare is None else self._prepare(sample)
+
+    def collate(self, places: Sequence[int], prepared: Sequence[Any]) -> tuple[list[Group], Failures]:
+        """Returns the collated samples: one by one if they cannot be collated together."""
+        if not prepared:
+            return [], {}
+        try:
+            return [Group(places, self._inputs(list(prepared)))], {}
+        except Exception as error:  # noqa: BLE001 (a function of the user may raise anything)
+            if len(prepared) == 1:
+                return [], {places[0]: error}
+        parts = [self.collate([place], [sample]) for place, sample in zip(places, prepared, strict=True)]
+        return [group for groups, _ in parts for group in groups], {
+            place: error for _, failures in parts for place, error in failures.items()
+        }
+
+    def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
+        """Yields the batches as they were read."""
+        yield from batches
+
+    def _inputs(self, samples: list[Any]) -> Any:
+        inputs = self._function(samples)
+        if isinstance(inputs, (tuple, list)) and inputs:  # inputs and labels
+            inputs = inputs[0]
+        inputs = _as_inputs(inputs, "collate_fn")
+        if (count := count_rows(inputs)) != len(samples):
+            raise ValueError(f"collate_fn returned {count} rows for {len(samples)} samples")
+        return inputs
+
+
+def make_collator(
+    model: Any, prepare: Any, collate_fn: Collate | None, *, is_default: bool, max_length: int | None
+) -> Collator:
+    """Returns the collator of a dataset.
+
+    Args:
+        model: The model, which limits the length of texts.
+        prepare: The preprocessing.
+        collate_fn: The function of the user; None if there is none.
+        is_default: Whether the user gave no preprocessing.
+        max_length: The largest number of tokens of a text; None for that of the tokenizer or the model.
+
+    Raises:
+        ValueError: If `max_length` is given for a model that does not take texts.
+    """
+    if collate_fn is not None:
+        return FunctionCollator(collate_fn, None if is_default else prepare)
+    if (tokenizer := find_tokenizer(prepare)) is not None:
+        return TextCollator(tokenizer, longest_text(tokenizer, model) if max_length is None else max_length)
+    if max_length is not None:
+        raise ValueError(
+            "max_length is for texts: pass a tokenizer as preprocess=, or load the model with tl.models.load"
+        )
+    return StackingCollator(partial(as_model_input, prepare=prepare))
+
+
+def as_model_input(sample: Any, prepare: Prepare) -> Any:
+    """Returns the model input `[1, ...]` of a sample of any dataset.
+
+    A tensor, an array that is not an image, and a dict of them get a first dimension; anything else is preprocessed.
+    """
+    if isinstance(sample, (tuple, list)) and sample:
+        sample = sample[0]
+    if isinstance(sample, Mapping) and sample and all(map(is_array, sample.values())):
+        return {name: _to_tensor(value).unsqueeze(0) for name, value in sample.items()}
+    if isinstance(sample, Tensor):
+        return sample.unsqueeze(0)
+    return _to_tensor(sample).unsqueeze(0) if is_array(sample) and not is_image(sample) else prepare(sample)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a tensor or an array of numbers."""
+    return isinstance(value, (Tensor, int, float)) or (
+        hasattr(value, "__array_interface__") and hasattr(value, "dtype")
+    )
+
+
+def is_image(value: Any) -> bool:
+    """Whether an array is an image: `[H, W, 3 or 4]`, or `[H, W]` of 8 or 16 bits."""
+    if isinstance(value, (Tensor, int, float)):
+        return False
+    is_grey = value.ndim == 2 and str(value.dtype) in ("uint8", "uint16")
+    return is_grey or (value.ndim == 3 and value.shape[2] in (3, 4))
+
+
+def _to_tensor(value: Any) -> Tensor:
+    found = torch.as_tensor(value)
+    # NumPy's default is float64, in which few models compute.
+    is_double = found.dtype == torch.float64 and not isinstance(value, Tensor)
+    return found.to(torch.get_default_dtype()) if is_double else found
+
+
+def _check_input(inputs: Any) -> Any:
+    inputs = _as_inputs(inputs, "preprocess")
+    if (count := count_rows(inputs)) != 1:
+        is_image = isinstance(inputs, Tensor) and inputs.ndim == 3 and len(inputs) in (1, 3, 4)
+        hint = " (torchvision transforms return one image without that dimension: add `.unsqueeze(0)`)"
+        raise ValueError(
+            f"preprocess returned {count} rows for this item: it must return one, [1, ...]{hint if is_image else ''}"
+        )
+    return inputs
+
+
+def _as_inputs(inputs: Any, source: str) -> Any:
+    """Returns inputs as a tensor or a dict of tensors.
+
+    Raises:
+        TypeError: If they are not.
+    """
+    if isinstance(inputs, Mapping) and inputs and all(isinstance(value, Tensor) for value in inputs.values()):
+        return dict(inputs)
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"{source} must return a tensor or a dict of tensors, not a {type(inputs).__name__}")
+    return inputs
