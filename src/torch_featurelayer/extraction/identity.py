@@ -331,7 +331,30 @@ def strip_addresses(text: str) -> str:
 
 def sample_digest(sample: Any) -> str:
     """Returns the digest of a sample: of the values of tensors, arrays and images, and of texts."""
+    if isinstance(sample, str):
+        return _hash(b"text", sample.encode(errors="surrogatepass"))
+    if type(sample) is Tensor and _is_plain(sample):
+        return row_digests(sample.unsqueeze(0))[0]
     return digest(sample, strict=False)[:16]
+
+
+def row_digests(rows: Tensor) -> list[str]:
+    """Returns the digests of the samples in a tensor `[N, ...]`, as `sample_digest` returns them one by one."""
+    kind = f"{rows.dtype} {tuple(rows.shape[1:])}".encode()
+    flat = rows.detach().cpu().contiguous().reshape(len(rows), -1).view(torch.uint8).numpy()
+    return [_hash(kind, row.data) for row in flat]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the values of a tensor are its bytes."""
+    is_strided = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type != "meta"
+    return is_strided and not (tensor.is_conj() or tensor.is_neg()) and tensor.numel() > 0
+
+
+def _hash(kind: bytes, content: Any) -> str:
+    found = hashlib.blake2b(kind, digest_size=8)
+    found.update(content)
+    return found.hexdigest()
 
 
 def describe_function(function: Any, packages: set[str]) -> Mapping[str, Any] | str | None:

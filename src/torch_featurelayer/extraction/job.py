@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
 
@@ -155,7 +155,7 @@ class ExtractionJob:
         Raises:
             Exception: The cause, if the model has rejected all items so far.
         """
-        items[place] = replace(items[place], error=describe(cause), rows=0)
+        items[place] = items[place]._replace(error=describe(cause), rows=0)
         rows.rejected += 1
         if rows.is_empty and rows.rejected >= _MOST_REJECTED:
             raise cause

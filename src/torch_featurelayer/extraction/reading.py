@@ -63,11 +63,11 @@ def read_items(
         pin_memory: Whether inputs are copied to pinned memory, from which a GPU copies while it computes. Default:
             False.
     """
-    spans = [(task.number, span) for task in tasks for span in _spans(task, batch_size, shard_size, len(source))]
+    spans = _Spans(tasks, batch_size, shard_size, len(source))
     loader = DataLoader(
         source,
         # The sampler yields spans of indices, and the source returns whole batches: no collating of items.
-        sampler=[span for _, span in spans],
+        sampler=spans,
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_identity,
@@ -75,7 +75,7 @@ def read_items(
         # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
-    numbered = zip((number for number, _ in spans), loader, strict=True)
+    numbered = zip((number for number, _ in spans.numbered()), loader, strict=True)
     for number, group in groupby(numbered, key=itemgetter(0)):
         yield number, map(itemgetter(1), group)
 
@@ -113,13 +113,33 @@ def _rest(source: IterableSource, batch_size: int, left: int) -> Iterator[Batch]
         yield batch
 
 
-def _spans(task: ShardTask, batch_size: int, shard_size: int, items: int) -> Iterator[range]:
-    """Yields the batches of a shard: those with changed items, whole, so that their rows have the same bytes."""
-    start, stop = task.number * shard_size, min((task.number + 1) * shard_size, items)
-    for first in range(start, stop, batch_size):
-        span = range(first, min(first + batch_size, stop))
-        if task.changed is None or any(index in span for index in task.changed):
-            yield span
+class _Spans:
+    """The batches of shards, made when they are needed: a large data set has millions.
+
+    Of a shard with changed items, these are the batches with changed items, whole, so that their rows have the same
+    bytes.
+
+    Args:
+        tasks: The shards.
+        batch_size: The number of items in a batch.
+        shard_size: The number of items in a shard.
+        items: The number of items of the dataset.
+    """
+
+    def __init__(self, tasks: Sequence[ShardTask], batch_size: int, shard_size: int, items: int) -> None:
+        self._tasks, self._batch_size, self._shard_size, self._items = tasks, batch_size, shard_size, items
+
+    def numbered(self) -> Iterator[tuple[int, range]]:
+        """Yields the number of a shard and the indices of a batch."""
+        for task in self._tasks:
+            stop = min((task.number + 1) * self._shard_size, self._items)
+            for first in range(task.number * self._shard_size, stop, self._batch_size):
+                span = range(first, min(first + self._batch_size, stop))
+                if task.changed is None or any(index in span for index in task.changed):
+                    yield task.number, span
+
+    def __iter__(self) -> Iterator[range]:
+        return (span for _, span in self.numbered())
 
 
 def _identity(batch: Any) -> Any:

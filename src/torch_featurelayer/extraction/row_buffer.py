@@ -86,8 +86,8 @@ class RowBuffer:
         nonfinite = torch.cat(self._nonfinite).tolist() if self._nonfinite else []
         found = list(items)
         for place, count, bad in zip(self._places, self._counts, nonfinite, strict=True):
-            item = items[place]
-            found[place] = Item(item.id, item.digest, None, count, bad, item.columns)
+            if count != 1 or bad:
+                found[place] = items[place]._replace(rows=count, nonfinite=bad)
         held = {name: rows[: self._length] for name, rows in self._held.items()}
         if self._places != sorted(self._places):
             owners = torch.tensor(self._places).repeat_interleave(torch.tensor(self._counts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -67,7 +66,7 @@ class TextCollator:
             whole.groups += [Group([start + place for place in group.places], group.inputs) for group in batch.groups]
         for group in whole.groups:
             item, cut = whole.items[group.places[0]], group.inputs.pop(TRUNCATED)
-            whole.items[group.places[0]] = replace(item, columns={**item.columns, TRUNCATED: cut})
+            whole.items[group.places[0]] = item._replace(columns={**item.columns, TRUNCATED: cut})
         # The longest first: if memory is too small, that is known at once. Texts of one length keep their order.
         whole.groups.sort(key=lambda group: -len(group.inputs["input_ids"]))
         parts = [whole.groups[start : start + batch_size] for start in range(0, len(whole.groups), batch_size)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from .._optional import need
 
@@ -13,8 +14,7 @@ OWN_COLUMNS: Final = list(_KINDS)
 RESERVED: Final = frozenset([*_KINDS, "row", "shard", "token_id", "start", "end"])
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """An item of a dataset.
 
     Attributes:
@@ -31,7 +31,7 @@ class Item:
     error: str | None = None
     rows: int = 1
     nonfinite: int = 0
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
+import numpy  # noqa: ICN001
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -19,6 +21,7 @@ from .shards import layer_tensor, open_shard
 
 Rows: TypeAlias = "int | slice | Sequence[int] | Sequence[bool] | Tensor | Any"
 
+_INTEGERS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 _MOST_OPEN: Final = 1024  # shards; the address space and the number of maps of a process are limited
 
 
@@ -33,18 +36,24 @@ class ShardFiles:
     def __init__(self, folder: Folder, identity: str | None) -> None:
         self._folder, self._identity = folder, identity
         self._files: OrderedDict[int, Any] = OrderedDict()
-        self._tensors: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
+        self._rows: OrderedDict[tuple[int, str], tuple[Tensor, Any]] = OrderedDict()
 
     def tensor(self, number: int, layer: str) -> Tensor:
         """Returns the rows of a layer in a shard: a view of the memory-mapped file, which must not be written."""
+        return self._find(number, layer)[0]
+
+    def bits(self, number: int, layer: str) -> Any:
+        """Returns the same rows as a NumPy array of integers of their size, which NumPy has for all dtypes."""
+        return self._find(number, layer)[1]
+
+    def _find(self, number: int, layer: str) -> tuple[Tensor, Any]:
         key = number, layer
-        if (found := self._tensors.get(key)) is not None:
-            self._tensors.move_to_end(key)
-            return found
-        found = layer_tensor(self.file(number), layer)
-        self._tensors[key] = found
-        if len(self._tensors) > _MOST_OPEN:
-            self._tensors.popitem(last=False)
+        if (found := self._rows.get(key)) is None:
+            rows = layer_tensor(self.file(number), layer)
+            found = self._rows[key] = rows, rows.view(_INTEGERS[rows.itemsize]).numpy()
+            if len(self._rows) > _MOST_OPEN:
+                self._rows.popitem(last=False)
+        self._rows.move_to_end(key)
         return found
 
     def file(self, number: int) -> Any:
@@ -58,7 +67,7 @@ class ShardFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         # Open files cannot be pickled for worker processes, which open their own.
-        return {**self.__dict__, "_files": OrderedDict(), "_tensors": OrderedDict()}
+        return {**self.__dict__, "_files": OrderedDict(), "_rows": OrderedDict()}
 
 
 class StoredLayer(Dataset[Tensor]):
@@ -79,6 +88,7 @@ class StoredLayer(Dataset[Tensor]):
         self.name, self.ids = name, ids
         self._files, self._numbers = files, [entry.number for entry in entries]
         self._ends = list(accumulate(entry.rows for entry in entries))
+        self._np_ends = numpy.array(self._ends)
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -187,19 +197,23 @@ class StoredLayer(Dataset[Tensor]):
         return self._rows(place)[row % count - (self._ends[place - 1] if place else 0)].clone()
 
     def _gather(self, rows: Tensor) -> Tensor:
-        """Reads rows in any order: all rows of a shard together."""
-        out = self._rows(0).new_empty(len(rows), *self._rows(0).shape[1:])
-        order = rows.argsort()
-        ends = torch.tensor(self._ends)
-        ordered = rows[order]
-        found = torch.searchsorted(ends, ordered, right=True)
-        places, counts = torch.unique_consecutive(found, return_counts=True)
-        start = 0
-        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
-            within = ordered[start : start + count] - (self._ends[place - 1] if place else 0)
-            out[order[start : start + count]] = self._rows(place)[within]
-            start += count
-        return out
+        """Reads rows in any order: those of a shard together."""
+        numbers = rows.numpy()
+        order = numbers.argsort(kind="stable")
+        ordered = numbers[order]
+        places = self._np_ends.searchsorted(ordered, side="right")
+        first = self._files.bits(self._numbers[0], self.name)
+        found = numpy.empty((len(ordered), *first.shape[1:]), first.dtype)
+        # The first of each run of rows of one shard, and the end.
+        bounds = [0, *((places[1:] != places[:-1]).nonzero()[0] + 1).tolist(), len(ordered)]
+        for start, stop in itertools.pairwise(bounds if len(ordered) else []):
+            place = int(places[start])
+            within = ordered[start:stop] - (self._ends[place - 1] if place else 0)
+            # The rows exist: without `mode`, NumPy would copy once more to be able to undo.
+            self._files.bits(self._numbers[place], self.name).take(within, axis=0, out=found[start:stop], mode="clip")
+        out = numpy.empty_like(found)
+        out[order] = found
+        return torch.from_numpy(out).view(self.dtype)
 
     def _span(self, start: int, stop: int) -> Tensor:
         """Reads consecutive rows."""
@@ -229,7 +243,10 @@ def _numbers(rows: Any, count: int) -> Tensor:
             raise IndexError(f"the mask has shape {list(given.shape)}, but the store has {count} rows")
         return given.nonzero().flatten()
     numbers = given.to(torch.int64).flatten()
-    if len(numbers) and (int(numbers.min()) < -count or int(numbers.max()) >= count):
-        wrong = next(number for number in numbers.tolist() if not -count <= number < count)
+    if not len(numbers):
+        return numbers
+    lowest, highest = (int(end) for end in numbers.aminmax())
+    if lowest < -count or highest >= count:
+        wrong = lowest if lowest < -count else highest
         raise IndexError(f"row {wrong} does not exist: the store has {count} rows")
-    return numbers.remainder(count) if count else numbers
+    return numbers if lowest >= 0 else numbers.remainder(count)

@@ -24,9 +24,9 @@ from torch.utils.data import (
 from ..._exceptions import DatasetError
 from ...store.folder import is_local
 from ...store.items import RESERVED
-from ..collating import Collator, FunctionCollator
+from ..collating import Collator, FunctionCollator, StackingCollator
 from .files import image_folder, is_tar, listed_images, samples_of_tars
-from .source import Entry, IterableSource, MapSource, is_scalar, split_label, to_scalar
+from .source import Entry, IterableSource, MapSource, Numbers, is_scalar, split_label, to_scalar
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
@@ -194,21 +194,25 @@ def _dict_source(data: Mapping[Any, Any], collator: Collator, split: _Split) -> 
 
 def _indexed_source(data: Any, collator: Collator, split: _Split) -> MapSource:
     """Returns the source of samples with random access; their indices are their ids."""
-    return MapSource([str(place) for place in range(len(data))], data.__getitem__, collator, split=split)
+    return MapSource(Numbers(len(data)), data.__getitem__, collator, split=split)
 
 
 def _rows(data: Any, collator: Collator, split: _Split) -> MapSource:
     """Returns the source of a tensor, or of an array of inputs or of images in uint8."""
     if not data.ndim:
         raise DatasetError("a single number", "a tensor or array must be [N, ...], with items in the first dimension")
+    ids, is_stacked = Numbers(len(data)), isinstance(collator, StackingCollator)
     if isinstance(data, Tensor):
-        return _indexed_source(data, collator, split)
+        rows = data.__getitem__ if is_stacked and type(data) is Tensor and data.layout is torch.strided else None
+        return MapSource(ids, data.__getitem__, collator, split=split, rows=rows)
     is_images = str(data.dtype) == "uint8" and (data.ndim == 3 or (data.ndim == 4 and data.shape[3] in (3, 4)))
     read = data.__getitem__ if is_images else partial(_tensor_row, data)
-    return MapSource([str(place) for place in range(len(data))], read, collator, split=split)
+    is_plain = is_stacked and not is_images and data.dtype.kind in "fiub" and str(data.dtype) != "float64"
+    rows = partial(_tensor_row, data) if is_plain else None
+    return MapSource(ids, read, collator, split=split, rows=rows)
 
 
-def _tensor_row(data: Any, place: int) -> Tensor:
+def _tensor_row(data: Any, place: int | slice) -> Tensor:
     return torch.as_tensor(data[place])
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..._exceptions import EmptyDatasetError, TemporaryReadError
 from ...store import Item
-from ..batches import Batch
+from ..batches import Batch, Group
 from ..collating import Collator
-from ..identity import digest, sample_digest
+from ..identity import digest, row_digests, sample_digest
 from .reading import describe, read_patiently
 
 
@@ -27,6 +28,30 @@ class Entry(NamedTuple):
 
     sample: Any
     columns: Mapping[str, Any] = {}
+
+
+class Numbers(Sequence[str]):
+    """The ids of items without names: their indices, which take no memory.
+
+    Args:
+        count: The number of items.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._range = range(count)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        return list(map(str, self._range[place])) if isinstance(place, slice) else str(self._range[place])
+
+    def __repr__(self) -> str:
+        return f"Numbers({len(self)})"
 
 
 class _Identified:
@@ -46,7 +71,7 @@ class _Identified:
         if self.verify == "ids":
             return ""
         found = stat or sample_digest(entry.sample)
-        return f"{found} {sample_digest(dict(entry.columns))}" if entry.columns else found
+        return f"{found} {sample_digest(repr(dict(entry.columns)))}" if entry.columns else found
 
     def _batch(self, named: Iterable[tuple[str, Callable[[], tuple[Entry, str]]]]) -> Batch:
         """Reads and collates items; an exception becomes the error of its item."""
@@ -69,8 +94,7 @@ class _Identified:
             prepared.append(ready)
         batch.groups, failures = self.collator.collate(places, prepared)
         for place, failure in failures.items():
-            item = batch.items[place]
-            batch.items[place] = Item(item.id, item.digest, describe(failure), 0, 0, item.columns)
+            batch.items[place] = batch.items[place]._replace(error=describe(failure), rows=0)
         return batch
 
 
@@ -84,6 +108,8 @@ class MapSource(_Identified, Dataset[Batch]):
         stat: Returns the digest of the item at an index without reading it, from the size and the time of a file.
             Default: None, the digest of the contents of the sample.
         split: Returns the sample and the columns of what `read` returns. Default: None, the sample alone.
+        rows: Returns the inputs `[N, ...]` of samples that are rows of a tensor, at a range of indices. Default: None,
+            samples are read one by one.
 
     Attributes:
         ids: The ids of the items.
@@ -97,14 +123,17 @@ class MapSource(_Identified, Dataset[Batch]):
         collator: Collator,
         stat: Callable[[int], str] | None = None,
         split: Callable[[Any], Entry] | None = None,
+        rows: Callable[[slice], Tensor] | None = None,
     ) -> None:
         if not ids:
             raise EmptyDatasetError
-        name, times = Counter(ids).most_common(1)[0]
-        if times > 1:
-            raise ValueError(f"{times} items have the id {name!r}: ids must be unique")
-        self.ids, self._read, self.collator, self._stat = list(ids), read, collator, stat
-        self._split = split or Entry
+        if not isinstance(ids, Numbers):
+            ids = list(ids)
+            name, times = Counter(ids).most_common(1)[0]
+            if times > 1:
+                raise ValueError(f"{times} items have the id {name!r}: ids must be unique")
+        self.ids, self._read, self.collator, self._stat = ids, read, collator, stat
+        self._split, self._rows = split or Entry, rows
         self.columns: Mapping[str, Sequence[Any]] = {}
 
     @property
@@ -117,6 +146,8 @@ class MapSource(_Identified, Dataset[Batch]):
 
     def __getitem__(self, indices: Iterable[int]) -> Batch:
         """Reads some items; an item that cannot be read has an error."""
+        if self._rows is not None and not self.columns and isinstance(indices, range) and indices.step == 1:
+            return self._row_batch(self._rows, indices)
         return self._batch((self.ids[index], partial(self._entry, index)) for index in indices)
 
     def digest(self, index: int) -> str:
@@ -145,10 +176,17 @@ class MapSource(_Identified, Dataset[Batch]):
         """Reads the sample of an id, without preprocessing."""
         return self._split(self._read(self.ids.index(name))).sample
 
+    def _row_batch(self, rows: Callable[[slice], Tensor], indices: range) -> Batch:
+        """Reads rows of a tensor at once: one by one, reading takes longer than a small model."""
+        inputs, ids = rows(slice(indices.start, indices.stop)), self.ids[indices.start : indices.stop]
+        digests = [""] * len(ids) if self.verify == "ids" else row_digests(inputs)
+        items = [Item(name, digest) for name, digest in zip(ids, digests, strict=True)]
+        return Batch(items, [Group(range(len(items)), inputs)])
+
     @property
     def fingerprint(self) -> str:
         """The digest of the ids in their order."""
-        return digest(self.ids)
+        return digest(repr(self.ids))  # quoted, so that no two lists of ids give the same text
 
     @property
     def _is_whole_entry(self) -> bool:
