@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, count, groupby
-from operator import itemgetter
+from itertools import chain, count, islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -75,9 +74,10 @@ def read_items(
         # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
-    numbered = zip((number for number, _ in spans.numbered()), loader, strict=True)
-    for number, group in groupby(numbered, key=itemgetter(0)):
-        yield number, map(itemgetter(1), group)
+    batches = iter(loader)
+    for task in tasks:
+        # Counted, because looking for the end of a shard would read a batch of the next one before it is written.
+        yield task.number, islice(batches, sum(1 for _ in spans.of(task)))
 
 
 def read_iterable(
@@ -129,17 +129,16 @@ class _Spans:
     def __init__(self, tasks: Sequence[ShardTask], batch_size: int, shard_size: int, items: int) -> None:
         self._tasks, self._batch_size, self._shard_size, self._items = tasks, batch_size, shard_size, items
 
-    def numbered(self) -> Iterator[tuple[int, range]]:
-        """Yields the number of a shard and the indices of a batch."""
-        for task in self._tasks:
-            stop = min((task.number + 1) * self._shard_size, self._items)
-            for first in range(task.number * self._shard_size, stop, self._batch_size):
-                span = range(first, min(first + self._batch_size, stop))
-                if task.changed is None or any(index in span for index in task.changed):
-                    yield task.number, span
+    def of(self, task: ShardTask) -> Iterator[range]:
+        """Yields the indices of each batch of a shard."""
+        stop = min((task.number + 1) * self._shard_size, self._items)
+        for first in range(task.number * self._shard_size, stop, self._batch_size):
+            span = range(first, min(first + self._batch_size, stop))
+            if task.changed is None or any(index in span for index in task.changed):
+                yield span
 
     def __iter__(self) -> Iterator[range]:
-        return (span for _, span in self.numbered())
+        return chain.from_iterable(map(self.of, self._tasks))
 
 
 def _identity(batch: Any) -> Any:
