@@ -38,7 +38,8 @@ store = tl.open_store(sys.argv[1])
 count, layer = len(store), store["fc"]
 layer[count // 2]
 taken = time.perf_counter() - start
-print(json.dumps({"rows": count, "seconds": taken, "MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3}))
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps({"rows": count, "seconds": taken, "MB": used / 1e3}))
 """
 
 
@@ -124,7 +125,9 @@ def main() -> None:
         lines.append(_opened(f"Open {options.shards:,} shards, read one", runs, numbers, "open_shards"))
         start = time.perf_counter()
         sample(many["fc"], 10)
-        lines.append(f"| {10 * BATCH:,} random rows of {options.shards:,} shards | {time.perf_counter() - start:.1f} s | |")
+        lines.append(
+            f"| {10 * BATCH:,} random rows of {options.shards:,} shards | {time.perf_counter() - start:.1f} s | |"
+        )
         start = time.perf_counter()
         tl.similarity.search(many, torch.randn(WIDTH), k=5)
         maps = len(Path("/proc/self/maps").read_text().splitlines())
@@ -133,12 +136,12 @@ def main() -> None:
     numbers["peak_GB"] = peak
     row = numbers["open_rows"]["MB"] / options.rows * 1e6
     about = f"""
-Rows of {WIDTH} float16 in shards of {SHARD:,}, and many shards of 10 rows; medians and quartiles of runs in turns; opening
-in a new process each time. The peak of this process was {peak:.1f} GB, of which the pages of mapped files are a part.
+Rows of {WIDTH} float16 in shards of {SHARD:,}, and many shards of 10 rows; medians and quartiles of runs in turns;
+opening in a new process each time. The peak of this process was {peak:.1f} GB, the pages of mapped files among them.
 
 **A hundred million rows.** Opening lists the shards and maps the items of the manifest, so it depends on the number of
-shards: {100_000_000 // SHARD:,} shards of {SHARD:,} rows, fewer than the {options.shards:,} measured here. The items take
-{row:.3f} MB of memory for a million rows at open; their file of about 40 bytes a row is 4 GB on disk.
+shards: {100_000_000 // SHARD:,} shards of {SHARD:,} rows, fewer than the {options.shards:,} measured here. The items
+take {row:.3f} MB of memory for a million rows at open; their file of about 40 bytes a row is 4 GB on disk.
 """
     report("scale", "Millions of rows", about, lines, numbers)
 

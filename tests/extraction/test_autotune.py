@@ -19,6 +19,12 @@ from torch_featurelayer.store import Store
 MODES = [EAGER, *(Mode(name, part) for name in ("channels_last", "compiled") for part in (0, 1))]
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mode is remembered from another test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Store:
     fixed: dict[str, Any] = {"preprocess": CUT, "batch_size": 4, "shard_size": 6, "dtype": None}
     return tl.extract(model, "features.6", images, out, **fixed, **options)
@@ -27,7 +33,7 @@ def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Stor
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_every_mode_gives_the_features(mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small last batches and broken files among them; continued, the bytes are the same; the model is not changed."""
-    monkeypatch.setattr(autotune, "choose_mode", lambda _: mode)
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(mode, 0.0, None))
     ids = make_images(tmp_path / "images", 15)
     (tmp_path / "images" / ids[7]).write_bytes(b"")
     model = network()
@@ -62,8 +68,8 @@ def test_the_fastest_mode_is_chosen(
     """The least time wins, and what is compiled takes as many items at a time as was faster before."""
     times = {"eager": eager, "compiled": compiled, "channels_last": whole, "channels_last, 1 at a time": parts}
 
-    def measure(_: object, modes: list[Mode]) -> list[tuple[Mode, float]]:
-        return [(mode, times.get(str(mode), compiled)) for mode in modes]
+    def measure(_: object, modes: list[Mode]) -> list[autotune.Measured]:
+        return [autotune.Measured(mode, times.get(str(mode), compiled), None) for mode in modes]
 
     monkeypatch.setattr(autotune, "_measure", measure)
     make_images(tmp_path / "images", 5)
@@ -76,9 +82,9 @@ def test_modes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     measured: dict[Mode, float] = {}
     measure = autotune._measure
 
-    def note(*arguments: Any) -> list[tuple[Mode, float]]:
+    def note(*arguments: Any) -> list[autotune.Measured]:
         found = measure(*arguments)
-        measured.update(found)
+        measured.update({each.mode: each.seconds for each in found})
         return found
 
     monkeypatch.setattr(autotune, "_measure", note)
@@ -111,3 +117,50 @@ def test_autocast_computes_in_bfloat16(tmp_path: Path) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         right = tl.FeatureLayer(model, "features.6").features(inputs)
     assert torch.equal(store["features.6"][:4], right)
+
+
+def test_a_measured_mode_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By machine, model and inputs; and what was compiled to be measured is not compiled again."""
+    make_images(tmp_path / "images", 5)
+    chosen = Mode("compiled")
+    made: list[Mode] = []
+    original = autotune.FeatureRunner.__init__
+
+    def note(runner: Any, spec: Any) -> None:
+        made.append(spec.mode)
+        original(runner, spec)
+
+    monkeypatch.setattr(autotune.FeatureRunner, "__init__", note)
+    times = iter([9.0, 9.0, 9.0, 1.0])
+    monkeypatch.setattr(autotune.statistics, "median", lambda _: next(times))
+    store = extracted(network(), tmp_path / "images", tmp_path / "one", autotune=True)
+    assert (store.metadata["mode"], made.count(chosen)) == ("compiled", 1)
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: pytest.fail("measured again"))
+    other = extracted(network(), tmp_path / "images", tmp_path / "two", autotune=True)
+    assert other.metadata["mode"] == "compiled"
+    (tmp_path / "cache" / "torch_featurelayer" / "modes.json").write_text("not JSON")
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("eager"), 0.0, None))
+    assert extracted(network(), tmp_path / "images", tmp_path / "three", autotune=True).metadata["mode"] == "eager"
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_weights_in_bfloat16(tuned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of a converted copy, with their error beside the model's own; the model keeps its dtype."""
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("compiled"), 0.0, None))
+    make_images(tmp_path / "images", 9)
+    model = network()
+    store = extracted(model, tmp_path / "images", tmp_path / "half", precision=torch.bfloat16, autotune=tuned)
+    right = extracted(model, tmp_path / "images", tmp_path / "right")["features.6"][:]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert store["features.6"].dtype is torch.bfloat16
+    half = store["features.6"][:].float()
+    error = ((half - right).norm() / right.norm()).item()
+    assert 0 < error < 0.02
+    assert store.metadata["precision"] == "torch.bfloat16"
+    assert 0 < store.metadata["precision_error"]["features.6"] < 0.02
+    whole = digests(tmp_path / "half")
+    (tmp_path / "half" / "shards" / "00000001.safetensors").unlink()
+    extracted(model, tmp_path / "images", tmp_path / "half", precision=torch.bfloat16, autotune=tuned)
+    assert digests(tmp_path / "half") == whole
+    with pytest.raises(tl.StoreMismatchError, match="precision is 'torch.bfloat16' in the store and None"):
+        extracted(model, tmp_path / "images", tmp_path / "half", autotune=tuned)

@@ -123,7 +123,7 @@ def test_a_stream_is_continued(tmp_path: Path) -> None:
     assert len(tl.open_store(tmp_path / "out")) == 8
     seen: list[tuple[int, int | None, int]] = []
     store = extracted(pairs(-1, []), tmp_path / "out", progress=lambda at: seen.append((at.done, at.items, at.before)))
-    assert seen == [(11, None, 8)]
+    assert set(seen) == {(11, None, 8)}
     extracted(pairs(-1, []), tmp_path / "fresh")
     assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
     right = extracted([(f"item {n}", torch.full((3, 32, 32), float(n))) for n in range(11)], tmp_path / "list")

@@ -24,6 +24,7 @@ class Reduce(StrEnum):
     MEAN = "mean"
     MAX = "max"
     CLS = "cls"
+    LAST = "last"
     FLATTEN = "flatten"
 
 
@@ -69,7 +70,10 @@ def extract(
     num_workers: Annotated[
         int | None,
         typer.Option(
-            "--num-workers", "-j", min=0, help="Processes that read images. [dim]\\[default: all CPUs but one][/]"
+            "--num-workers",
+            "-j",
+            min=0,
+            help="Processes that read images. [dim]\\[default: 1 on a CPU, more on a GPU][/]",
         ),
     ] = None,
     shard_size: Annotated[
@@ -79,7 +83,7 @@ def extract(
     autotune: Annotated[
         bool, typer.Option("--autotune", help="Measure how the model runs fastest, then run it that way.")
     ] = False,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16 (autocast).")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute with weights in bfloat16.")] = False,
     backend: Annotated[Backend, typer.Option("--backend", help="The execution backend.")] = Backend.LOCAL,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     retry_errors: Annotated[
@@ -112,8 +116,8 @@ def extract(
         with report_progress() as report:
             store = run(
                 loaded, layer or loaded.stages[-1], data, out, reduce=reduction, dtype=getattr(torch, dtype.value),
-                autocast=torch.bfloat16 if bfloat16 else None, autotune=autotune, batch_size=batch_size,
-                num_workers=count_cpus() - 1 if num_workers is None else num_workers, shard_size=shard_size,
+                precision=torch.bfloat16 if bfloat16 else None, autotune=autotune, batch_size=batch_size,
+                num_workers=num_workers, shard_size=shard_size,
                 backend=cast("Any", None if backend is Backend.LOCAL else backend.value), strict=strict,
                 retry_errors=retry_errors, changed="redo" if redo else "error", verify=cast("Any", verify.value),
                 progress=report,
@@ -123,13 +127,6 @@ def extract(
         raise typer.Exit(130) from None
     was_complete = done_before == len(store) + len(store.errors) and not retry_errors
     _print_summary(store, json, was_complete)
-
-
-def count_cpus() -> int:
-    """Returns the number of CPUs that this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -145,8 +142,15 @@ def report_progress() -> Iterator[Callable[[Progress], None] | None]:
         return
     columns = TextColumn("{task.fields[rate]:.0f}/s, {task.fields[errors]} errors,"), TimeRemainingColumn()
     with Bar(BarColumn(), MofNCompleteColumn(), *columns, console=console) as bar:
-        task = bar.add_task("", total=None, rate=0.0, errors=0)
-        yield lambda at: bar.update(task, completed=at.done, total=at.items, rate=at.rate, errors=at.errors)
+        task, shown = bar.add_task("", total=None, rate=0.0, errors=0), [""]
+
+        def report(at: Progress) -> None:
+            if at.setup != shown[0]:
+                shown[0] = at.setup
+                console.print(f"[dim]{at.setup}[/]")
+            bar.update(task, completed=at.done, total=at.items, rate=at.rate, errors=at.errors)
+
+        yield report
 
 
 def _count_items(out: str) -> int | None:

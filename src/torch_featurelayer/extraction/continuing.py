@@ -31,7 +31,7 @@ def extract_map(
     if getattr(source.collator, "takes_texts", False):  # batches depend on the lengths of all texts of a shard
         tasks = [ShardTask(task.number) for task in tasks]
     if tasks:
-        processes.write_shards(job, source, tasks, tracker.add)
+        processes.write_shards(job, source, tasks, tracker.add, tracker.advance)
 
 
 def extract_iterable(job: ExtractionJob, source: IterableSource, writer: StoreWriter, tracker: ProgressTracker) -> None:
@@ -53,7 +53,7 @@ def extract_iterable(job: ExtractionJob, source: IterableSource, writer: StoreWr
         tracker.count(shard)
     finished = {shard.number for shard in shards}
     batches = read_iterable(source, job.batch_size, job.shard_size, finished, check_items)
-    job.write_shards(batches, source.collator, tracker.add)
+    job.write_shards(batches, source.collator, tracker.add, advance=tracker.advance)
 
 
 def _task(job: ExtractionJob, source: MapSource, tracker: ProgressTracker, number: int, redo: bool) -> ShardTask | None:

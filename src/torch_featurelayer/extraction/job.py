@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
 
@@ -43,6 +43,7 @@ class ShardResult:
 
 
 Report: TypeAlias = Callable[[ShardResult], None]
+Advance: TypeAlias = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class ExtractionJob:
         strict: Whether the first item without features is an error.
         finite: Whether NaN and infinite values are recorded or an error.
         num_threads: The number of threads of the model, on which the last bits of sums depend.
+        runner: The runner of the specification, if one was made already; other processes make their own.
     """
 
     spec: FeatureSpec
@@ -68,16 +70,28 @@ class ExtractionJob:
     strict: bool
     finite: Finite
     num_threads: int
+    runner: FeatureRunner | None = field(default=None, compare=False, repr=False)
 
-    def write_map_shards(self, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
-        """Writes some shards of a map-style source."""
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if name != "_runner"}
+        return {**kept, "runner": None}
+
+    def write_map_shards(
+        self, source: MapSource, tasks: list[ShardTask], report: Report, advance: Advance | None = None
+    ) -> None:
+        """Writes some shards of a map-style source; see `write_shards`."""
         pinned = self.spec.device.type == "cuda"
         batches = read_items(source, tasks, self.batch_size, self.shard_size, self.num_workers, pinned)
         partial_shards = {task.number for task in tasks if task.changed is not None}
-        self.write_shards(batches, source.collator, report, partial_shards)
+        self.write_shards(batches, source.collator, report, partial_shards, advance)
 
     def write_shards(
-        self, shards: ShardBatches, collator: Collator, report: Report, partial_shards: Collection[int] = ()
+        self,
+        shards: ShardBatches,
+        collator: Collator,
+        report: Report,
+        partial_shards: Collection[int] = (),
+        advance: Advance | None = None,
     ) -> None:
         """Writes shards; each is written while the model runs on the next.
 
@@ -86,6 +100,7 @@ class ExtractionJob:
             collator: The collator of the source.
             report: A function that is called with the result of each shard.
             partial_shards: The numbers of existing shards of which only some items are extracted again.
+            advance: A function that is called with the number of items after each batch. Default: None.
 
         Raises:
             ItemError: If `strict` is set and an item has no features.
@@ -99,7 +114,7 @@ class ExtractionJob:
             writer = StoreWriter(self.out)
             pending: Future[ShardResult] | None = None
             for number, batches in shards:
-                content = self._features(collator.arrange(batches, self.batch_size))
+                content = self._features(collator.arrange(batches, self.batch_size), advance)
                 if number in partial_shards:
                     content = merge_rows(stored_content(writer, number), content)
                 if pending is not None:
@@ -111,9 +126,9 @@ class ExtractionJob:
     @cached_property
     def _runner(self) -> FeatureRunner:
         """The runner of this process, made once because making it may compile the model."""
-        return FeatureRunner(self.spec)
+        return self.runner or FeatureRunner(self.spec)
 
-    def _features(self, batches: Iterator[Batch]) -> ShardContent:
+    def _features(self, batches: Iterator[Batch], advance: Advance | None) -> ShardContent:
         items: list[Item] = []
         rows = RowBuffer(self.shard_size)
         for batch in batches:
@@ -123,6 +138,8 @@ class ExtractionJob:
             items += batch.items
             for group in batch.groups:
                 self._add(items, [start + place for place in group.places], group.inputs, rows)
+                if advance is not None:
+                    advance(len(group.places))
             if self.strict and (failed := next((item for item in items[start:] if item.error is not None), None)):
                 raise ItemError(failed.id, str(failed.error))
         self._runner.check_overflow()

@@ -31,6 +31,7 @@ class ExtractConfig:
         layout: The layout that the user gave.
         dtype: The dtype of stored features.
         autocast: The dtype that layers compute in.
+        precision: The dtype that weights were converted to.
         mode: How the model runs.
         batch_size: The number of items in a batch.
         shard_size: The number of items in a shard.
@@ -54,6 +55,7 @@ class ExtractConfig:
     layout: str | None
     dtype: str | None
     autocast: str | None
+    precision: str | None
     mode: str
     batch_size: int
     shard_size: int
@@ -104,6 +106,7 @@ def describe_extraction(
         layout=_text(spec.layout),
         dtype=_text(spec.dtype),
         autocast=_text(spec.autocast),
+        precision=_text(spec.precision),
         mode=str(spec.mode),
         batch_size=job.batch_size,
         shard_size=job.shard_size,

@@ -44,8 +44,13 @@ def compile_capture(model: nn.Module, capture: Callable[[nn.Module], FeatureLaye
     # A copy, because channels last would change the strides of the user's parameters.
     layers = capture(copy.deepcopy(model).to(memory_format=torch.channels_last))
     if mode.name == "compiled":
-        layers.compile(dynamic=False)
+        # Constant weights: normalisations are folded into convolutions, and weights are laid out for the processor.
+        layers.compile(dynamic=False, options={"freezing": True} if _is_on_cpu(model) else None)
     return layers
+
+
+def _is_on_cpu(model: nn.Module) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in model.parameters())
 
 
 def channels_last(value: Tensor) -> Tensor:

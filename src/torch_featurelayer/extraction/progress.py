@@ -6,11 +6,14 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from .._exceptions import StoreCorruptError
 from ..store import Shard, StoreWriter
 from ..store.manifest import entry_of
-from .job import ShardResult
+from .job import ExtractionJob, ShardResult
+
+_INTERVAL: Final = 0.5  # seconds between reports inside a shard
 
 
 @dataclass
@@ -20,14 +23,16 @@ class Progress:
     Attributes:
         items: The number of items; None for an iterator, whose length is not known.
         before: The number of items that earlier calls finished.
-        done: The number of items that are finished, including those of earlier calls.
-        errors: The number of finished items without a row.
+        done: The number of items that are computed, including those of earlier calls.
+        errors: The number of finished items without features.
+        setup: How items are read and computed, such as `"batches of 16, 1 worker, eager"`.
     """
 
     items: int | None
     before: int = 0
     done: int = 0
     errors: int = 0
+    setup: str = ""
     _start: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
@@ -42,18 +47,23 @@ class Progress:
 
 
 class ProgressTracker:
-    """Counts finished shards.
+    """Counts items, and reports them: those of the first batch, then twice a second, and each shard.
 
     Args:
         writer: The writer of the store.
         retry_errors: Whether shards with errors count as unfinished.
-        report: A function that is called after each shard; None for no reports.
+        report: A function that is called with the progress; None for no reports.
+        setup: How items are read and computed.
     """
 
-    def __init__(self, writer: StoreWriter, retry_errors: bool, report: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self, writer: StoreWriter, retry_errors: bool, report: Callable[[Progress], None] | None, setup: str
+    ) -> None:
         self._writer, self._retry, self._report = writer, retry_errors, report
         self._finished = writer.finished_shards()
-        self.progress = Progress(None)
+        self.progress = Progress(None, setup=setup)
+        self._running = 0  # items that are computed and whose shard is not written
+        self._reported = 0.0
 
     def finished_shard(self, number: int) -> Shard | None:
         """Returns a shard that an earlier call finished; None if it is missing, damaged, or to be retried."""
@@ -81,7 +91,29 @@ class ProgressTracker:
 
     def add(self, result: ShardResult) -> None:
         """Counts a shard of this call."""
-        self.progress.done += result.rows + result.errors
+        computed = min(self._running, result.rows + result.errors)
+        self._running -= computed
+        self.progress.done += result.rows + result.errors - computed
         self.progress.errors += result.errors
+        self._call_report()
+
+    def advance(self, items: int) -> None:
+        """Counts items that were computed."""
+        self._running += items
+        self.progress.done += items
+        if time.monotonic() - self._reported >= _INTERVAL:
+            self._call_report()
+
+    def _call_report(self) -> None:
+        self._reported = time.monotonic()
         if self._report is not None:
             self._report(self.progress)
+
+
+def describe_setup(job: ExtractionJob) -> str:
+    """Returns how items are read and computed, for the user."""
+    workers = f"{job.num_workers} worker{'s' if job.num_workers != 1 else ''}"
+    dtype = str(job.spec.precision or job.spec.autocast or "").removeprefix("torch.")
+    return ", ".join(
+        filter(None, [f"batches of {job.batch_size}", workers, str(job.spec.mode), dtype, str(job.spec.device)])
+    )

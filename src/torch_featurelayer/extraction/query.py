@@ -41,6 +41,7 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
         metadata["reduce"],
         dtype=_dtype(metadata["dtype"]),
         autocast=_dtype(metadata["autocast"]),
+        precision=_dtype(metadata.get("precision")),
     )
     collator = make_collator(
         loaded.model, loaded.preprocess, None, is_default=True, max_length=metadata.get("max_length")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -50,6 +51,8 @@ class FeatureSpec:
         layout: The layout, as in `FeatureLayers`.
         dtype: The dtype of stored features; None for that of the model.
         autocast: The dtype that layers compute in under `torch.autocast`; None for no autocast.
+        precision: The dtype that the weights and inputs of a copy of the model are converted to; None for the model
+            itself.
         mode: How the model runs.
         example: A full batch of inputs; only inputs of its shape run in a mode other than eager.
     """
@@ -61,6 +64,7 @@ class FeatureSpec:
     layout: str | Mapping[str, str] | None = None
     dtype: torch.dtype | None = None
     autocast: torch.dtype | None = None
+    precision: torch.dtype | None = None
     mode: Mode = EAGER
     example: Any = None
 
@@ -114,6 +118,9 @@ class FeatureRunner:
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
+        # A copy, because the user's model keeps its precision.
+        if spec.precision is not None:
+            spec = replace(spec, model=copy.deepcopy(spec.model).to(spec.precision))
         self._spec = spec
         self._eager = spec.capture(spec.model)
         self._faster: FeatureLayers | None = None
@@ -133,7 +140,7 @@ class FeatureRunner:
             LayoutError: If the items of a whole feature are not in its first dimension.
             ValueError: If a layer does not return one tensor with a row for each item.
         """
-        inputs = map_inputs(inputs, lambda value: value.to(self._spec.device, non_blocking=True))
+        inputs = map_inputs(inputs, self._to_device)
         if not isinstance(inputs, Tensor) and texts.SPECIAL in inputs:
             return self._text_rows(inputs)
         if not self._is_checked:
@@ -165,8 +172,12 @@ class FeatureRunner:
         faster = compile_capture(self._spec.model, self._spec.capture, self._spec.mode)
         part, count = next(split(map_inputs(self._spec.example, channels_last), self._size))
         for _ in range(2):  # the first run counts calls and the second compiles; later runs do neither
-            self._rows(faster, map_inputs(part, lambda value: value.to(self._spec.device)), count)
+            self._rows(faster, map_inputs(part, self._to_device), count)
         return faster
+
+    def _to_device(self, value: Tensor) -> Tensor:
+        dtype = self._spec.precision if value.is_floating_point() else None
+        return value.to(self._spec.device, dtype, non_blocking=True)
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
@@ -305,3 +316,23 @@ def _not_rows(name: str, feat: Any, count: int) -> str:
     if isinstance(feat, Tensor):
         return f"{name!r} is {list(feat.shape)} for {count} items: its first dimension must be that of the items"
     return f"{name!r} returns a {type(feat).__name__}, not a tensor: name a part of it, such as '{name}[0]'"
+
+
+def precision_error(spec: FeatureSpec, example: Any) -> dict[str, float] | None:
+    """Returns the relative error of each feature of a batch, in the precision of a specification and in the model's.
+
+    Args:
+        spec: The specification.
+        example: The batch; None if there is none.
+
+    Returns:
+        The norm of the difference by the norm of the feature, by layer; None without a batch or a precision.
+    """
+    if example is None or spec.precision is None:
+        return None
+    wide = replace(spec, dtype=torch.float32)
+    ours, right = (FeatureRunner(each)(example) for each in (wide, replace(wide, precision=None)))
+    pairs = {
+        name: (ours.features[name].float(), feat.float()) for name, feat in right.features.items() if name[:1] != "@"
+    }
+    return {name: float(f"{((one - other).norm() / other.norm()).item():.2e}") for name, (one, other) in pairs.items()}

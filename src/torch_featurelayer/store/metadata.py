@@ -18,8 +18,9 @@ _READABLE: Final = (1, 2, FORMAT)  # version 0.2 wrote 1
 _NAME: Final = "metadata.json"
 _OLD_NAME: Final = "settings.json"  # of version 0.2
 _OLD_KEYS: Final = {"shard_rows": "shard_size", "threads": "num_threads"}
-# The location of the items may change, the items may not; their number follows from the digest of their ids.
-_NOT_COMPARED: Final = {"data", "num_items"}
+# The location of the items may change, the items may not; their number follows from the digest of their ids, and the
+# error of a precision was measured once.
+_NOT_COMPARED: Final = {"data", "num_items", "precision_error"}
 
 
 def write_metadata(folder: Folder, metadata: Metadata) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
-import numpy  # noqa: ICN001
+import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ...store import StoreWriter, store_metadata
-from ..job import ExtractionJob, Report
+from ..job import Advance, ExtractionJob, Report
 from ..reading import ShardTask
 from ..sources import MapSource
 
@@ -30,8 +30,10 @@ class Backend(Protocol):
     def assign(self, numbers: Sequence[int]) -> list[int]:
         """Returns the shards that this process is responsible for."""
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
-        """Writes shards, and reports each."""
+    def write_shards(
+        self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report, advance: Advance
+    ) -> None:
+        """Writes shards, and reports each; in this process, also each batch."""
 
 
 class LocalBackend:
@@ -73,6 +75,8 @@ class LocalBackend:
         """Returns all shards."""
         return list(numbers)
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
+    def write_shards(
+        self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report, advance: Advance
+    ) -> None:
         """Writes shards in this process."""
-        job.write_map_shards(source, tasks, report)
+        job.write_map_shards(source, tasks, report, advance)

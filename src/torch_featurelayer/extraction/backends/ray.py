@@ -12,7 +12,7 @@ from typing import Any
 
 from ..._exceptions import FeatureLayerError
 from ..._optional import need
-from ..job import ExtractionJob, Report, ShardResult
+from ..job import Advance, ExtractionJob, Report, ShardResult
 from ..reading import ShardTask
 from ..sources import MapSource
 from .local import LocalBackend
@@ -35,7 +35,14 @@ class RayBackend(LocalBackend):
         self._data = need("ray.data", "ray")
         self._num_actors = num_actors
 
-    def write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
+    def write_shards(
+        self,
+        job: ExtractionJob,
+        source: MapSource,
+        tasks: list[ShardTask],
+        report: Report,
+        advance: Advance,  # noqa: ARG002 (actors report whole shards)
+    ) -> None:
         """Writes shards in actors; each item of the Ray dataset is the number of a shard.
 
         Raises:
