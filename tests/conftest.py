@@ -11,8 +11,10 @@ torch.set_num_threads(1)  # the workers of pytest-xdist share the cores: more th
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    # No mode that was measured in another test, or for the user of this machine, is remembered.
+    monkeypatch.setenv("FEATURELAYER_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,6 @@ from torch_featurelayer.extraction.modes import EAGER, Mode
 from torch_featurelayer.store import Store
 
 MODES = [EAGER, *(Mode(name, part) for name in ("channels_last", "compiled") for part in (0, 1))]
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No mode is remembered from another test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Store:
@@ -138,7 +133,7 @@ def test_a_measured_mode_is_remembered(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(autotune, "choose_mode", lambda _: pytest.fail("measured again"))
     other = extracted(network(), tmp_path / "images", tmp_path / "two", autotune=True)
     assert other.metadata["mode"] == "compiled"
-    (tmp_path / "cache" / "torch_featurelayer" / "modes.json").write_text("not JSON")
+    Path(os.environ["FEATURELAYER_CACHE"], "modes.json").write_text("not JSON")
     monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("eager"), 0.0, None))
     assert extracted(network(), tmp_path / "images", tmp_path / "three", autotune=True).metadata["mode"] == "eager"
 

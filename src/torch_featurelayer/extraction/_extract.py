@@ -18,7 +18,7 @@ from ..address import Selector
 from ..engine import Tokens
 from ..models import LoadedModel, Preprocess
 from ..store import Store, open_store
-from .autotune import first_batch, tune
+from .autotune import choose, first_batch
 from .backends import BackendName, make_backend
 from .batches import map_inputs
 from .collating import Collate, Prepare, make_collator
@@ -184,10 +184,10 @@ def extract(
         # A continued store keeps its number of threads and its mode, on which the last bits of features depend.
         threads = num_threads or existing.get("num_threads") or torch.get_num_threads()
         with use_threads(threads):
-            example = (
-                first_batch(source, batch_size) if isinstance(source, MapSource) and (autotune or precision) else None
-            )
-            tuned, runner = tune(spec, example, existing.get("mode")) if autotune else (spec, None)
+            example = None
+            if isinstance(source, MapSource) and (autotune or precision is not None):
+                example = first_batch(source, batch_size)
+            tuned, runner = choose(spec, example, existing.get("mode"), measure=autotune)
             error = existing.get("precision_error") or precision_error(spec, example)
         job = ExtractionJob(tuned, fspath(out), batch_size, shard_size, num_workers, strict, finite, threads, runner)
         title = loaded.name if loaded else type(network).__name__

@@ -20,6 +20,7 @@ import torch
 
 from .batches import count_rows, signature
 from .identity import digest
+from .memory import keep_memory
 from .modes import EAGER, Mode
 from .runner import FeatureRunner, FeatureSpec
 from .sources import MapSource
@@ -43,13 +44,17 @@ class Measured(NamedTuple):
     runner: FeatureRunner | None
 
 
-def tune(spec: FeatureSpec, example: Any, begun: str | None) -> tuple[FeatureSpec, FeatureRunner | None]:
+def choose(
+    spec: FeatureSpec, example: Any, begun: str | None, *, measure: bool
+) -> tuple[FeatureSpec, FeatureRunner | None]:
     """Returns a specification with the mode that a store was begun in, that is remembered, or that is the fastest.
 
     Args:
         spec: The specification.
-        example: A full batch; None if no item can be read.
+        example: A full batch; None if there is none.
         begun: The mode of a continued store; None for a new one.
+        measure: Whether modes are measured. Otherwise a model in another precision has channels last, since it is
+            copied anyway, and any other model runs as it is.
 
     Returns:
         The specification, and the runner that was measured for it if there is one.
@@ -57,13 +62,17 @@ def tune(spec: FeatureSpec, example: Any, begun: str | None) -> tuple[FeatureSpe
     if example is None:
         return spec, None
     spec = replace(spec, example=example)
+    if not measure:
+        return (replace(spec, mode=Mode("channels_last")) if spec.precision is not None else spec), None
     if begun is not None:
         return replace(spec, mode=Mode.parse(begun)), None
     key = _key(spec)
     if (known := _remembered().get(key)) is not None:
         return replace(spec, mode=Mode.parse(known)), None
-    best = choose_mode(spec)
-    _remember(key, best.mode)
+    with keep_memory():  # as when the features are computed
+        best = choose_mode(spec)
+    if best.runner is not None:
+        _remember(key, best.mode)
     return replace(spec, mode=best.mode), best.runner
 
 
@@ -140,8 +149,10 @@ def _key(spec: FeatureSpec) -> str:
 
 
 def _file() -> Path:
+    """Returns the file of remembered modes, in `FEATURELAYER_CACHE` or the cache folder of the user."""
+    folder = os.environ.get("FEATURELAYER_CACHE")
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root, "torch_featurelayer", "modes.json")
+    return Path(folder or Path(root, "torch_featurelayer"), "modes.json")
 
 
 def _remembered() -> Mapping[str, str]:

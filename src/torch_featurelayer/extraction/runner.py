@@ -140,14 +140,16 @@ class FeatureRunner:
             LayoutError: If the items of a whole feature are not in its first dimension.
             ValueError: If a layer does not return one tensor with a row for each item.
         """
+        # Before conversion: the example has the dtype of what is read.
+        is_full = self._faster is not None and signature(inputs) == signature(self._spec.example)
         inputs = map_inputs(inputs, self._to_device)
         if not isinstance(inputs, Tensor) and texts.SPECIAL in inputs:
             return self._text_rows(inputs)
         if not self._is_checked:
             self._check_items(inputs)
-        if self._faster is None or signature(inputs) != signature(self._spec.example):
+        if not is_full:
             return self._rows(self._eager, inputs, count_rows(inputs))
-        faster = self._faster
+        faster = self._faster or self._eager
         parts = [
             self._rows(faster, part, count) for part, count in split(map_inputs(inputs, channels_last), self._size)
         ]
