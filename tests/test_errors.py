@@ -49,6 +49,7 @@ CASES = {
     tl.StoreNotFoundError("folder"): FileNotFoundError,
     tl.StoreMismatchError("folder", {"model": ("a", "b")}): ValueError,
     tl.StoreIncompleteError("out", [1, 2, 3, 4, 5, 6]): ValueError,
+    tl.BackendError("ray", "an actor died"): RuntimeError,
     tl.TemporaryReadError("a.png", "TimeoutError: no answer"): OSError,
     tl.NonFiniteError("layer4", "a.png", 3): ArithmeticError,
     tl.StoreLockedError("folder"): BlockingIOError,

@@ -12,8 +12,8 @@ import pytest
 import torch_featurelayer as tl
 
 PUBLIC = """
-AddressError AmbiguousCallError AmbiguousOperationError CallNotMadeError CompileError DatasetError DeviceError
-DuplicateRequestError EditError EmptyDatasetError EmptyRequestError FeatureLayer
+AddressError AmbiguousCallError AmbiguousOperationError BackendError CallNotMadeError CompileError
+DatasetError DeviceError DuplicateRequestError EditError EmptyDatasetError EmptyRequestError FeatureLayer
 FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError GradientHandle
 ImageError ItemError LabelNotFoundError LayerNotFoundError LayerNotRunError
 LayerRow LayerTable LayoutError MissingExtraError ModelNotFoundError NonFiniteError NotAModuleError

@@ -32,6 +32,7 @@ FeatureLayerError
 ├── DatasetError             TypeError            an object is not a dataset
 ├── EmptyDatasetError        ValueError           a dataset has no items
 ├── ItemError                ValueError           an item of a dataset cannot be read
+├── BackendError             RuntimeError         a process of an extraction has ended
 ├── TemporaryReadError       OSError              an item could not be read because of the network or permissions
 ├── FeatureOverflowError     OverflowError        a feature does not fit the dtype of the store
 ├── NonFiniteError           ArithmeticError      a feature has NaN or infinite values
@@ -55,6 +56,7 @@ __all__ = [
     "AddressError",
     "AmbiguousCallError",
     "AmbiguousOperationError",
+    "BackendError",
     "CallNotMadeError",
     "CompileError",
     "DatasetError",
@@ -586,6 +588,22 @@ class FeatureOverflowError(FeatureLayerError, OverflowError):
     def __init__(self, layer: str, dtype: str) -> None:
         self.layer, self.dtype = layer, dtype
         super().__init__(f"{layer!r} has infinite values in {dtype}: store a wider dtype, such as torch.float32.")
+
+
+class BackendError(FeatureLayerError, RuntimeError):
+    """A process of an extraction has ended, or the cluster does not answer.
+
+    Attributes:
+        backend: The name of the backend.
+        problem: What happened.
+    """
+
+    def __init__(self, backend: str, problem: str) -> None:
+        self.backend, self.problem = backend, problem
+        super().__init__(
+            f"the extraction with backend={backend!r} ended: {problem}. Finished shards are kept, and the same call "
+            "continues from there."
+        )
 
 
 class TemporaryReadError(FeatureLayerError, OSError):

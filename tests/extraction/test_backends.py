@@ -110,3 +110,118 @@ def test_errors_of_actors_are_those_of_one_process(folder: Path) -> None:
     _, err, code = ended(started(str(folder / "run.py"), str(folder / "images"), str(folder / "out"), "ray", "strict"))
     assert code == 1
     assert "ItemError: class1/0007.jpg: ValueError: 8 bytes that are not an image" in err
+
+
+ENDS = """
+import os, sys, time
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, network
+from torch_featurelayer.extraction.backends import torchrun
+torchrun._SILENCE = 3.0
+how, rank = sys.argv[3], os.environ["RANK"]
+
+def prepare(source):
+    if rank == "1" and how == "dies":
+        os._exit(0)  # torchrun does not take that for a failure
+    if rank == "1" and how == "slow":
+        time.sleep(1)
+    return CUT(source)
+
+store = tl.extract(network(), "features.3", sys.argv[1], sys.argv[2], preprocess=tl.named("cut", prepare),
+                   batch_size=4, shard_size=4, num_threads=1, backend="torchrun")
+print(store)
+"""
+
+
+@pytest.mark.parametrize("how", ["dies", "slow"])
+def test_a_rank_that_ends_and_one_that_is_slow(how: str, folder: Path) -> None:
+    """A rank that is gone is an error within a minute; a slow one, whose work takes longer than that, is waited for."""
+    (folder / "ends.py").write_text(ENDS)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(folder / "ends.py")]
+    start = time.monotonic()
+    out, err, code = ended(started(*torchrun, str(folder / "images"), str(folder / "out"), how))
+    if how == "slow":
+        assert code == 0, err
+        assert out.count("29 rows") == 2
+        assert time.monotonic() - start > 10
+        return
+    assert code != 0
+    assert "BackendError: the extraction with backend='torchrun' ended: rank 1 has ended" in err
+    assert time.monotonic() - start < 60
+    store = tl.open_store(folder / "out")
+    assert 12 <= len(store) < 29
+    assert not store.complete
+
+
+DIES = """
+import os, sys
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, network
+
+def prepare(source):
+    os._exit(1)
+
+if __name__ == "__main__":
+    tl.extract(network(), "features.3", sys.argv[1], sys.argv[2], preprocess=tl.named("dies", prepare), batch_size=4,
+               shard_size=4, num_threads=1, backend="ray", num_workers=0)
+"""
+
+
+def test_an_actor_that_always_dies(folder: Path) -> None:
+    (folder / "dies.py").write_text(DIES)
+    start = time.monotonic()
+    _, err, code = ended(started(str(folder / "dies.py"), str(folder / "images"), str(folder / "out")))
+    assert code == 1
+    assert "BackendError: the extraction with backend='ray' ended" in err
+    assert time.monotonic() - start < 120
+
+
+def test_a_cluster_that_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    start = time.monotonic()
+    with pytest.raises(tl.BackendError, match="no cluster answers at '127.0.0.1:1', the RAY_ADDRESS"):
+        tl.extract(network(), "features.3", folder / "images", folder / "out", preprocess=CUT, backend="ray")
+    assert time.monotonic() - start < 60
+
+
+NODES = """
+import sys, threading
+from ray.cluster_utils import Cluster
+import ray
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, network
+
+if __name__ == "__main__":
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    node = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    lost = []
+
+    def progress(at):
+        print(at.done, flush=True)
+        if sys.argv[3] == "lost" and not lost:
+            lost.append(node)
+            cluster.remove_node(node, allow_graceful=False)
+
+    store = tl.extract(network(), ["features.3", "features.6"], sys.argv[1], sys.argv[2], preprocess=CUT, reduce="mean",
+                       batch_size=4, shard_size=4, num_threads=2, backend="ray", num_actors=2, progress=progress)
+    print(store, len(ray.nodes()), "nodes", flush=True)
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.parametrize("how", ["whole", "lost"])
+def test_a_cluster_of_two_nodes(how: str, folder: Path) -> None:
+    """Two raylets on this machine; then one of them is lost after the first shard."""
+    (folder / "nodes.py").write_text(NODES)
+    command = [sys.executable, str(folder / "nodes.py"), str(folder / "images"), str(folder / "out"), how]
+    log = folder / "log.txt"
+    with log.open("w") as file:  # a pipe would stay open as long as any process of a raylet
+        done = subprocess.run(
+            command, stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": ROOT}, timeout=120, check=False
+        )
+    assert done.returncode == 0, log.read_text()
+    assert "29 rows" in log.read_text()
+    assert "2 nodes" in log.read_text()
+    assert digests(folder / "out") == one_process(folder)

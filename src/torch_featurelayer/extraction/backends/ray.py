@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from ..._exceptions import FeatureLayerError
+from ..._exceptions import BackendError, FeatureLayerError
 from ..._optional import need
 from ..job import Advance, ExtractionJob, Report, ShardResult
 from ..reading import ShardTask
 from ..sources import MapSource
 from .local import LocalBackend
+
+_MOST_RESTARTS: Final = 3
+_PATIENCE: Final = 10.0  # seconds
 
 
 class RayBackend(LocalBackend):
@@ -46,12 +51,16 @@ class RayBackend(LocalBackend):
         """Writes shards in actors; each item of the Ray dataset is the number of a shard.
 
         Raises:
+            BackendError: If actors die again and again, or the cluster does not answer.
             ItemError: If `strict` is set and an item cannot be read in an actor.
             FeatureOverflowError: If a feature does not fit its dtype in an actor.
             OSError: If a shard cannot be written in an actor.
         """
         with self._connect():
-            self._write_shards(job, source, tasks, report)
+            try:
+                self._write_shards(job, source, tasks, report)
+            except self._ray.exceptions.RayError as error:
+                raise BackendError("ray", _summary(error)) from error
 
     def _write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
         needs = {"num_gpus": 1.0} if job.spec.device.type == "cuda" else {"num_cpus": self._cpus(job)}
@@ -61,12 +70,18 @@ class RayBackend(LocalBackend):
             [{"number": task.number, "task": pickle.dumps(task)} for task in tasks], override_num_blocks=len(tasks)
         )
         references = self._ray.put(job), self._ray.put(source)  # kept while actors may be restarted
-        finished = shards.map(
-            ShardActor,
-            fn_constructor_args=references,
-            compute=self._data.ActorPoolStrategy(size=count),
-            **needs,
-        )
+        with warnings.catch_warnings():
+            # Ray 2.60 announces other parameters for these two, and has none so far.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            finished = shards.map(
+                ShardActor,
+                fn_constructor_args=references,
+                compute=self._data.ActorPoolStrategy(size=count),
+                # By default, Ray restarts an actor that always dies forever.
+                max_restarts=_MOST_RESTARTS,
+                max_task_retries=_MOST_RESTARTS,
+                **needs,
+            )
         with closing(
             iter(finished.iter_rows())
         ) as rows:  # also after an error, Ray must end its run before it is shut down
@@ -80,7 +95,7 @@ class RayBackend(LocalBackend):
         """Uses the connected cluster, or connects to one for the duration of the block."""
         is_new = not self._ray.is_initialized()
         if is_new:
-            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            self._init()
         self._data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         try:
@@ -88,6 +103,20 @@ class RayBackend(LocalBackend):
         finally:
             if is_new:
                 self._ray.shutdown()
+
+    def _init(self) -> None:
+        """Connects to the cluster of `RAY_ADDRESS`, or starts one on this machine.
+
+        Raises:
+            BackendError: If the cluster does not answer.
+        """
+        address = os.environ.get("RAY_ADDRESS")
+        if address is not None and not address.startswith(("ray://", "local", "auto")):
+            _check_answers(address)
+        try:
+            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise BackendError("ray", f"no cluster at {address!r} ({_summary(error)})") from error
 
     def _cpus(self, job: ExtractionJob) -> float:
         """Returns the number of CPUs of an actor: its threads, while one CPU stays free for Ray's own readers."""
@@ -101,6 +130,25 @@ class RayBackend(LocalBackend):
         resources = self._ray.cluster_resources()
         room = resources.get("GPU", 0) if "num_gpus" in needs else resources.get("CPU", 1) - 1
         return max(int(room // next(iter(needs.values()))), 1)
+
+
+def _check_answers(address: str) -> None:
+    """Checks that a machine answers at the address of a cluster; Ray would try for minutes.
+
+    Raises:
+        BackendError: If it does not.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise BackendError("ray", f"no cluster answers at {address!r}, the RAY_ADDRESS ({error})") from error
+
+
+def _summary(error: Exception) -> str:
+    """Returns the last line of an exception of Ray that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 class ShardActor:
