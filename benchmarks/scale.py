@@ -27,19 +27,21 @@ from torch_featurelayer.store import StoreWriter
 WIDTH, SHARD, BATCH = 64, 65_536, 1024
 
 OPEN = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 import torch, pyarrow, safetensors, numpy
 import torch_featurelayer as tl
 from torch_featurelayer.store import open_store
 open_store(sys.argv[2])  # another store: what is imported at the first call
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+before = resident()
 start = time.perf_counter()
 store = tl.open_store(sys.argv[1])
 count, layer = len(store), store["fc"]
 layer[count // 2]
 taken = time.perf_counter() - start
-used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(json.dumps({"rows": count, "seconds": taken, "MB": used / 1e3}))
+print(json.dumps({"rows": count, "seconds": taken, "MB": resident() - before}))
 """
 
 
@@ -140,8 +142,9 @@ Rows of {WIDTH} float16 in shards of {SHARD:,}, and many shards of 10 rows; medi
 opening in a new process each time. The peak of this process was {peak:.1f} GB, the pages of mapped files among them.
 
 **A hundred million rows.** Opening lists the shards and maps the items of the manifest, so it depends on the number of
-shards: {100_000_000 // SHARD:,} shards of {SHARD:,} rows, fewer than the {options.shards:,} measured here. The items
-take {row:.3f} MB of memory for a million rows at open; their file of about 40 bytes a row is 4 GB on disk.
+shards: {100_000_000 // SHARD:,} shards of {SHARD:,} rows, fewer than the {options.shards:,} measured here. Memory at
+open is that of the list of shards, and {row:.2f} MB for a million rows of it; the items stay in their file, of about 40
+bytes a row, 4 GB.
 """
     report("scale", "Millions of rows", about, lines, numbers)
 
@@ -149,7 +152,7 @@ take {row:.3f} MB of memory for a million rows at open; their file of about 40 b
 def _opened(title: str, runs: list[dict[str, float]], numbers: dict[str, Any], name: str) -> str:
     seconds, memory = (sorted(run[key] for run in runs) for key in ("seconds", "MB"))
     numbers[name] = {"seconds": seconds[len(runs) // 2], "MB": memory[len(runs) // 2]}
-    return f"| {title} | {seconds[0]:.3f} to {seconds[-1]:.3f} s | {memory[-1]:.0f} MB |"
+    return f"| {title} | {seconds[0]:.3f} to {seconds[-1]:.3f} s | {memory[-1]:.1f} MB of memory |"
 
 
 def _note(name: str, times: dict[str, Timing]) -> str:

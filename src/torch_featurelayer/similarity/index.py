@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,7 +39,11 @@ class Index:
         device: torch.device | str | None = None,
     ) -> None:
         self._store, self._layer, self._metric = store, only_layer(store, layer), metric
-        self._vectors = torch.cat([part for _, part in chunks(store[self._layer], metric)]).to(device)
+        rows = store[self._layer]
+        # Filled in place: the parts and their concatenation would be in memory at once.
+        self._vectors = torch.empty(len(rows), prod(rows.shape[1:]), device=device)
+        for start, part in chunks(rows, metric):
+            self._vectors[start : start + len(part)] = part
 
     def __len__(self) -> int:
         return len(self._vectors)

@@ -101,6 +101,7 @@ def decode_table(content: Any) -> Any:
     """
     arrow = need("pyarrow", "store")
     try:
+        check_uncompressed(content)
         with arrow.ipc.open_stream(content) as reader:
             check_schema(reader.schema)
             table = reader.read_all()
@@ -108,6 +109,39 @@ def decode_table(content: Any) -> Any:
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"its items cannot be read ({error})") from error
     return table
+
+
+def check_uncompressed(content: Any) -> None:
+    """Checks that the messages of an Arrow stream or file have no compressed buffers.
+
+    Ours have none, and a few bytes could claim to be many gigabytes when they are decompressed.
+
+    Raises:
+        ValueError: If a message has.
+    """
+    arrow = need("pyarrow", "store")
+    is_file = bytes(memoryview(content)[:6]) == b"ARROW1"
+    stream = memoryview(content)[8:] if is_file else content
+    for message in arrow.ipc.MessageReader.open_stream(arrow.py_buffer(stream)):
+        if message.type == "record batch" and _has_compression(bytes(message.metadata)):
+            raise ValueError("its items are compressed, which no store of this package has")
+
+
+def _has_compression(metadata: bytes) -> bool:
+    """Whether the flatbuffer of a record batch has the field `compression`, the fourth of its table."""
+    message = int.from_bytes(metadata[:4], "little")
+    header = _field(metadata, message, 2)  # of the table `Message`
+    batch = header + int.from_bytes(metadata[header : header + 4], "little")
+    return _field(metadata, batch, 3) != 0
+
+
+def _field(content: bytes, table: int, number: int) -> int:
+    """Returns the place of a field of a flatbuffer table; 0 if it is absent."""
+    vtable = table - int.from_bytes(content[table : table + 4], "little", signed=True)
+    size = int.from_bytes(content[vtable : vtable + 2], "little")
+    entry = vtable + 4 + 2 * number
+    offset = int.from_bytes(content[entry : entry + 2], "little") if entry + 2 <= vtable + size else 0
+    return table + offset if offset else 0
 
 
 def check_schema(schema: Any) -> None:

@@ -20,7 +20,7 @@ from uuid import uuid4
 from .._exceptions import StoreCorruptError
 from .._optional import need
 from .folder import Folder
-from .items import check_schema, empty_table, join_tables
+from .items import check_schema, check_uncompressed, empty_table, join_tables
 from .shards import Shard, read_shard, shard_numbers
 
 MANIFEST: Final = "manifest"
@@ -29,6 +29,7 @@ _COUNTS: Final = ("number", "items", "features", "rows")
 _STALE: Final = -1  # the number of items of a shard that was replaced after its segment was written
 _KEY: Final = b"torch_featurelayer"
 _MOST_MERGED: Final = 1_000_000  # items; larger manifests get further segments instead of being written anew
+_PART: Final = 1 << 16  # items that are written together
 _READERS: Final = 16  # threads that read the headers of shards from object storage
 
 
@@ -225,6 +226,7 @@ def _open(arrow: Any, folder: Folder, name: str) -> Any:
     """Returns the table of an Arrow file, memory-mapped."""
     # Not a downloaded copy, which would stay when the manifest is written again.
     source = arrow.memory_map(folder.at(name)) if folder.local else arrow.BufferReader(folder.read(name))
+    check_uncompressed(source.read_buffer())
     table = arrow.ipc.open_file(source).read_all()
     table.validate()
     return table
@@ -250,6 +252,7 @@ def _write_items(
 ) -> tuple[list[ShardEntry], Mapping[str, str]]:
     """Writes the items of shards, and returns their entries and layouts."""
     arrow, entries, layouts = need("pyarrow", "store"), [], _Layouts()
+    held: list[Any] = []  # tables of small shards, written together: each part of a file costs time when it is opened
     with (
         folder.replacing(_items_name(name)) as path,
         arrow.OSFile(str(path), "wb") as sink,
@@ -258,10 +261,14 @@ def _write_items(
         for shard in read_shards(folder, numbers):
             layouts.add(shard)
             entries.append(entry_of(shard))
-            table = join_tables([schema.empty_table(), shard.table])
-            if table.schema != schema:
+            held.append(join_tables([schema.empty_table(), shard.table]))
+            if held[-1].schema != schema:
                 raise _OtherSchemaError
-            writer.write_table(table.combine_chunks())
+            if sum(map(len, held)) >= _PART or len(held) >= _PART // 64:
+                writer.write_table(arrow.concat_tables(held).combine_chunks())
+                held.clear()
+        if held:
+            writer.write_table(arrow.concat_tables(held).combine_chunks())
     return entries, layouts.found
 
 
