@@ -101,7 +101,8 @@ def parts(model: nn.Module, folder: Path) -> dict[str, float]:
     faster = tl.FeatureLayers(model, LAYER, reduce="flatten", detach=True)
     rows = torch.randn(1024, 2048).half()
     with tempfile.TemporaryDirectory() as temporary, torch.no_grad():
-        writer = tl.store.StoreWriter(temporary)
+        with tl.store.StoreWriter.open(temporary, {}) as writer:
+            pass
         faster.compile(dynamic=False)
         faster.features(batch)
         told = {

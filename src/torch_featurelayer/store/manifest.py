@@ -225,11 +225,16 @@ def _next_name(segments: Sequence[_Segment]) -> str:
 def _open(arrow: Any, folder: Folder, name: str) -> Any:
     """Returns the table of an Arrow file, memory-mapped."""
     # Not a downloaded copy, which would stay when the manifest is written again.
-    source = arrow.memory_map(folder.at(name)) if folder.local else arrow.BufferReader(folder.read(name))
+    content = None if folder.local else folder.read(name)
+    # Checking touches a part of all pages. They belong to a mapping of its own, and are freed with it.
+    _table(arrow, folder.at(name), content).validate()
+    return _table(arrow, folder.at(name), content)
+
+
+def _table(arrow: Any, path: str, content: bytes | None) -> Any:
+    source = arrow.memory_map(path) if content is None else arrow.BufferReader(content)
     check_uncompressed(source.read_buffer())
-    table = arrow.ipc.open_file(source).read_all()
-    table.validate()
-    return table
+    return arrow.ipc.open_file(source).read_all()
 
 
 def _write_segment(folder: Folder, name: str, numbers: Sequence[int], total: int) -> None:
