@@ -257,7 +257,19 @@ def _datasets() -> dict[str, tuple[str, str]]:
         for name, found in kills.items()
     ]
     rates = ", ".join(f"{found['of_plain_loop']:.2f} {name}" for name, found in loops.items())
+    scale, texts, pipeline = numbers("scale"), numbers("texts"), numbers("pipeline")
+    hand = {"fp32": "`tl.extract(autotune=True)`", "bf16": "`tl.extract(precision=torch.bfloat16, autotune=True)`"}
+    of_hand = ", ".join(
+        f"{pipeline[f'{model} {ours}'] / pipeline[f'{model} best loop by hand, {kind}']:.2f} {model} {kind}"
+        for model in ("resnet50", "vit_small_patch16_224")
+        for kind, ours in hand.items()
+    )
+    of_sorted = texts["`tl.extract`, to a store"] / texts["batches by length, padded by hand"]
     return {
+        "a dataset, × the best loop by hand": (of_hand, "pipeline"),
+        "texts, × a loop by length": (f"{of_sorted:.2f}", "texts"),
+        "opening 5 million rows": (f"{scale['open_rows']['seconds'] * 1000:.0f} ms", "scale"),
+        "rows in random order, × a memmap": (f"{scale['loader_of_memmap']:.2f}", "scale"),
         "a dataset, × a plain loop": (rates, "extraction"),
         "writing a store": (f"{stores['write_of_raw']:.2f} of a raw write and fsync", "stores"),
         "a query, 100,000 rows, exact": (f"{stores['`Index.search`'] * 1000:.1f} ms", "stores"),

@@ -57,7 +57,8 @@ def test_arguments_defaults_and_results(name: str) -> None:
         assert "Attributes" in parts
         return
     function = item.__init__ if inspect.isclass(item) else item
-    if not function.__module__.startswith("torch_featurelayer"):  # of matplotlib, or of nn.Module
+    # Of matplotlib, of nn.Module, or of a named tuple.
+    if not (getattr(function, "__module__", None) or "").startswith("torch_featurelayer"):
         return
     signature = inspect.signature(function)
     wanted = [p for p in signature.parameters.values() if p.name not in ("self", "cls", "recorder", "single", "rows")]

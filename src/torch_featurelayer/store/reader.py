@@ -19,7 +19,7 @@ from .metadata import differences, is_store, metadata_identity, read_metadata
 from .rows import ShardFiles, StoredLayer
 from .samples import StoredSamples
 from .shards import SPANS, TOKEN_IDS, checksum, has_tensor, layer_tensor, open_shard, read_shard, shard_name
-from .tables import write_lance, write_parquet
+from .tables import Content, write_lance, write_parquet
 
 
 def open_store(path: str | PathLike[str]) -> Store:
@@ -200,7 +200,7 @@ class Store:
             TypeError: If a layer holds complex numbers.
             MissingExtraError: If pyarrow is not installed.
         """
-        write_parquet(self._files, self._full(), self.ids, self._select_layers(layers), self.columns, path)
+        write_parquet(self._content(layers), path)
 
     def to_lance(self, path: str | PathLike[str], *layers: str) -> None:
         """Writes a Lance dataset with the columns of `to_parquet`.
@@ -214,7 +214,7 @@ class Store:
             TypeError: If a layer holds complex numbers.
             MissingExtraError: If pylance is not installed (extra `lance`).
         """
-        write_lance(self._files, self._full(), self.ids, self._select_layers(layers), self.columns, path)
+        write_lance(self._content(layers), path)
 
     def verify(self) -> int:
         """Reads all features and compares them with their checksums, and the manifest with the shards.
@@ -272,11 +272,12 @@ class Store:
     def _full(self) -> list[ShardEntry]:
         return [entry for entry in self._manifest.entries if entry.rows]
 
-    def _select_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+    def _content(self, layers: tuple[str, ...]) -> Content:
+        """Returns what is written to a table."""
         chosen = layers or self.layers
         for layer in chosen or ("",):
             self[layer]
-        return chosen
+        return Content(self._files, self._full(), self.ids, chosen, self.columns)
 
     def __repr__(self) -> str:
         state = "" if not self.missing else f"; {len(self.missing)} shards missing"

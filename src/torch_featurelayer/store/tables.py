@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 from os import PathLike, fspath
 from typing import Any
@@ -18,32 +19,37 @@ from .shards import SPANS, TOKEN_IDS, has_tensor
 _TOKEN_COLUMNS = ("token_id", "start", "end")
 
 
-def write_parquet(
-    files: ShardFiles,
-    entries: Sequence[ShardEntry],
-    ids: Ids,
-    layers: Sequence[str],
-    columns: Sequence[str],
-    path: str | PathLike[str],
-) -> None:
+@dataclass(frozen=True)
+class Content:
+    """What is written to a table.
+
+    Attributes:
+        files: The shards of the store.
+        entries: The shards that have rows.
+        ids: The ids of the items.
+        layers: The names of the layers.
+        columns: The names of the columns of the dataset.
+    """
+
+    files: ShardFiles
+    entries: Sequence[ShardEntry]
+    ids: Ids
+    layers: Sequence[str]
+    columns: Sequence[str]
+
+
+def write_parquet(content: Content, path: str | PathLike[str]) -> None:
     """Writes a Parquet file with a row group for each shard."""
     parquet = need("pyarrow.parquet", "store")
-    schema, batches = _batches(files, entries, ids, layers, columns)
+    schema, batches = _batches(content)
     with parquet.ParquetWriter(fspath(path), schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
-def write_lance(
-    files: ShardFiles,
-    entries: Sequence[ShardEntry],
-    ids: Ids,
-    layers: Sequence[str],
-    columns: Sequence[str],
-    path: str | PathLike[str],
-) -> None:
+def write_lance(content: Content, path: str | PathLike[str]) -> None:
     """Writes a Lance dataset; one shard at a time is in memory."""
-    schema, batches = _batches(files, entries, ids, layers, columns)
+    schema, batches = _batches(content)
     reader = need("pyarrow", "store").RecordBatchReader.from_batches(schema, batches)
     need("lance", "lance").write_dataset(reader, fspath(path))
 
@@ -54,9 +60,9 @@ def column_names(layers: Iterable[str], columns: Sequence[str] = ()) -> list[str
     return [f"layer:{layer}" if layer in taken else layer for layer in layers]
 
 
-def _batches(
-    files: ShardFiles, entries: Sequence[ShardEntry], ids: Ids, layers: Sequence[str], columns: Sequence[str]
-) -> tuple[Any, Iterator[Any]]:
+def _batches(content: Content) -> tuple[Any, Iterator[Any]]:
+    files, entries, ids = content.files, content.entries, content.ids
+    layers, columns = content.layers, content.columns
     arrow = need("pyarrow", "store")
     firsts = {layer: files.tensor(entries[0].number, layer) for layer in layers}
     has_tokens = has_tensor(files.file(entries[0].number), TOKEN_IDS)
