@@ -10,7 +10,7 @@ from .options import Options
 from .profile import profile_model
 from .recorder import ActivationRecorder, layout_finders
 from .signature import input_signature
-from .token_masks import SPECIAL_MASK, TokenMasks, TokenName, Tokens, choose_tokens
+from .token_masks import SPECIAL_MASK, TokenMasks, Tokens
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
@@ -27,10 +27,8 @@ __all__ = [
     "InterventionSet",
     "Options",
     "TokenMasks",
-    "TokenName",
     "Tokens",
     "call_selectors",
-    "choose_tokens",
     "input_signature",
     "layout_finders",
     "profile_model",

@@ -30,7 +30,15 @@ class Collator(Protocol):
         """Yields the batches of a shard as the model processes them, in the process of the model."""
 
 
-class StackingCollator:
+class _AsRead:
+    """Leaves batches as they were read."""
+
+    def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
+        """Yields the batches."""
+        yield from batches
+
+
+class StackingCollator(_AsRead):
     """Preprocesses samples one by one, and stacks neighbours of the same shape.
 
     Args:
@@ -53,12 +61,8 @@ class StackingCollator:
         """Returns stacked inputs."""
         return list(stack_neighbours(places, prepared)), {}
 
-    def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
-        """Yields the batches as they were read."""
-        yield from batches
 
-
-class FunctionCollator:
+class FunctionCollator(_AsRead):
     """Collates samples with a function, as `DataLoader` does.
 
     Args:
@@ -90,10 +94,6 @@ class FunctionCollator:
         return [group for groups, _ in parts for group in groups], {
             place: error for _, failures in parts for place, error in failures.items()
         }
-
-    def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
-        """Yields the batches as they were read."""
-        yield from batches
 
     def _inputs(self, samples: list[Any]) -> Any:
         inputs = self._function(samples)

@@ -16,7 +16,7 @@ from .._feature_layer import FeatureLayers
 from .._layout import Layout, layout_for
 from .._layouts import find_layouts, item_dimensions
 from .._reduce import Reductions
-from ..engine import TokenMasks, Tokens
+from ..engine import SPECIAL_MASK, TokenMasks, Tokens
 from ..store import SPANS, TOKEN_IDS
 from . import texts
 from .batches import count_rows, map_inputs, signature
@@ -143,7 +143,7 @@ class FeatureRunner:
         # Before conversion: the example has the dtype of what is read.
         is_full = self._faster is not None and signature(inputs) == signature(self._spec.example)
         inputs = map_inputs(inputs, self._to_device)
-        if not isinstance(inputs, Tensor) and texts.SPECIAL in inputs:
+        if not isinstance(inputs, Tensor) and SPECIAL_MASK in inputs:
             return self._text_rows(inputs)
         if not self._is_checked:
             self._check_items(inputs)
@@ -188,8 +188,8 @@ class FeatureRunner:
             self._is_checked = True
             self._spec = self._rejecting(lambda: self._spec.for_texts(arguments))
             self._eager = self._spec.capture(self._spec.model)
-        tokens, count = self._spec.tokens, len(own[texts.SPECIAL])
-        call = {**arguments, texts.SPECIAL: own[texts.SPECIAL]} if tokens is not None else arguments
+        tokens, count = self._spec.tokens, len(own[SPECIAL_MASK])
+        call = {**arguments, SPECIAL_MASK: own[SPECIAL_MASK]} if tokens is not None else arguments
         if tokens is None or self._spec.reduces(self._spec.layers[0]):
             return self._rows(self._eager, call, count)
         masks = TokenMasks(self._spec.model, tokens, (), call)

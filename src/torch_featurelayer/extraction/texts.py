@@ -8,12 +8,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ..engine import SPECIAL_MASK
 from .batches import Batch, Group
 
 TRUNCATED: Final = "truncated"  # the column of the number of tokens that were cut off
-SPECIAL: Final = "special_tokens_mask"
 SPANS: Final = "offset_mapping"
-_OWN: Final = (SPECIAL, SPANS)  # what a tokenizer returns besides the arguments of a model
+_OWN: Final = (SPECIAL_MASK, SPANS)  # what a tokenizer returns besides the arguments of a model
 _UNLIMITED: Final = 10**9  # tokenizers without a maximum have a larger one
 
 
@@ -110,8 +110,8 @@ class TextCollator:
         else:
             inputs = dict(self._tokenizer.pad(parts, return_tensors="pt"))
         mask = inputs["attention_mask"].bool()
-        inputs[SPECIAL] = torch.ones_like(inputs["attention_mask"])
-        inputs[SPECIAL][mask] = torch.tensor([value for group in groups for value in group.inputs[SPECIAL]])
+        inputs[SPECIAL_MASK] = torch.ones_like(inputs["attention_mask"])
+        inputs[SPECIAL_MASK][mask] = torch.tensor([value for group in groups for value in group.inputs[SPECIAL_MASK]])
         if SPANS in groups[0].inputs:
             inputs[SPANS] = torch.zeros(*mask.shape, 2, dtype=torch.int32)
             spans = [span for group in groups for span in group.inputs[SPANS]]

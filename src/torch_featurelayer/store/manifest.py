@@ -120,7 +120,7 @@ def finish_manifest(folder: Folder) -> None:
                 folder.delete(segment.name)
                 folder.delete(_items_name(segment.name), missing_ok=True)
     else:
-        _write_segment(folder, _next_name(segments), new, len(numbers))
+        _write_segment(folder, _next_name(folder), new, len(numbers))
 
 
 def covered_shards(folder: Folder) -> set[int]:
@@ -131,7 +131,7 @@ def covered_shards(folder: Folder) -> set[int]:
 def mark_stale(folder: Folder, number: int) -> None:
     """Writes a segment that says that a shard must be read itself, because it is going to be replaced."""
     # A name of its own, because several processes may replace shards.
-    name = _next_name(list(_read_segments(folder))).replace(".", f"-{uuid4().hex[:8]}.", 1)
+    name = _next_name(folder).replace(".", f"-{uuid4().hex[:8]}.", 1)
     _write_entries(folder, name, [ShardEntry(number, _STALE, 0, 0)], 0, {})
 
 
@@ -174,11 +174,10 @@ _Place = tuple[ShardEntry, Any, int]
 def _read_segments(folder: Folder) -> Iterator[_Segment]:
     """Yields the segments that can be read, in order."""
     arrow = need("pyarrow", "store")
-    for name in folder.names(MANIFEST):
-        if _SEGMENT.fullmatch(name.rpartition("/")[2]):
-            # One that is being written, or is damaged, is left out: the shards say the same.
-            with suppress(arrow.ArrowException, OSError, ValueError, KeyError, TypeError):
-                yield _read_segment(arrow, folder, name)
+    for name in _segment_names(folder):
+        # One that is being written, or is damaged, is left out: the shards say the same.
+        with suppress(arrow.ArrowException, OSError, ValueError, KeyError, TypeError):
+            yield _read_segment(arrow, folder, name)
 
 
 def _read_segment(arrow: Any, folder: Folder, name: str) -> _Segment:
@@ -217,8 +216,12 @@ def _items_name(name: str) -> str:
     return name.replace(".shards.", ".items.")
 
 
-def _next_name(segments: Sequence[_Segment]) -> str:
-    numbers = [int(segment.name.rpartition("/")[2][:8]) for segment in segments]
+def _segment_names(folder: Folder) -> list[str]:
+    return [name for name in folder.names(MANIFEST) if _SEGMENT.fullmatch(name.rpartition("/")[2])]
+
+
+def _next_name(folder: Folder) -> str:
+    numbers = [int(name.rpartition("/")[2][:8]) for name in _segment_names(folder)]
     return f"{MANIFEST}/{max(numbers, default=-1) + 1:08d}.shards.arrow"
 
 

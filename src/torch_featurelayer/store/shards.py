@@ -21,7 +21,7 @@ SHARDS: Final = "shards"
 OWN: Final = "@"  # begins the names of tensors that are not features; no address of a layer begins with it
 TOKEN_IDS: Final = "@token_ids"  # noqa: S105 (no password)
 SPANS: Final = "@spans"
-_ITEMS: Final = "@items"
+ITEMS: Final = "@items"
 _KEY: Final = "torch_featurelayer"
 _LENGTH: Final = 8  # bytes that hold the length of the header of a safetensors file
 _FIRST: Final = 1 << 16  # bytes that are read at once from the start of a shard
@@ -99,7 +99,7 @@ def write_shard(
     """
     library = need("safetensors.torch", "store")
     content = torch.frombuffer(bytearray(encode_table(to_table(items))), dtype=torch.uint8)
-    tensors = {**{name: features[name] for name in sorted(features)}, _ITEMS: content}
+    tensors = {**{name: features[name] for name in sorted(features)}, ITEMS: content}
     header: dict[str, Any] = {
         "number": number,  # so that a shard under another name is noticed
         "identity": identity,
@@ -147,12 +147,12 @@ def _read_shard(folder: Folder, number: int) -> Shard:
     check_header(folder, number, about)
     layouts = {_layer(key): _layout(part["dtype"], part["shape"][1:]) for key, part in header.items()}
     features = {layer: layouts[layer] for layer in sorted(layouts) if layer[:1] != OWN}
-    if _ITEMS not in header:
+    if ITEMS not in header:
         table = to_table(_old_items(about))
         return Shard(number, table, about["crc32"], features, about.get("identity", ""))
-    begin, stop = (_LENGTH + length + offset for offset in header[_ITEMS]["data_offsets"])
+    begin, stop = (_LENGTH + length + offset for offset in header[ITEMS]["data_offsets"])
     content = _read(folder, name, start, begin, stop)
-    if zlib.crc32(content) != about["crc32"][_ITEMS]:
+    if zlib.crc32(content) != about["crc32"][ITEMS]:
         raise StoreCorruptError(folder.at(name), "the bytes of its items differ from those that were written")
     return Shard(number, decode_table(content), about["crc32"], features, about["identity"])
 

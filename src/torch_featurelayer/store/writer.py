@@ -15,6 +15,7 @@ from .lock import lock_store
 from .manifest import check_identity, check_layouts, covered_shards, finish_manifest, mark_stale
 from .metadata import Metadata, is_store, metadata_identity, read_metadata, write_metadata
 from .shards import (
+    ITEMS,
     Shard,
     describe_layouts,
     layer_tensor,
@@ -128,7 +129,7 @@ class StoreWriter:
             New tensors `[rows, ...]` by layer, on the CPU; those of token ids and spans among them.
         """
         file = open_shard(self._folder, number)
-        names = [name for name in self.shard(number).checksums if name != "@items"]
+        names = [name for name in self.shard(number).checksums if name != ITEMS]
         return {name: layer_tensor(file, name).clone() for name in names}
 
     def write(self, number: int, features: Mapping[str, Tensor], items: Sequence[Item | str]) -> None:
