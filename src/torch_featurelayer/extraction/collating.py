@@ -18,7 +18,15 @@ Failures: TypeAlias = dict[int, Exception]
 
 
 class Collator(Protocol):
-    """Makes model inputs from samples, in the process that reads them."""
+    """Makes model inputs from samples, in the process that reads them.
+
+    Attributes:
+        takes_texts: Whether samples are texts.
+        max_length: The number of tokens at which texts are truncated; None for no limit, and for other samples.
+    """
+
+    takes_texts: bool
+    max_length: int | None
 
     def prepare(self, sample: Any) -> Any:
         """Returns what is kept of a sample; any exception is an error of its item."""
@@ -31,7 +39,10 @@ class Collator(Protocol):
 
 
 class _AsRead:
-    """Leaves batches as they were read."""
+    """Leaves batches as they were read, of samples that are not texts."""
+
+    takes_texts = False
+    max_length: int | None = None
 
     def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
         """Yields the batches."""

@@ -28,7 +28,7 @@ def extract_map(
     tasks = [task for number in numbers if (task := _task(job, source, tracker, number, redo)) is not None]
     if not redo and (items := [source.ids[index] for task in tasks for index in task.changed or ()]):
         raise StoreMismatchError(job.out, {"items": ("as they were read", "changed since")}, items)
-    if getattr(source.collator, "takes_texts", False):  # batches depend on the lengths of all texts of a shard
+    if source.collator.takes_texts:  # batches depend on the lengths of all texts of a shard
         tasks = [ShardTask(task.number) for task in tasks]
     if tasks:
         processes.write_shards(job, source, tasks, tracker.add, tracker.advance)

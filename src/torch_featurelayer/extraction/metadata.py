@@ -102,7 +102,7 @@ def describe_extraction(
         identity=identity,
         layers=spec.layers,
         **functions,
-        max_length=getattr(source.collator, "max_length", None),
+        max_length=source.collator.max_length,
         layout=_text(spec.layout),
         dtype=_text(spec.dtype),
         autocast=_text(spec.autocast),

@@ -218,7 +218,7 @@ def _tensor_row(data: Any, place: int | slice) -> Tensor:
 
 def _list_source(data: Sequence[Any], collator: Collator, split: _Split) -> MapSource:
     """Returns the source of a list of files, of samples, of samples with labels, or of pairs of id and sample."""
-    takes_texts = getattr(collator, "takes_texts", False)
+    takes_texts = collator.takes_texts
     if takes_texts and all(isinstance(part, str) for part in data):
         return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (str, PathLike)) for part in data):
