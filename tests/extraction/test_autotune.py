@@ -25,6 +25,50 @@ def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Stor
     return tl.extract(model, "features.6", images, out, **fixed, **options)
 
 
+class Viewing(nn.Module):
+    """A model that needs images with channels first: of others, it cannot have a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = network().get_submodule("features")
+        self.formats: list[bool] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.formats.append(x.is_contiguous())
+        x.view(len(x), -1)
+        return self.features(x)  # type: ignore[no-any-return]
+
+
+def test_images_have_channels_last_by_default(tmp_path: Path) -> None:
+    """A network of convolutions on a CPU is given them so; a model that cannot take them, as before."""
+    make_images(tmp_path / "images", 9)
+    seen: list[bool] = []
+    model = network()
+    model.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
+    store = extracted(model, tmp_path / "images", tmp_path / "out")
+    assert store.metadata["mode"] == "channels_last images"
+    assert seen == [False, False, False]
+    viewing = Viewing()
+    other = extracted(viewing, tmp_path / "images", tmp_path / "other")
+    assert viewing.formats == [False, True, True, True]  # the first batch twice
+    assert other.errors == ()
+    torch.testing.assert_close(other["features.6"][:], store["features.6"][:], rtol=1e-4, atol=1e-5)
+    words = tl.extract(nn.Sequential(nn.Linear(2, 2)), "0", torch.ones(2, 2), tmp_path / "linear")
+    assert words.metadata["mode"] == "eager"
+
+
+def test_a_store_begun_without_channels_last_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of an earlier version keeps its mode, and its bytes."""
+    make_images(tmp_path / "images", 9)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(autotune, "default_mode", lambda _: EAGER)
+        extracted(network(), tmp_path / "images", tmp_path / "out")
+    whole = digests(tmp_path / "out")
+    (tmp_path / "out" / "shards" / "00000001.safetensors").unlink()
+    assert extracted(network(), tmp_path / "images", tmp_path / "out").metadata["mode"] == "eager"
+    assert digests(tmp_path / "out") == whole
+
+
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_every_mode_gives_the_features(mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small last batches and broken files among them; continued, the bytes are the same; the model is not changed."""

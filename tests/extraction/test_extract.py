@@ -23,14 +23,15 @@ from tests.store.digests import digests
 
 
 def by_hand(model: nn.Module, folder: Path, ids: list[str], layer: str, batch: int) -> Tensor:
-    """A plain loop: hooks that clone, the mean over positions, float16."""
+    """A plain loop over images with channels last: hooks that clone, the mean over positions, float16."""
     kept: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_hook(
         lambda _, __, out: kept.append(out.clone().mean((2, 3)).half())
     )
     with torch.no_grad():
         for start in range(0, len(ids), batch):
-            model.eval()(torch.cat([CUT(folder / name) for name in ids[start : start + batch]]))
+            images = torch.cat([CUT(folder / name) for name in ids[start : start + batch]])
+            model.eval()(images.contiguous(memory_format=torch.channels_last))
     handle.remove()
     return torch.cat(kept)
 

@@ -21,7 +21,7 @@ import torch
 from .batches import count_rows, signature
 from .identity import digest
 from .memory import keep_memory
-from .modes import EAGER, Mode
+from .modes import EAGER, Mode, default_mode
 from .runner import FeatureRunner, FeatureSpec
 from .sources import MapSource
 
@@ -54,16 +54,17 @@ def choose(
         example: A full batch; None if there is none.
         begun: The mode of a continued store; None for a new one.
         measure: Whether modes are measured. Otherwise a model in another precision has channels last, since it is
-            copied anyway, and any other model runs as it is.
+            copied anyway, and any other model runs in the default mode.
 
     Returns:
         The specification, and the runner that was measured for it if there is one.
     """
     if example is None:
-        return spec, None
+        # A store that was begun before this default existed keeps its mode.
+        return replace(spec, mode=EAGER if begun == str(EAGER) else default_mode(spec.model)), None
     spec = replace(spec, example=example)
     if not measure:
-        return (replace(spec, mode=Mode("channels_last")) if spec.precision is not None else spec), None
+        return replace(spec, mode=Mode("channels_last")), None
     if begun is not None:
         return replace(spec, mode=Mode.parse(begun)), None
     key = _key(spec)

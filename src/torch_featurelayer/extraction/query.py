@@ -14,6 +14,7 @@ from ..store import Item, Store
 from .batches import Batch
 from .collating import make_collator
 from .identity import describe_function, hash_weights
+from .modes import EAGER, Mode
 from .runner import FeatureRunner, FeatureSpec
 
 
@@ -42,6 +43,7 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
         dtype=_dtype(metadata["dtype"]),
         autocast=_dtype(metadata["autocast"]),
         precision=_dtype(metadata.get("precision")),
+        mode=EAGER if (mode := Mode.parse(metadata["mode"])).is_copy else mode,
     )
     collator = make_collator(
         loaded.model, loaded.preprocess, None, is_default=True, max_length=metadata.get("max_length")

@@ -63,6 +63,16 @@ def read_items(
             False.
     """
     spans = _Spans(tasks, batch_size, shard_size, len(source))
+    batches = (
+        _load(source, spans, num_workers, pin_memory) if num_workers or pin_memory else map(source.__getitem__, spans)
+    )
+    for task in tasks:
+        # Counted, because looking for the end of a shard would read a batch of the next one before it is written.
+        yield task.number, islice(batches, sum(1 for _ in spans.of(task)))
+
+
+def _load(source: MapSource, spans: _Spans, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """Returns an iterator of batches that are read ahead, or pinned."""
     loader = DataLoader(
         source,
         # The sampler yields spans of indices, and the source returns whole batches: no collating of items.
@@ -74,10 +84,7 @@ def read_items(
         # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
-    batches = iter(loader)
-    for task in tasks:
-        # Counted, because looking for the end of a shard would read a batch of the next one before it is written.
-        yield task.number, islice(batches, sum(1 for _ in spans.of(task)))
+    return iter(loader)
 
 
 def read_iterable(

@@ -20,7 +20,7 @@ from ..engine import SPECIAL_MASK, TokenMasks, Tokens
 from ..store import SPANS, TOKEN_IDS
 from . import texts
 from .batches import count_rows, map_inputs, signature
-from .modes import EAGER, Mode, channels_last, compile_capture, split
+from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
 from .row_buffer import Rows
 
 # Of exceptions that say nothing about the items.
@@ -122,12 +122,14 @@ class FeatureRunner:
         if spec.precision is not None:
             spec = replace(spec, model=copy.deepcopy(spec.model).to(spec.precision))
         self._spec = spec
+        self._device = spec.device
+        self._takes_channels_last = spec.mode == IMAGES
         self._eager = spec.capture(spec.model)
         self._faster: FeatureLayers | None = None
         self._is_checked = False
         # Per layer, whether a value did not fit its dtype: read once a shard, because reading waits for the device.
         self._overflow: dict[str, Tensor] = {}
-        if spec.mode != EAGER:
+        if spec.mode.is_copy:
             self._size = spec.mode.part or count_rows(spec.example)
             self._faster = self._make_faster()
 
@@ -148,7 +150,7 @@ class FeatureRunner:
         if not self._is_checked:
             self._check_items(inputs)
         if not is_full:
-            return self._rows(self._eager, inputs, count_rows(inputs))
+            return self._eager_rows(inputs)
         faster = self._faster or self._eager
         parts = [
             self._rows(faster, part, count) for part, count in split(map_inputs(inputs, channels_last), self._size)
@@ -179,7 +181,20 @@ class FeatureRunner:
 
     def _to_device(self, value: Tensor) -> Tensor:
         dtype = self._spec.precision if value.is_floating_point() else None
-        return value.to(self._spec.device, dtype, non_blocking=True)
+        return value.to(self._device, dtype, non_blocking=True)
+
+    def _eager_rows(self, inputs: Any) -> Rows:
+        """Returns the rows of the model itself; of images with channels last if it takes them."""
+        count = count_rows(inputs)
+        if not self._takes_channels_last:
+            return self._rows(self._eager, inputs, count)
+        try:
+            return self._rows(self._eager, map_inputs(inputs, channels_last), count)
+        except RejectedError:
+            # Models that `view` an image need its channels first; the cause is another if they raise here too.
+            rows = self._rows(self._eager, inputs, count)
+            self._takes_channels_last = False
+            return rows
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
