@@ -55,6 +55,7 @@ versions: $(READY)
 # on a machine with a CUDA device, with the PyTorch that is there: the core's tests, then the benchmark
 gpu:
 	PYTHONPATH=src $(PYTHON) -m pytest -q --confcutdir=tests -p no:cacheprovider -p no:benchmark tests/engine tests/test_features.py tests/test_patterns.py
+	PYTHONPATH=src $(PYTHON) -m pytest -q --confcutdir=tests -p no:cacheprovider -p no:benchmark tests/extraction/test_cuda.py
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu
 
 # the tests of the explorer's page drive a real Chromium, Debian's

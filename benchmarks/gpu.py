@@ -3,19 +3,24 @@
 Correctness: the features of all layers of every torchvision classification model, in float32, under autocast to
 float16, and in the memory format channels_last; the gradients of three models; activation checkpointing, whose
 recomputation runs in another thread on CUDA. Time: medians of interleaved runs, relative to the bare model.
+Extraction: images per second of ResNet-50 beside a plain loop, from tensors in memory, and the share of the time in
+which the device computes.
 
     python -m benchmarks.gpu
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -191,16 +196,78 @@ def memory() -> str:
     )
 
 
+def extraction(rounds: int = 3, count: int = 4096, batch: int = 128) -> tuple[list[str], dict[str, float]]:
+    """Images per second of `tl.extract` and of a loop with one hook, in float32 and bfloat16, interleaved."""
+    model = models.resnet50(weights=None).eval().to(CUDA)
+    images = torch.randn(count, 3, 224, 224)
+
+    def plain(dtype: torch.dtype) -> None:
+        net, kept = copy.deepcopy(model).to(dtype), []
+        net.layer4.register_forward_hook(lambda *args: kept.append(args[2]))
+        with torch.no_grad():
+            rows = []
+            for part in images.split(batch):
+                net(part.to(CUDA, dtype))
+                rows.append(kept.pop().mean((2, 3)).half().cpu())
+        torch.cat(rows)
+
+    def ours(dtype: torch.dtype) -> None:
+        precision = None if dtype is torch.float32 else dtype
+        with tempfile.TemporaryDirectory() as folder:
+            tl.extract(model, "layer4", images, folder, reduce="mean", batch_size=batch, precision=precision)
+
+    runs = {
+        f"{run.__name__}, {dtype}": partial(run, dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+        for run in (plain, ours)
+    }
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            seconds = timed(run)
+            if turn:
+                rates[name].append(count / seconds)
+    found = {name: statistics.median(values) for name, values in rates.items()}
+    busy = device_share(partial(ours, torch.float32))
+    lines = ["", "| extraction, ResNet-50 | images/s |", "|---|---|", *(f"| {n} | {r:.0f} |" for n, r in found.items())]
+    return [*lines, "", f"The device computes or copies in {busy:.0%} of an extraction in float32."], found
+
+
+def device_share(call: Callable[[], None]) -> float:
+    """Returns the share of the time of a call in which a kernel or copy runs, of torch.profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    start = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        call()
+        torch.cuda.synchronize()
+    total = time.perf_counter() - start
+    spans = sorted((e.time_range.start, e.time_range.end) for e in trace.events() if e.device_type.name == "CUDA")
+    busy, last = 0.0, 0.0
+    for begin, end in spans:
+        busy += max(0.0, end - max(begin, last))
+        last = max(last, end)
+    return busy / 1e6 / total
+
+
 def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a CUDA device")
     warnings.simplefilter("ignore")
     counts, grads = correctness(), gradients()
     lines, numbers = costs()
+    more, rates = extraction()
+    lines += more
     about = f"{__doc__.partition('    python')[0].strip()}\n\nDevice: {torch.cuda.get_device_name()}."
     features = f"{counts['wrong']} of {counts['features']} features of {counts['models']} models wrong"
     found = [f"{features}; {grads['wrong']} of {grads['gradients']} gradients wrong. {memory()}.", "", *lines]
-    report("gpu", "On a GPU", about, found, {"features": dict(counts), "gradients": dict(grads), "costs": numbers})
+    report(
+        "gpu",
+        "On a GPU",
+        about,
+        found,
+        {"features": dict(counts), "gradients": dict(grads), "costs": numbers, "rates": rates},
+    )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
+from torch_featurelayer.extraction.backends.ray import _run
+from torch_featurelayer.extraction.job import ShardResult
+from torch_featurelayer.extraction.reading import ShardTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -41,10 +46,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def one_process(folder: Path) -> dict[str, str]:
+def one_process(folder: Path, threads: int = 2) -> dict[str, str]:
     tl.extract(
         network(), ["features.3", "features.6"], folder / "images", folder / "one", preprocess=CUT, reduce="mean",
-        batch_size=4, shard_size=4, num_threads=2,
+        batch_size=4, shard_size=4, num_threads=threads,
     )  # fmt: skip
     return digests(folder / "one")
 
@@ -192,7 +197,7 @@ import torch_featurelayer as tl
 from tests.extraction.images import CUT, network
 
 if __name__ == "__main__":
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     node = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     lost = []
@@ -204,7 +209,7 @@ if __name__ == "__main__":
             cluster.remove_node(node, allow_graceful=False)
 
     store = tl.extract(network(), ["features.3", "features.6"], sys.argv[1], sys.argv[2], preprocess=CUT, reduce="mean",
-                       batch_size=4, shard_size=4, num_threads=2, backend="ray", num_actors=2, progress=progress)
+                       batch_size=4, shard_size=4, num_threads=1, backend="ray", num_actors=2, progress=progress)
     print(store, len(ray.nodes()), "nodes", flush=True)
     ray.shutdown()
     cluster.shutdown()
@@ -224,4 +229,53 @@ def test_a_cluster_of_two_nodes(how: str, folder: Path) -> None:
     assert done.returncode == 0, log.read_text()
     assert "29 rows" in log.read_text()
     assert "2 nodes" in log.read_text()
-    assert digests(folder / "out") == one_process(folder)
+    assert digests(folder / "out") == one_process(folder, 1)
+
+
+REJECTS = """
+import sys
+import torch
+import torch_featurelayer as tl
+from torch import nn
+
+class Rejecting(nn.Linear):
+    def forward(self, x):
+        raise KeyError("no such part")
+
+if __name__ == "__main__":
+    tl.extract(nn.Sequential(Rejecting(2, 2)), "0", torch.ones(64, 2), sys.argv[1], shard_size=32, backend="ray")
+"""
+
+
+def test_an_exception_of_the_model_in_an_actor(folder: Path) -> None:
+    """As in one process: not an error of Ray."""
+    (folder / "rejects.py").write_text(REJECTS)
+    _, err, code = ended(started(str(folder / "rejects.py"), str(folder / "out")))
+    assert code == 1
+    assert err.strip().endswith("KeyError: 'no such part'")
+
+
+class _Actor:
+    """An actor of the stand-in below."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready = SimpleNamespace(remote=lambda: (self, None))
+        self.write = SimpleNamespace(remote=lambda task: (self, task))
+
+
+def test_a_task_that_hangs_is_done_by_another_actor() -> None:
+    """The node of an actor is gone, and Ray waits for another: without an error, without an end."""
+    hanging, good = _Actor("hanging"), _Actor("good")
+
+    def wait(references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        assert timeout >= 10
+        done = [each for each in references if each[0] is good or each[1] is None]
+        return done[:1], references
+
+    ray = SimpleNamespace(
+        wait=wait, get=lambda each: each[1] and ShardResult(each[1].number, 4, 0),
+        exceptions=SimpleNamespace(RayActorError=RuntimeError),
+    )  # fmt: skip
+    results = list(_run(ray, [hanging, good], [ShardTask(number) for number in range(5)]))
+    assert sorted(result.number for result in results) == list(range(5))

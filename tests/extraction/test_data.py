@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ TENSORS = {
 
 @pytest.mark.parametrize("kind", TENSORS)
 def test_tensors(kind: str, tmp_path: Path) -> None:
-    """MapSource are numbered."""
+    """Items without names are numbered."""
     store = extracted(TENSORS[kind](), tmp_path)
     assert store.ids == tuple("012345")
     torch.testing.assert_close(store["1"][:], model()(X).detach().mean((2, 3)))
@@ -472,3 +473,25 @@ def test_no_item_can_be_read(tmp_path: Path) -> None:
             tl.extract(nn.Sequential(nn.Identity()), "0", data, tmp_path)
     assert caught.value.id == "0"
     assert len(tl.open_store(tmp_path).errors) == 3
+
+
+class Learned(nn.Module):
+    """A preprocessing with a parameter: what it returns is part of a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, image: Image.Image) -> Tensor:
+        return torch.full((1, 3, 6, 6), float(image.getpixel((0, 0))[0])) * self.scale  # type: ignore[index, arg-type]
+
+
+@pytest.mark.parametrize("kind", ["rows", "samples", "columns", "graph"])
+def test_worker_processes_send_everything(kind: str, tmp_path: Path) -> None:
+    """What a worker cannot pickle, it would never send: the extraction would wait for ever."""
+    data: Any = {"rows": X, "samples": list(X), "columns": X, "graph": [picture(1), picture(2), picture(3)]}[kind]
+    options: dict[str, Any] = {"columns": {"label": list(range(len(X)))}} if kind == "columns" else {}
+    if kind == "graph":
+        options["preprocess"] = Learned()
+    run = partial(tl.extract, nn.Sequential(nn.Conv2d(3, 4, 3)), "0", data, batch_size=2, reduce="mean", **options)
+    assert torch.equal(run(tmp_path / "one", num_workers=0)["0"][:], run(tmp_path / "two", num_workers=2)["0"][:])

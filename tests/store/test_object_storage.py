@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,37 @@ def test_images_and_store_on_object_storage(bucket: s3fs.S3FileSystem, tmp_path:
         there.pop(own, None)
         here.pop(own, None)
     assert there == here
+
+
+RUN = """
+import sys
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, network
+
+if __name__ == "__main__":
+    tl.extract(network(), "features.3", "s3://bucket/images", sys.argv[1], preprocess=CUT, batch_size=4, shard_size=4,
+               num_threads=1, backend=sys.argv[2] if len(sys.argv) > 2 else None, num_actors=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_ray_writes_to_object_storage(bucket: s3fs.S3FileSystem, tmp_path: Path) -> None:
+    """Two actors read images from a bucket and write shards to it: the objects of one process."""
+    make_images(tmp_path / "images", 14)
+    bucket.put(f"{tmp_path}/images/", "bucket/images/", recursive=True)
+    (tmp_path / "run.py").write_text(RUN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for arguments in (["s3://bucket/ray", "ray"], ["s3://bucket/one"]):
+        command = [sys.executable, str(tmp_path / "run.py"), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+    bucket.invalidate_cache()
+    for name in ("ray", "one"):
+        bucket.get(f"bucket/{name}/", f"{tmp_path}/{name}/", recursive=True)
+    found, right = digests(tmp_path / "ray"), digests(tmp_path / "one")
+    assert sum(name.startswith("shards") for name in found) == 4
+    assert found == right
 
 
 @pytest.mark.usefixtures("bucket")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from .batches import Batch, Group, count_rows, stack_neighbours
+from .batches import Batch, Group, count_rows, map_inputs, stack_neighbours
 from .texts import TextCollator, find_tokenizer, longest_text
 
 Prepare: TypeAlias = Callable[[Any], Any]
@@ -190,13 +190,13 @@ def _check_input(inputs: Any) -> Any:
 
 
 def _as_inputs(inputs: Any, source: str) -> Any:
-    """Returns inputs as a tensor or a dict of tensors.
+    """Returns inputs as a tensor or a dict of tensors, detached: worker processes cannot send a graph.
 
     Raises:
         TypeError: If they are not.
     """
     if isinstance(inputs, Mapping) and inputs and all(isinstance(value, Tensor) for value in inputs.values()):
-        return dict(inputs)
+        return map_inputs(inputs, Tensor.detach)
     if not isinstance(inputs, Tensor):
         raise TypeError(f"{source} must return a tensor or a dict of tensors, not a {type(inputs).__name__}")
-    return inputs
+    return inputs.detach()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from .._optional import need
@@ -31,7 +30,7 @@ class Item(NamedTuple):
     error: str | None = None
     rows: int = 1
     nonfinite: int = 0
-    columns: Mapping[str, Any] = MappingProxyType({})
+    columns: Mapping[str, Any] = {}  # not a proxy, which worker processes could not pickle
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,18 @@ import logging
 import os
 import pickle
 import socket
-import warnings
+import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
-from ..._exceptions import BackendError, FeatureLayerError
+from ..._exceptions import BackendError
 from ..._optional import need
 from ..job import Advance, ExtractionJob, Report, ShardResult
 from ..reading import ShardTask
 from ..sources import MapSource
+from ..sources.reading import describe
 from .local import LocalBackend
 
 _MOST_RESTARTS: Final = 3
@@ -26,8 +27,10 @@ _PATIENCE: Final = 10.0  # seconds
 class RayBackend(LocalBackend):
     """Runs on a Ray cluster: the connected one, the one of `RAY_ADDRESS`, or a new one on this machine.
 
+    Plain actors, not Ray Data: its executor and the import of it in each actor take seconds before the first shard.
+
     Args:
-        num_actors: The number of actors; None for one for each GPU, or on CPUs as many as leave one CPU free.
+        num_actors: The number of actors; None for one for each GPU, or on CPUs as many as there is room for.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -37,7 +40,6 @@ class RayBackend(LocalBackend):
         # Before the import of ray, which reads it.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray = need("ray", "ray")
-        self._data = need("ray.data", "ray")
         self._num_actors = num_actors
 
     def write_shards(
@@ -48,47 +50,38 @@ class RayBackend(LocalBackend):
         report: Report,
         advance: Advance,  # noqa: ARG002 (actors report whole shards)
     ) -> None:
-        """Writes shards in actors; each item of the Ray dataset is the number of a shard.
+        """Writes shards in actors.
 
         Raises:
             BackendError: If actors die again and again, or the cluster does not answer.
-            ItemError: If `strict` is set and an item cannot be read in an actor.
-            FeatureOverflowError: If a feature does not fit its dtype in an actor.
-            OSError: If a shard cannot be written in an actor.
+            Exception: The exception of an actor: that of one process.
         """
         with self._connect():
             try:
-                self._write_shards(job, source, tasks, report)
+                with self._actors(job, source, len(tasks)) as actors:
+                    for result in _run(self._ray, actors, tasks):
+                        report(result)
             except self._ray.exceptions.RayError as error:
                 raise BackendError("ray", _summary(error)) from error
 
-    def _write_shards(self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report) -> None:
+    @contextmanager
+    def _actors(self, job: ExtractionJob, source: MapSource, most: int) -> Iterator[list[Any]]:
+        """Starts actors for the duration of the block."""
         needs = {"num_gpus": 1.0} if job.spec.device.type == "cuda" else {"num_cpus": self._cpus(job)}
-        count = min(self._count(needs), len(tasks))
-        # One block for each shard, so that Ray schedules shards, not ranges of them.
-        shards = self._data.from_items(
-            [{"number": task.number, "task": pickle.dumps(task)} for task in tasks], override_num_blocks=len(tasks)
+        # By default, Ray does not restart actors.
+        actor = self._ray.remote(ShardActor).options(
+            max_restarts=_MOST_RESTARTS, max_task_retries=_MOST_RESTARTS, **needs
         )
-        references = self._ray.put(job), self._ray.put(source)  # kept while actors may be restarted
-        with warnings.catch_warnings():
-            # Ray 2.60 announces other parameters for these two, and has none so far.
-            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-            finished = shards.map(
-                ShardActor,
-                fn_constructor_args=references,
-                compute=self._data.ActorPoolStrategy(size=count),
-                # By default, Ray restarts an actor that always dies forever.
-                max_restarts=_MOST_RESTARTS,
-                max_task_retries=_MOST_RESTARTS,
-                **needs,
-            )
-        with closing(
-            iter(finished.iter_rows())
-        ) as rows:  # also after an error, Ray must end its run before it is shut down
-            for row in rows:
-                if problem := row.pop("problem"):
-                    raise pickle.loads(problem)  # noqa: S301 (from our own actors)
-                report(ShardResult(**row))
+        job_reference, source_reference = (
+            self._ray.put(job),
+            self._ray.put(source),
+        )  # kept for actors that are restarted
+        actors = [actor.remote(job_reference, source_reference) for _ in range(min(self._count(needs), most))]
+        try:
+            yield actors
+        finally:
+            for each in actors:
+                self._ray.kill(each)
 
     @contextmanager
     def _connect(self) -> Iterator[None]:
@@ -96,8 +89,6 @@ class RayBackend(LocalBackend):
         is_new = not self._ray.is_initialized()
         if is_new:
             self._init()
-        self._data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         try:
             yield
         finally:
@@ -119,17 +110,66 @@ class RayBackend(LocalBackend):
             raise BackendError("ray", f"no cluster at {address!r} ({_summary(error)})") from error
 
     def _cpus(self, job: ExtractionJob) -> float:
-        """Returns the number of CPUs of an actor: its threads, while one CPU stays free for Ray's own readers."""
-        free = self._ray.cluster_resources().get("CPU", 1) - 1
-        return float(max(min(job.num_threads, free), 0.5))
+        """Returns the number of CPUs of an actor: one for each of its threads, at most those of the largest node."""
+        nodes = [node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]]
+        return float(min(job.num_threads, max(nodes, default=1.0)))
 
     def _count(self, needs: dict[str, float]) -> int:
-        """Returns the number of actors that fit, with one CPU left free."""
+        """Returns the number of actors that there is room for."""
         if self._num_actors is not None:
             return self._num_actors
-        resources = self._ray.cluster_resources()
-        room = resources.get("GPU", 0) if "num_gpus" in needs else resources.get("CPU", 1) - 1
+        room = self._ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 1)
         return max(int(room // next(iter(needs.values()))), 1)
+
+
+class _Running(NamedTuple):
+    """What an actor does.
+
+    Attributes:
+        actor: The actor.
+        task: The task; None while the actor starts.
+        since: When it began.
+    """
+
+    actor: Any
+    task: ShardTask | None
+    since: float
+
+
+def _run(ray: Any, actors: list[Any], tasks: list[ShardTask]) -> Iterator[ShardResult]:
+    """Gives tasks to actors that have started, and those of lost actors to others; yields results as they come.
+
+    Raises:
+        RayError: If all actors are lost.
+        Exception: The exception of a task.
+    """
+    waiting, unfinished, idle = deque(tasks), {task.number for task in tasks}, list[Any]()
+    running = {actor.ready.remote(): _Running(actor, None, time.monotonic()) for actor in actors}
+    patience = _PATIENCE
+    while unfinished:
+        done, _ = ray.wait(list(running), timeout=patience)
+        if not done and idle:
+            # Of a node that is gone, Ray may wait for ever for another one. A shard that two actors write is the same.
+            waiting.extend(each.task for each in running.values() if each.task is not None)
+        for reference in done:
+            ended = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayActorError:
+                if not running and not idle:
+                    raise
+                waiting.extend(filter(None, [ended.task]))
+                continue
+            idle.append(ended.actor)
+            if ended.task is not None and ended.task.number in unfinished:
+                unfinished.remove(ended.task.number)
+                patience = max(patience, 2 * (time.monotonic() - ended.since))
+                yield _unpacked(result)
+        while idle and waiting:
+            task = waiting.popleft()
+            if task.number in unfinished:
+                actor = idle.pop()
+                running[actor.write.remote(task)] = _Running(actor, task, time.monotonic())
 
 
 def _check_answers(address: str) -> None:
@@ -152,23 +192,42 @@ def _summary(error: Exception) -> str:
 
 
 class ShardActor:
-    """An actor that writes the shard of a number.
+    """An actor that writes shards.
 
     Args:
-        job: A Ray reference to the job.
-        source: A Ray reference to the source.
+        job: The job.
+        source: The items.
     """
 
-    def __init__(self, job: Any, source: Any) -> None:
-        ray = need("ray", "ray")
-        self._job: ExtractionJob = ray.get(job)
-        self._source: MapSource = ray.get(source)
+    def __init__(self, job: ExtractionJob, source: MapSource) -> None:
+        self._job, self._source = job, source
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Writes one shard. Errors of this package are returned, because Ray would wrap them."""
-        done = [ShardResult(int(row["number"]), 0, 0)]
+    def ready(self) -> None:
+        """Returns when the actor has started."""
+
+    def write(self, task: ShardTask) -> ShardResult | bytes:
+        """Writes a shard; returns its result or, because Ray would wrap it, the pickle of an exception."""
+        done: list[ShardResult] = []
         try:
-            self._job.write_map_shards(self._source, [pickle.loads(row["task"])], done.append)  # noqa: S301
-        except (FeatureLayerError, OSError) as error:
-            return {**asdict(done[0]), "problem": pickle.dumps(error)}
-        return {**asdict(done[-1]), "problem": b""}
+            self._job.write_map_shards(self._source, [task], done.append)
+        except Exception as error:  # noqa: BLE001 (raised again in the process of the user)
+            return _packed(error)
+        return done[0]
+
+
+def _packed(error: Exception) -> bytes:
+    try:
+        return pickle.dumps(error)
+    except Exception:  # noqa: BLE001 (an exception may hold anything)
+        return pickle.dumps(RuntimeError(describe(error)))
+
+
+def _unpacked(result: ShardResult | bytes) -> ShardResult:
+    """Returns the result of a task.
+
+    Raises:
+        Exception: The exception of the task.
+    """
+    if isinstance(result, bytes):
+        raise pickle.loads(result)  # noqa: S301 (from our own actors)
+    return result
