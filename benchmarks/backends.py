@@ -45,7 +45,8 @@ if __name__ == "__main__":
     rows, at = torch.randn(16 * 4 * 20 * actors, 8), []
     start = time.perf_counter()
     tl.extract(nn.Sequential(Delay()), "0", rows, sys.argv[1], batch_size=16, shard_size=64, num_threads=1,
-               backend="ray", num_actors=actors, progress=lambda now: at.append((time.perf_counter() - start, now.done)))
+               backend="ray", num_actors=actors,
+               progress=lambda now: at.append((time.perf_counter() - start, now.done)))
     (first, _), (begin, done), (end, last) = at[0], at[actors], at[-actors]
     print(first, (last - done) / (end - begin) / (160 * actors))
 """
