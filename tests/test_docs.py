@@ -43,7 +43,7 @@ def test_every_page_is_found() -> None:
     """In the navigation, which stays short, or by a link from a page that is in it."""
     nav = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
     listed = list(pages_of(nav))
-    assert len(listed) + sum(isinstance(target, list) for entry in nav for target in entry.values()) <= 30
+    assert len(listed) + sum(isinstance(target, list) for entry in nav for target in entry.values()) <= 34
     linked = {
         (DOCS / page).parent.joinpath(target).resolve().relative_to(DOCS)
         for page in listed

@@ -51,7 +51,7 @@ CASES = {
     tl.StoreIncompleteError("out", [1, 2, 3, 4, 5, 6]): ValueError,
     tl.BackendError("ray", "an actor died"): RuntimeError,
     tl.TemporaryReadError("a.png", "TimeoutError: no answer"): OSError,
-    tl.NonFiniteError("layer4", "a.png", 3): ArithmeticError,
+    tl.NonFiniteError("layer4", 3, id="a.png"): ArithmeticError,
     tl.StoreLockedError("folder"): BlockingIOError,
     tl.StoreCorruptError("file", "problem"): ValueError,
     tl.MissingExtraError("matplotlib", "figures"): ImportError,

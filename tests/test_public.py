@@ -22,7 +22,7 @@ ScriptedModuleError Selector StoreCorruptError StoreIncompleteError StoreLockedE
 StoreNotFoundError
 StoreTargetError StructureError TemporaryReadError TransformError UncopyableValueError UnsupportedTorchError
 WeightsMismatchError WeightsNotFoundError
-analysis capture edit extract extract_like figures find_layouts get_layer_candidates images layers models named
+analysis capture edit extract extract_like figures find_layouts get_layer_candidates guard images layers models named
 open_store similarity
 """.split()  # noqa: SIM905
 
@@ -41,14 +41,28 @@ def test_no_other_public_names() -> None:
         importlib.import_module(f"torch_featurelayer.{name}")
     visible = {name for name in vars(tl) if not name.startswith("_")}
     assert visible - packages - modules <= set(PUBLIC)
-    assert packages == {"address", "analysis", "cli", "engine", "explorer", "extraction", "figures", "models",
-                        "similarity", "store"}  # fmt: skip
+    assert packages == {
+        "address", "analysis", "cli", "diagnosis", "engine", "explorer", "extraction", "figures", "models",
+        "similarity", "store",
+    }  # fmt: skip
     assert modules == {"demo", "images"}
 
 
 @pytest.mark.parametrize(
     "name",
-    ["address", "analysis", "engine", "explorer", "extraction", "figures", "images", "models", "similarity", "store"],
+    [
+        "address",
+        "analysis",
+        "diagnosis",
+        "engine",
+        "explorer",
+        "extraction",
+        "figures",
+        "images",
+        "models",
+        "similarity",
+        "store",
+    ],
 )
 def test_packages_export_what_they_list(name: str) -> None:
     """`__all__` is sorted as ruff sorts it, each name exists, and nothing else is imported by `*`."""

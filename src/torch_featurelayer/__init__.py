@@ -24,6 +24,7 @@ if _typing.TYPE_CHECKING:
     from ._layouts import find_layouts
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
+    from .diagnosis import guard
     from .engine import GradientHandle
     from .extraction import extract, extract_like, named
     from .store import open_store
@@ -48,6 +49,7 @@ _HOMES = {
     "extract_like": "extraction",
     "find_layouts": "_layouts",
     "get_layer_candidates": "address",
+    "guard": "diagnosis",
     "layers": "_layers",
     "named": "extraction",
     "open_store": "store",
@@ -72,6 +74,7 @@ __all__ = [
     "figures",
     "find_layouts",
     "get_layer_candidates",
+    "guard",
     "images",
     "layers",
     "models",

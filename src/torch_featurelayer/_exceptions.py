@@ -35,7 +35,7 @@ FeatureLayerError
 ├── BackendError             RuntimeError         a process of an extraction has ended
 ├── TemporaryReadError       OSError              an item could not be read because of the network or permissions
 ├── FeatureOverflowError     OverflowError        a feature does not fit the dtype of the store
-├── NonFiniteError           ArithmeticError      a feature has NaN or infinite values
+├── NonFiniteError           ArithmeticError      a feature, value or gradient is NaN or infinite
 ├── StoreNotFoundError       FileNotFoundError    a folder is not a store
 ├── StoreTargetError         FileExistsError      a store cannot be created at a path
 ├── StoreMismatchError       ValueError           a store holds other features
@@ -623,19 +623,66 @@ class TemporaryReadError(FeatureLayerError, OSError):
 
 
 class NonFiniteError(FeatureLayerError, ArithmeticError):
-    """A feature has NaN or infinite values.
+    """A feature, a value inside a model or a gradient is NaN or infinite.
 
     Attributes:
-        name: The address of the layer.
-        id: The id of the item; empty if it is not that of a dataset.
+        name: The address of the layer or operation.
         count: The number of such values.
+        id: The id of the item, of a dataset; empty otherwise.
+        total: The number of all values; 0 if it is not known.
+        operation: The name of the operation; empty for a whole module.
+        call: The zero-based number of the call of the module in its forward pass.
+        forward: The zero-based number of the forward pass since the guard was opened.
+        is_gradient: Whether it is a gradient.
+        input_range: The smallest and the largest finite value of the inputs, or of the gradients that arrived; None if
+            there is none.
+        before: The addresses of the modules that ran before, the last one at the end.
+        location: The file and line of the operation.
+        problem: What is known beyond: an overflow, a bad parameter. Empty if the inputs are finite.
     """
 
-    def __init__(self, name: str, id: str, count: int) -> None:  # noqa: A002
-        self.name, self.id, self.count = name, id, count
-        super().__init__(
-            f"{name!r} has {count} NaN or infinite values for {id!r}. finite='record' counts them in store.nonfinite."
-        )
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        *,
+        id: str = "",  # noqa: A002
+        total: int = 0,
+        operation: str = "",
+        call: int = 0,
+        forward: int = 0,
+        is_gradient: bool = False,
+        input_range: tuple[float, float] | None = None,
+        before: tuple[str, ...] = (),
+        location: str = "",
+        problem: str = "",
+    ) -> None:
+        self.name, self.count, self.id, self.total, self.operation = name, count, id, total, operation
+        self.call, self.forward, self.is_gradient, self.input_range = call, forward, is_gradient, input_range
+        self.before, self.location, self.problem = before, location, problem
+        of_item = f"{name!r} has {count} NaN or infinite values for {id!r}."
+        advice = " finite='record' counts them in store.nonfinite."
+        super().__init__(of_item + advice if id else self._describe())
+
+    @property
+    def share(self) -> float:
+        """The share of bad values, from 0 to 1; NaN if the number of values is not known."""
+        return self.count / self.total if self.total else float("nan")
+
+    def _describe(self) -> str:
+        operation = f" ({self.operation})" if self.operation and f":{self.operation}" not in self.name else ""
+        what = "the gradient that it computes has" if self.is_gradient else "it has"
+        parts = [f"{self.name!r}{operation}: {what} {self.count:,} NaN or infinite values of {self.total:,}"]
+        if self.input_range is not None:
+            source = "gradients" if self.is_gradient else "inputs"
+            finite = "finite " if not self.problem or self.problem.startswith("overflow") else ""
+            parts.append(f"; its {finite}{source} are from {self.input_range[0]:.4g} to {self.input_range[1]:.4g}")
+        parts.append(f". {self.problem[:1].upper()}{self.problem[1:]}." if self.problem else ".")
+        parts.append(f" Forward pass {self.forward}, call {self.call}")
+        parts.append(f", at {self.location}." if self.location else ".")
+        if self.before:
+            parts.append(f" Before it ran: {', '.join(self.before)}.")
+        return "".join(parts)
 
 
 class StoreNotFoundError(FeatureLayerError, FileNotFoundError):

@@ -43,7 +43,7 @@ def test_extract_search_and_duplicates(photos: Path) -> None:
     """The commands of the docs: errors are said, the same cat is found, and drawn."""
     command = ("extract", "efficientnet-lite0", "photos", "--out", "features", "--num-workers", "0")
     told, errors = run(*command)
-    assert "5 rows, 1 errors, mode eager" in told
+    assert "5 rows, 1 errors, mode channels_last images" in told
     assert "broken.jpg: " in errors
     store = tl.open_store("features")
     assert store.ids == ("cat.jpg", "coffee.jpg", "more/astronaut.jpg", "more/rocket.jpg", "more/same-cat.png")

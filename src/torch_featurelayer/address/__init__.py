@@ -2,6 +2,7 @@
 
 from .grammar import ATTENTION_WEIGHTS, GRADIENT_PORTS, PORTS, Address, Call, Port, Step, parse
 from .listing import get_layer_candidates
+from .prefixes import without_wrappers
 from .resolve import Request, Selector, ancestors, check_model, has_forward, locate, resolve
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "locate",
     "parse",
     "resolve",
+    "without_wrappers",
 ]

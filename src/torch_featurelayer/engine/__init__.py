@@ -1,20 +1,26 @@
 """The capture engine: hooks that record, keep and replace values in the forward passes of a model."""
 
-from ._torch_private import HAS_COPY_ON_WRITE
+from ._torch_private import HAS_COPY_ON_WRITE, has_compiled_code, in_function_transform
 from .call_selector import CallSelector, call_selectors
 from .captured import CapturedValue, GradientHandle
 from .copy_on_write import ClonePolicy
+from .dynamo import force_eager
 from .forward_pass import NOT_RUN, EarlyStop, ForwardPass, run_with_capture
+from .hooks import register
 from .interventions import EditValue, InterventionSet
+from .operation_names import ATTRIBUTES as PROPERTIES
+from .operation_names import operation_name
 from .options import Options
 from .profile import profile_model
 from .recorder import ActivationRecorder, layout_finders
+from .scope import Scope
 from .signature import input_signature
 from .token_masks import SPECIAL_MASK, TokenMasks, Tokens
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
     "NOT_RUN",
+    "PROPERTIES",
     "SPECIAL_MASK",
     "ActivationRecorder",
     "CallSelector",
@@ -26,11 +32,17 @@ __all__ = [
     "GradientHandle",
     "InterventionSet",
     "Options",
+    "Scope",
     "TokenMasks",
     "Tokens",
     "call_selectors",
+    "force_eager",
+    "has_compiled_code",
+    "in_function_transform",
     "input_signature",
     "layout_finders",
+    "operation_name",
     "profile_model",
+    "register",
     "run_with_capture",
 ]

@@ -36,8 +36,11 @@ def run_outside_dynamo(function: Callable[[], Result]) -> Result:
     return eager()
 
 
-def force_eager() -> AbstractContextManager[object]:
+def force_eager(purpose: str = "captured") -> AbstractContextManager[object]:
     """Returns a context in which compiled code runs as plain Python, and warns about it.
+
+    Args:
+        purpose: What is done with a layer, for the warning. Default: `"captured"`, which can be compiled too.
 
     Raises:
         CompileError: If this PyTorch cannot run compiled code eagerly.
@@ -47,10 +50,14 @@ def force_eager() -> AbstractContextManager[object]:
             "this PyTorch cannot run a compiled model eagerly, and compiled code ignores hooks. Capture from the model "
             "before torch.compile, or use PyTorch 2.6 or newer"
         )
+    advice = (
+        " To capture at compiled speed, wrap the model before compiling it and call FeatureLayer(model, ...).compile()."
+        if purpose == "captured"
+        else ""
+    )
     warnings.warn(
-        "a layer inside a compiled model is captured, and compiled code ignores hooks: this call runs the model "
-        "eagerly. To capture at compiled speed, wrap the model before compiling it and call "
-        "FeatureLayer(model, ...).compile().",
+        f"a layer inside a compiled model is {purpose}, and compiled code ignores hooks: this call runs the model "
+        f"eagerly.{advice}",
         UserWarning,
         stacklevel=2,
     )

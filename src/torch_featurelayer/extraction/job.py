@@ -180,7 +180,7 @@ class ExtractionJob:
     def _check_finite(self, content: ShardContent) -> None:
         for item in content.items:
             if item.nonfinite:
-                raise NonFiniteError(", ".join(self.spec.layers), item.id, item.nonfinite)
+                raise NonFiniteError(", ".join(self.spec.layers), item.nonfinite, id=item.id)
 
 
 def _take(number: int, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
