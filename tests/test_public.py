@@ -13,17 +13,17 @@ import torch_featurelayer as tl
 
 PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError BackendError CallNotMadeError CompileError
-DatasetError DeviceError DuplicateRequestError EditError EmptyDatasetError EmptyRequestError FeatureLayer
-FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError GradientHandle
-ImageError ItemError LabelNotFoundError LayerNotFoundError LayerNotRunError
+DatasetError DeviceError DiffRow DiffTable DuplicateRequestError EditError EmptyDatasetError EmptyRequestError
+FeatureLayer FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features GradientError
+GradientHandle ImageError ItemError LabelNotFoundError LayerNotFoundError LayerNotRunError
 LayerRow LayerTable LayoutError MissingExtraError ModelNotFoundError NonFiniteError NotAModuleError
 OperationNotFoundError Record Reduction ReductionError
 ScriptedModuleError Selector StoreCorruptError StoreIncompleteError StoreLockedError StoreMismatchError
 StoreNotFoundError
 StoreTargetError StructureError TemporaryReadError TransformError UncopyableValueError UnsupportedTorchError
 WeightsMismatchError WeightsNotFoundError
-analysis capture edit extract extract_like figures find_layouts get_layer_candidates guard images layers models named
-open_store similarity
+analysis capture diff edit extract extract_like figures find_layouts get_layer_candidates guard images layers models
+named open_store record_run similarity
 """.split()  # noqa: SIM905
 
 

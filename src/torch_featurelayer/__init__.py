@@ -24,7 +24,7 @@ if _typing.TYPE_CHECKING:
     from ._layouts import find_layouts
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
-    from .diagnosis import guard
+    from .diagnosis import DiffRow, DiffTable, diff, guard, record_run
     from .engine import GradientHandle
     from .extraction import extract, extract_like, named
     from .store import open_store
@@ -34,6 +34,8 @@ __version__ = "0.2.0"
 # Imported on first use, so that the help of the command needs neither torch nor an extra.
 _MODULES = ("analysis", "figures", "images", "models", "similarity")
 _HOMES = {
+    "DiffRow": "diagnosis",
+    "DiffTable": "diagnosis",
     "FeatureLayer": "_feature_layer",
     "FeatureLayers": "_feature_layer",
     "Features": "_features",
@@ -44,6 +46,7 @@ _HOMES = {
     "Reduction": "_reduce",
     "Selector": "address",
     "capture": "_capture",
+    "diff": "diagnosis",
     "edit": "_edit",
     "extract": "extraction",
     "extract_like": "extraction",
@@ -53,10 +56,13 @@ _HOMES = {
     "layers": "_layers",
     "named": "extraction",
     "open_store": "store",
+    "record_run": "diagnosis",
 }
 
 __all__ = [
     *_exceptions.__all__,
+    "DiffRow",
+    "DiffTable",
     "FeatureLayer",
     "FeatureLayers",
     "Features",
@@ -68,6 +74,7 @@ __all__ = [
     "Selector",
     "analysis",
     "capture",
+    "diff",
     "edit",
     "extract",
     "extract_like",
@@ -80,6 +87,7 @@ __all__ = [
     "models",
     "named",
     "open_store",
+    "record_run",
     "similarity",
 ]
 

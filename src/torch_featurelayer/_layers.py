@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from html import escape
-from typing import Any, overload
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from ._exceptions import FeatureNotFoundError
-from ._optional import need
+from ._table import Table
 from .address import check_model
 from .engine import profile_model
 
 __all__ = ["LayerRow", "LayerTable", "layers"]
-
-_COLUMNS = ("path", "type", "calls", "output", "dtype", "operations", "parameters", "time")
-_IMPORTANCE = ("path", "output", "type", "operations", "calls", "parameters", "time", "dtype")
-_MARGIN = 3  # characters between cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,84 +47,22 @@ class LayerRow:
         return self.path, self.type, str(self.calls), self.output, dtypes, operations, f"{self.parameters:,}", time
 
 
-class LayerTable(Sequence[LayerRow]):
+class LayerTable(Table[LayerRow]):
     """Rows in the order of definition, which print as a table in a terminal, with rich, and in a notebook.
 
     A row can be indexed by its position or its path.
     """
 
-    def __init__(self, rows: Iterable[LayerRow]) -> None:
-        self._rows = tuple(rows)
+    _columns = ("path", "type", "calls", "output", "dtype", "operations", "parameters", "time")
+    _importance = ("path", "output", "type", "operations", "calls", "parameters", "time", "dtype")
+    _numbers = ("calls", "parameters", "time")
+    _folded = ("path", "operations")
 
-    @overload
-    def __getitem__(self, key: int | str) -> LayerRow: ...
-    @overload
-    def __getitem__(self, key: slice) -> LayerTable: ...
-    def __getitem__(self, key: int | str | slice) -> LayerRow | LayerTable:
-        """Returns the row at a position or of a path, or the table of a slice.
+    def _name(self, row: LayerRow) -> str:
+        return row.path
 
-        Raises:
-            FeatureNotFoundError: If there is no layer of this path.
-            IndexError: If there is no such position.
-        """
-        if isinstance(key, slice):
-            return LayerTable(self._rows[key])
-        if isinstance(key, int):
-            return self._rows[key]
-        for row in self._rows:
-            if row.path == key:
-                return row
-        raise FeatureNotFoundError(key, [row.path for row in self._rows])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Returns a dict for each row, with the attributes of `LayerRow` as keys, as data frames accept them."""
-        return [asdict(row) for row in self._rows]
-
-    def __str__(self) -> str:
-        cells = [_COLUMNS, *(row.cells() for row in self._rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
-
-    __repr__ = __str__
-
-    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
-        """Yields a table for rich: with the columns that fit the width, and complete paths."""
-        shown = self._fitting(options.max_width)
-        table = need("rich.table", "cli").Table(box=need("rich.box", "cli").SIMPLE)
-        for column in shown:
-            is_number = column in ("calls", "parameters", "time")
-            # A shortened path could not be used as an address, so paths are folded and other cells are not wrapped.
-            overflow = "fold" if column in ("path", "operations") else "ellipsis"
-            table.add_column(
-                column, overflow=overflow, no_wrap=overflow != "fold", justify="right" if is_number else "left"
-            )
-        for row in self._rows:
-            cells = dict(zip(_COLUMNS, row.cells(), strict=True))
-            table.add_row(*(cells[column].replace("[", "\\[") for column in shown))
-        yield table
-        if left_out := [column for column in _COLUMNS if column not in shown]:
-            yield f"Columns that do not fit: {', '.join(left_out)}."
-
-    def _fitting(self, width: int) -> list[str]:
-        """Returns the columns that fit a width, chosen by importance, in their order."""
-        cells = [_COLUMNS, *(row.cells() for row in self._rows)]
-        widths = dict(zip(_COLUMNS, (max(map(len, column)) for column in zip(*cells, strict=True)), strict=True))
-        free = width - _MARGIN
-        shown = ["path"]
-        for column in _IMPORTANCE:
-            free -= widths[column] + _MARGIN
-            if free >= 0 and column != "path":
-                shown.append(column)
-        return [column for column in _COLUMNS if column in shown]
-
-    def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
-        lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row.cells()) for row in self._rows)
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    def _cells(self, row: LayerRow) -> tuple[str, ...]:
+        return row.cells()
 
 
 def layers(model: nn.Module, *args: Any, **kwargs: Any) -> LayerTable:

@@ -3,7 +3,7 @@
 from ._torch_private import HAS_COPY_ON_WRITE, has_compiled_code, in_function_transform
 from .call_selector import CallSelector, call_selectors
 from .captured import CapturedValue, GradientHandle
-from .copy_on_write import ClonePolicy
+from .copy_on_write import ClonePolicy, lazy_copy
 from .dynamo import force_eager
 from .forward_pass import NOT_RUN, EarlyStop, ForwardPass, run_with_capture
 from .hooks import register
@@ -41,6 +41,7 @@ __all__ = [
     "in_function_transform",
     "input_signature",
     "layout_finders",
+    "lazy_copy",
     "operation_name",
     "profile_model",
     "register",

@@ -1,0 +1,147 @@
+"""Pairs the layers of two runs and measures how much their outputs differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from difflib import SequenceMatcher
+from typing import Any, Final, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ._diff_table import DiffRow, DiffTable
+from ._runs import LayerCall, Run
+
+Match: TypeAlias = Callable[[str], str | None] | Mapping[str, str] | Literal["order"]
+
+_MOST_NAMED: Final = 5
+
+
+def compare_runs(first: Run, second: Run, match: Match | None, rtol: float) -> DiffTable:
+    pairs = _in_order(first.calls, second.calls) if match == "order" else _by_name(first.calls, second.calls, match)
+    if not pairs:
+        names = [", ".join(_listed_names(run.calls)) for run in (first, second)]
+        raise ValueError(f"no layer of a ({names[0]}) is a layer of b ({names[1]}): pair them with match=")
+    rows = [_row(one, other) for one, other in pairs]
+    paired = [{id(call) for call in side} for side in zip(*pairs, strict=True)]
+    left = [
+        [_address(call) for call in run.calls if id(call) not in known and (match != "order" or call.is_leaf)]
+        for run, known in zip((first, second), paired, strict=True)
+    ]
+    notes = list(dict.fromkeys([*first.notes, *second.notes]))
+    if first.is_training != second.is_training:
+        modes = ["training" if run.is_training else "eval" for run in (first, second)]
+        notes.append(f"a ran in {modes[0]} mode and b in {modes[1]} mode")
+    elif first.is_training:
+        notes.append("both ran in training mode, with the same seeds")
+    return DiffTable(rows, rtol, left[0], left[1], notes)
+
+
+def _by_name(
+    first: list[LayerCall], second: list[LayerCall], match: Callable[[str], str | None] | Mapping[str, str] | None
+) -> list[tuple[LayerCall, LayerCall]]:
+    rename = _renaming(match)
+    others = {(call.name, call.call): call for call in second}
+    found = [(call, others.get((name, call.call))) for call in first if (name := rename(call.name)) is not None]
+    return [(call, other) for call, other in found if other is not None]
+
+
+def _renaming(match: Any) -> Callable[[str], str | None]:
+    if match is None:
+        return lambda name: name
+    if callable(match):
+        return match  # type: ignore[no-any-return]
+    # The longest first, so that a name inside another one has its own.
+    known = sorted(match.items(), key=lambda pair: -len(pair[0]))
+
+    def rename(name: str) -> str:
+        for old, new in known:
+            if name == old or name.startswith(f"{old}."):
+                return f"{new}{name[len(old) :]}"
+        return name
+
+    return rename
+
+
+def _in_order(first: list[LayerCall], second: list[LayerCall]) -> list[tuple[LayerCall, LayerCall]]:
+    """Pairs layers without layers inside: those of one class and shape, then those of one shape between them."""
+    one, other = ([call for call in calls if call.is_leaf] for calls in (first, second))
+    found, start, begin = [], 0, 0
+    for stop, end, size in _blocks(one, other, lambda call: (call.type, *_shapes(call))):
+        between, beside = one[start:stop], other[begin:end]
+        for place, at, count in _blocks(between, beside, _shapes):
+            found += [*zip(between[place : place + count], beside[at : at + count], strict=True)]
+        found += [*zip(one[stop : stop + size], other[end : end + size], strict=True)]
+        start, begin = stop + size, end + size
+    return found
+
+
+def _blocks(
+    one: list[LayerCall], other: list[LayerCall], key: Callable[[LayerCall], tuple[Any, ...]]
+) -> list[tuple[int, int, int]]:
+    """Returns the starts and the length of the blocks that two sequences share; the last is empty, at their ends."""
+    matcher = SequenceMatcher(None, [*map(key, one)], [*map(key, other)], autojunk=False)
+    return [(block.a, block.b, block.size) for block in matcher.get_matching_blocks()]
+
+
+def _shapes(call: LayerCall) -> tuple[Any, ...]:
+    return tuple(tuple(output.shape) for output in call.outputs)
+
+
+def _row(one: LayerCall, other: LayerCall) -> DiffRow:
+    shapes, dtypes = ([_outline(call, which) for call in (one, other)] for which in ("shape", "dtype"))
+    error, cosine, largest = math.nan, math.nan, math.nan
+    where: tuple[int, ...] = ()
+    if shapes[0] == shapes[1]:
+        error, cosine, largest, where = _measure(one.outputs, other.outputs)
+    texts = [tuple(dict.fromkeys(each)) for each in (shapes, dtypes)]
+    return DiffRow(
+        _address(one), _address(other), one.type, error, cosine, largest, where, texts[0], texts[1], one.is_leaf
+    )
+
+
+def _measure(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[float, float, float, tuple[int, ...]]:
+    """Returns the relative error, the cosine, the largest difference and its index."""
+    squares = torch.zeros(4, dtype=torch.float64)  # of the difference, of both outputs, and their product
+    largest, is_bad = 0.0, False
+    where: tuple[int, ...] = ()
+    for number, pair in enumerate(zip(first, second, strict=True)):
+        one, other = map(_real, pair)
+        same = (one == other) | (one.isnan() & other.isnan())
+        is_bad |= bool((~same & ~(one.isfinite() & other.isfinite())).any())
+        # What is equal differs by nothing, infinite values included.
+        one, other = (each.masked_fill(same & ~each.isfinite(), 0).nan_to_num() for each in (one, other))
+        change = other - one
+        parts = [(change, change), (one, one), (other, other), (one, other)]
+        squares += torch.stack([(x.double() * y.double()).sum() for x, y in parts]).cpu()
+        if change.numel() and (size := float(change.abs().max())) > largest:
+            place = tuple(int(each) for each in torch.unravel_index(change.abs().argmax(), change.shape))
+            largest, where = size, ((number, *place) if len(first) > 1 else place)
+    off, own, others, product = (float(each) for each in squares)
+    error = math.inf if is_bad or (off and not own) else math.sqrt(off / own) if off else 0.0
+    cosine = product / math.sqrt(own * others) if own and others else float(own == others)
+    return error, min(cosine, 1.0), largest, where
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Returns real values on the CPU, in float32 or wider."""
+    value = tensor.dequantize() if tensor.is_quantized else tensor
+    value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+    return value.cpu().to(torch.float64 if value.dtype in (torch.float64, torch.int64) else torch.float32)
+
+
+def _outline(call: LayerCall, which: str) -> str:
+    texts = [
+        str(list(getattr(each, which))) if which == "shape" else str(each.dtype).removeprefix("torch.")
+        for each in call.outputs
+    ]
+    return ", ".join(texts if which == "shape" else dict.fromkeys(texts))
+
+
+def _address(call: LayerCall) -> str:
+    return f"{call.name}@{call.call}" if call.call else call.name
+
+
+def _listed_names(calls: list[LayerCall]) -> list[str]:
+    return [_address(call) or "(the model)" for call in calls[:_MOST_NAMED]]
