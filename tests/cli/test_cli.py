@@ -60,11 +60,23 @@ assert not {"torch", "numpy", "matplotlib", "PIL"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("layers", "show", "compare", "cam", "extract", "search", "duplicates", "explore", "demo"):
+    for command in (
+        "layers",
+        "show",
+        "compare",
+        "cam",
+        "diff",
+        "check",
+        "extract",
+        "search",
+        "duplicates",
+        "explore",
+        "demo",
+    ):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam", "extract", "explore"])
+@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam", "diff", "check", "extract", "explore"])
 def test_help_teaches(command: str) -> None:
     """Each command shows an example, and says how models are named."""
     text = run(command, "--help")
@@ -292,3 +304,52 @@ def test_explore_takes_models_then_images() -> None:
     assert split(["timm:a", "cat.jpg"]) == (["timm:a"], [Path("cat.jpg")])
     assert split(["a", "hf:b", "x.png", "y.png"]) == (["a", "hf:b"], [Path("x.png"), Path("y.png")])
     assert "give an image" in re.sub(r"\s+", " ", CliRunner().invoke(app, ["explore", "timm:a"]).output)
+
+
+def test_diff(photo: str) -> None:
+    """The first layer that differs, in words, JSON and a figure; the exit code is fit for CI."""
+    model = "torchvision:resnet18"
+    same = run("diff", model, model, photo, "-w", "random")
+    assert same.splitlines()[0].split()[:3] == ["layer", "type", "error"]
+    assert "no layer above 1e-05" in same
+    command = ("diff", model, model, "-w", "random", "--bfloat16", "--json", "-o", "diff.png")
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert (found["first"], found["out"]) == ("conv1", "diff.png")
+    assert found["rows"][-1]["name"] == ""
+    assert size("diff.png")[0] > 600
+    assert run("diff", model, model, "-w", "random", "--bfloat16", "--rtol", "1", "--by-order")
+
+
+BROKEN = """
+import torch
+from torch import nn
+
+def network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    return model
+
+def broken():
+    model = network()
+    model[4].weight.data.fill_(torch.inf)
+    return model
+"""
+
+
+def test_check(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image with the first bad layer; one that cannot be read is named too."""
+    Path("some_models.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(".")
+    Path("photos").mkdir()
+    Path(photo).rename("photos/cat.png")
+    assert run("check", "some_models:network", "photos").strip() == "1 images, 0 with NaN or infinite values"
+    assert run("check", "some_models:network", "photos/cat.png", "--bfloat16")
+    Path("photos/none.jpg").write_bytes(b"none")
+    result = CliRunner().invoke(app, ("check", "some_models:broken", "photos", "--json"), catch_exceptions=False)
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["images"] == 2
+    assert [(error["image"], error["layer"]) for error in found["errors"]] == [("cat.png", "4"), ("none.jpg", None)]
+    assert "parameter '4.weight' has 12 inf already" in found["errors"][0]["message"]

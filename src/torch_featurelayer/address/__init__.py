@@ -2,7 +2,7 @@
 
 from .grammar import ATTENTION_WEIGHTS, GRADIENT_PORTS, PORTS, Address, Call, Port, Step, parse
 from .listing import get_layer_candidates
-from .prefixes import without_wrappers
+from .prefixes import plain_paths
 from .resolve import Request, Selector, ancestors, check_model, has_forward, locate, resolve
 
 __all__ = [
@@ -21,6 +21,6 @@ __all__ = [
     "has_forward",
     "locate",
     "parse",
+    "plain_paths",
     "resolve",
-    "without_wrappers",
 ]

@@ -37,6 +37,12 @@ def aliases(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     return found
 
 
+def plain_paths(model: nn.Module) -> dict[str, str]:
+    """Returns the path of each module without the names of wrappers, by its path."""
+    modules = dict(model.named_modules())
+    return {**{path: path for path in modules}, **{path: plain for plain, path in aliases(modules).items()}}
+
+
 def without_wrappers(path: str) -> str:
     """Returns a path without the names that wrappers insert."""
     return ".".join(name for name in path.split(".") if name not in _NAMES)

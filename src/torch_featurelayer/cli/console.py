@@ -15,7 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .._layers import LayerTable
+    from .._table import Table
     from ..models import LoadedModel
 
 
@@ -30,7 +30,7 @@ def print_lines(*lines: str) -> None:
         typer.echo(line)
 
 
-def print_table(table: LayerTable) -> None:
+def print_table(table: Table[Any]) -> None:
     """Prints a table: formatted for the terminal, or as plain text of any width if output is piped."""
     console = Console()
     if console.is_terminal:

@@ -65,7 +65,7 @@ def _renaming(match: Any) -> Callable[[str], str | None]:
 
 
 def _in_order(first: list[LayerCall], second: list[LayerCall]) -> list[tuple[LayerCall, LayerCall]]:
-    """Pairs layers without layers inside: those of one class and shape, then those of one shape between them."""
+    """Pairs leaves: those of one class and shape, then those of one shape between them."""
     one, other = ([call for call in calls if call.is_leaf] for calls in (first, second))
     found, start, begin = [], 0, 0
     for stop, end, size in _blocks(one, other, lambda call: (call.type, *_shapes(call))):

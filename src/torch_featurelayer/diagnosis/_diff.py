@@ -66,7 +66,7 @@ def diff(
         layers: The modules to compare. Default: `"**"`, all modules and the model.
         match: How layers are paired. Default: None, by name; a dict from names of `a` to names of `b`, also for the
             layers inside; a function from a name of `a` to one of `b` or None; or `"order"`, which pairs layers without
-            layers inside in the order of execution, by the shapes of their outputs.
+            layers inside, or with parameters, in the order of execution, by their types and the shapes of outputs.
         rtol: The relative error above which a layer differs. Default: 1e-5, for float32 on the same kind of processor.
         under: Two contexts, in which `a` is run: `tl.diff(model, x, under=(nullcontext(), torch.autocast("cpu")))`.
             Default: None.

@@ -27,7 +27,7 @@ class DiffRow:
         where: Its index, after that of the tensor if the layer returns several.
         shapes: The shapes of the first run and of the second, if they differ; otherwise the shape once.
         dtypes: The dtypes, in the same way.
-        is_leaf: Whether the layer has no layers inside.
+        is_leaf: Whether the layer has no layers inside, or parameters of its own.
     """
 
     name: str
@@ -42,7 +42,11 @@ class DiffRow:
     is_leaf: bool
 
     def exceeds(self, rtol: float) -> bool:
-        """Whether the error is above a tolerance, or cannot be computed because the shapes differ."""
+        """Whether the error is above a tolerance, or cannot be computed because the shapes differ.
+
+        Args:
+            rtol: The relative error.
+        """
         return not self.error <= rtol
 
 
@@ -51,11 +55,18 @@ class DiffTable(Table[DiffRow]):
 
     It prints as a table in a terminal and in a notebook. A row can be indexed by its position or its name.
 
+    Args:
+        rows: The rows.
+        rtol: The relative error above which a layer differs.
+        only_a: The names of calls of the first run alone. Default: none.
+        only_b: The names of calls of the second run alone. Default: none.
+        notes: What a reader must know, such as different modes. Default: none.
+
     Attributes:
         rtol: The relative error above which a layer differs.
         only_a: The names of calls of the first run alone.
         only_b: The names of calls of the second run alone.
-        notes: What a reader must know, such as different modes.
+        notes: What a reader must know.
     """
 
     _columns = ("layer", "type", "error", "cosine", "largest", "at", "shape", "dtype")

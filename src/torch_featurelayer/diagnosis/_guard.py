@@ -9,7 +9,7 @@ or a `backward()`, or when a gradient is bad.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from .._exceptions import NonFiniteError
 from .._pytree import tensors
-from ..address import check_model, without_wrappers
+from ..address import check_model, plain_paths
 from ..engine import PROPERTIES, Scope, force_eager, has_compiled_code, operation_name, register
 from ._deferred import DeferredReads
 from ._graph import hook_new_nodes, mark_nodes
@@ -95,8 +95,9 @@ class _Guard:
     def __init__(self, model: nn.Module, *, gradients: bool, operations: bool, records: bool) -> None:
         self.errors: list[NonFiniteError] = []
         self._model, self._gradients, self._operations, self._records = model, gradients, operations, records
-        self._names = {id(module): without_wrappers(name) for name, module in model.named_modules()}
-        self._parameters = {id(value): without_wrappers(name) for name, value in model.named_parameters()}
+        names = plain_paths(model)
+        self._names = {id(module): names[path] for path, module in model.named_modules()}
+        self._parameters = {id(value): _plain(path, names) for path, value in model.named_parameters()}
         self._scope = Scope()
         self._origins = Origins()
         self._deferred: DeferredReads[Running] = DeferredReads()
@@ -352,3 +353,9 @@ class _Operations(TorchFunctionMode):
         if is_other or self._guard.ignores_operation():
             return func(*args, **kwargs)
         return self._guard.run_operation(func, args, kwargs)
+
+
+def _plain(path: str, names: Mapping[str, str]) -> str:
+    """Returns the path of a parameter without the names of wrappers."""
+    owner, _, name = path.rpartition(".")
+    return f"{names[owner]}.{name}".removeprefix(".")

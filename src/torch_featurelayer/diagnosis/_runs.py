@@ -17,7 +17,7 @@ from .._exceptions import StoreCorruptError
 from .._feature_layer import FeatureLayers
 from .._optional import need
 from .._pytree import substitute, tensors
-from ..address import Selector, has_forward, locate, resolve, without_wrappers
+from ..address import Selector, has_forward, locate, plain_paths, resolve
 from ..engine import Scope, force_eager, has_compiled_code, lazy_copy, register
 
 EVERYTHING: Final = "**"
@@ -33,7 +33,7 @@ class LayerCall:
         name: The path of the layer; `""` for the model.
         call: The zero-based number of the call.
         type: The name of its class.
-        is_leaf: Whether it has no layers inside.
+        is_leaf: Whether it has no layers inside, or parameters of its own.
         outputs: The tensors in its output, detached copies.
     """
 
@@ -89,7 +89,7 @@ def _calls(
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
         if scope.is_current() and (kept := _copies(output)):
-            found.append(LayerCall(name, counts[name], type(module).__name__, not module._modules, kept))
+            found.append(LayerCall(name, counts[name], type(module).__name__, _is_leaf(module), kept))
             counts[name] += 1
 
     with scope.enter(), ExitStack() as stack:
@@ -135,9 +135,14 @@ def _modules(model: nn.Module, layers: Selector | Iterable[Selector]) -> dict[st
             raise ValueError(
                 f"{request.name!r}: outputs of modules are compared; name a module, such as {address.path!r}"
             )
-    located = locate(model, requests)
-    found = {without_wrappers(each.address.path): located[each.address.path] for each in requests}
+    located, names = locate(model, requests), plain_paths(model)
+    paths = [each.address.path for each in requests]
+    found = {names.get(path, path): located[path] for path in paths}
     return {**found, "": model} if is_everything else found
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not module._modules or any(each is not None for each in module._parameters.values())
 
 
 def _copies(output: Any) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from .attention import plot_attention
 from .cam import plot_cam
 from .channels import plot_channels
 from .cosine import plot_cosine
+from .diff import plot_diff
 from .feature_map import plot_feature_map
 from .histogram import plot_histogram
 from .image_grid import plot_image_grid
@@ -26,6 +27,7 @@ __all__ = [
     "plot_cam",
     "plot_channels",
     "plot_cosine",
+    "plot_diff",
     "plot_feature_map",
     "plot_histogram",
     "plot_image_grid",
