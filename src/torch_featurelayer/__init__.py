@@ -24,7 +24,17 @@ if _typing.TYPE_CHECKING:
     from ._layouts import find_layouts
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
-    from .diagnosis import DiffRow, DiffTable, diff, guard, record_run
+    from .diagnosis import (
+        DiffRow,
+        DiffTable,
+        LayerStatistics,
+        Statistics,
+        diff,
+        guard,
+        open_statistics,
+        record_run,
+        statistics,
+    )
     from .engine import GradientHandle
     from .extraction import extract, extract_like, named
     from .store import open_store
@@ -41,10 +51,12 @@ _HOMES = {
     "Features": "_features",
     "GradientHandle": "engine",
     "LayerRow": "_layers",
+    "LayerStatistics": "diagnosis",
     "LayerTable": "_layers",
     "Record": "_capture",
     "Reduction": "_reduce",
     "Selector": "address",
+    "Statistics": "diagnosis",
     "capture": "_capture",
     "diff": "diagnosis",
     "edit": "_edit",
@@ -55,8 +67,10 @@ _HOMES = {
     "guard": "diagnosis",
     "layers": "_layers",
     "named": "extraction",
+    "open_statistics": "diagnosis",
     "open_store": "store",
     "record_run": "diagnosis",
+    "statistics": "diagnosis",
 }
 
 __all__ = [
@@ -68,10 +82,12 @@ __all__ = [
     "Features",
     "GradientHandle",
     "LayerRow",
+    "LayerStatistics",
     "LayerTable",
     "Record",
     "Reduction",
     "Selector",
+    "Statistics",
     "analysis",
     "capture",
     "diff",
@@ -86,9 +102,11 @@ __all__ = [
     "layers",
     "models",
     "named",
+    "open_statistics",
     "open_store",
     "record_run",
     "similarity",
+    "statistics",
 ]
 
 

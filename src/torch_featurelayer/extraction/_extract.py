@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any, Literal, TypeAlias, get_args
@@ -23,7 +22,7 @@ from .backends import BackendName, make_backend
 from .batches import map_inputs
 from .collating import Collate, Prepare, make_collator
 from .continuing import extract_iterable, extract_map
-from .job import ExtractionJob, Finite, use_threads
+from .job import ExtractionJob, Finite, eval_mode, use_threads
 from .metadata import describe_extraction
 from .progress import Progress, ProgressTracker, describe_setup
 from .reading import choose_workers
@@ -195,7 +194,7 @@ def extract(
         config = describe_extraction(title, job, source, data, preprocess=function, column=column, columns=columns)
         return job, {**config.to_json(), "precision_error": error}
 
-    with _eval_mode(network):
+    with eval_mode(network):
         if isinstance(source, MapSource):
             spec = replace(spec, layers=_layers_that_run(spec, layers, source, batch_size))
         with processes.open(fspath(out), configure) as (job, writer):
@@ -243,15 +242,3 @@ def _check_choice(name: str, value: str, choices: Any) -> None:
     """
     if value not in (names := get_args(choices)):
         raise ValueError(f"{name} must be {' or '.join(map(repr, names))}, not {value!r}")
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Switches a model to eval mode, and restores the mode of each of its modules."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -162,7 +162,7 @@ class ExtractionJob:
                 return
             before = rows.rejected
             for number, place in enumerate(places):
-                self._add(items, [place], map_inputs(inputs, _take(number, count_rows(inputs))), rows)
+                self._add(items, [place], map_inputs(inputs, take_row(number, count_rows(inputs))), rows)
             if rows.rejected == before:
                 raise error.cause from error
 
@@ -183,7 +183,8 @@ class ExtractionJob:
                 raise NonFiniteError(", ".join(self.spec.layers), item.nonfinite, id=item.id)
 
 
-def _take(number: int, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def take_row(number: int, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a function that selects one item of the inputs of a batch, for `map_inputs`."""
     return lambda value: value[number : number + 1] if len(value) == count else value
 
 
@@ -196,6 +197,18 @@ def use_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Switches a model to eval mode, and restores the mode of each of its modules."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _write(writer: StoreWriter, number: int, content: ShardContent) -> ShardResult:

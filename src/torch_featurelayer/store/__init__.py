@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from .ids import Ids
 from .items import Item, RowError
+from .metadata import differences
 from .reader import Store, open_store, store_metadata
 from .rows import StoredLayer
 from .shards import SPANS, TOKEN_IDS, Shard
@@ -30,6 +31,7 @@ __all__ = [
     "Store",
     "StoreWriter",
     "StoredLayer",
+    "differences",
     "open_store",
     "store_metadata",
 ]

@@ -1,0 +1,179 @@
+"""Statistics of the channels of one layer, accumulated over batches in constant memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+# Buckets of quantiles, as in HdrHistogram (Tene): 32 equal parts of each power of two, so that the middle of a bucket
+# is within 1 / 64 of each value in it. They are the upper bits of a float32, which makes them fast; they add up in any
+# order, and their number is fixed by the range of magnitudes.
+_PARTS: Final = 5  # bits
+_SHIFT: Final = 23 - _PARTS  # of the 23 bits of a float32 after the first
+_LOWEST, _HIGHEST = -20, 20
+_BASE: Final = (127 + _LOWEST) << _PARTS
+_SIDE: Final = (_HIGHEST - _LOWEST) << _PARTS  # buckets of one sign
+BUCKETS: Final = 2 * _SIDE + 1  # and one for zero in the middle
+
+ACCURACY: Final = 1 / 64
+"""The relative error of quantiles."""
+
+SMALLEST: Final = 2.0**_LOWEST
+"""The magnitude below which values count as zero in quantiles."""
+
+_CHUNK: Final = 1 << 22  # values that are accumulated at once, which bounds the memory
+
+
+class ChannelAccumulator:
+    """The state of one layer: all that its statistics are computed from.
+
+    Args:
+        channels: The number of channels.
+        top: The number of items to keep for each channel.
+        covariance: Whether the covariance of channels is accumulated. Default: False.
+
+    Attributes:
+        state: The tensors of the state by name, which can be written to a file and read back.
+    """
+
+    def __init__(self, channels: int, top: int, *, covariance: bool = False) -> None:
+        self.state: dict[str, Tensor] = {
+            **{name: torch.zeros(channels, dtype=torch.float64) for name in ("mean", "second", "third", "fourth")},
+            **{name: torch.zeros(channels, dtype=torch.int64) for name in ("count", "zeros", "nonfinite")},
+            "min": torch.full((channels,), math.inf, dtype=torch.float64),
+            "max": torch.full((channels,), -math.inf, dtype=torch.float64),
+            "buckets": torch.zeros(channels, BUCKETS, dtype=torch.int64),
+            "top_values": torch.full((channels, top), -math.inf),
+            "top_items": torch.full((channels, top), -1, dtype=torch.int64),
+        }
+        if covariance:
+            self.state["products"] = torch.zeros(channels, channels, dtype=torch.float64)
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Tensor]) -> ChannelAccumulator:
+        """Returns the accumulator of a state that was written to a file."""
+        found = cls.__new__(cls)
+        found.state = dict(state)
+        return found
+
+    def add(self, rows: Tensor, counts: Sequence[int], items: Sequence[int]) -> None:
+        """Adds the values of some items.
+
+        Args:
+            rows: The values `[positions, C]` of all items, one after the other.
+            counts: The number of positions of each item.
+            items: The number of each item in the dataset.
+        """
+        values = rows.detach().cpu()
+        if values.dtype is not torch.float64:
+            values = values.float()
+        if not len(values):
+            return
+        self._add_top(values, counts, items)
+        for part in values.split(max(1, _CHUNK // values.shape[1])):  # type: ignore[no-untyped-call]
+            self._add_values(part)
+
+    def _add_values(self, values: Tensor) -> None:
+        state, finite = self.state, None
+        if not math.isfinite(values.sum().item()):  # a sum that overflows costs time alone
+            finite = values.isfinite()
+        # Values that are not finite are counted, and left out of everything else.
+        kept = values if finite is None else values.where(finite, 0.0)
+        count = torch.full_like(state["count"], len(values)) if finite is None else finite.sum(0)
+        left_out = len(values) - count
+        lower = kept if finite is None else values.where(finite, math.inf)
+        upper = kept if finite is None else values.where(finite, -math.inf)
+        state["zeros"] += (kept == 0).sum(0) - left_out
+        state["nonfinite"] += left_out
+        state["min"] = torch.minimum(state["min"], lower.amin(0))
+        state["max"] = torch.maximum(state["max"], upper.amax(0))
+        self._add_buckets(kept, left_out)
+        self._add_moments(kept, finite, count)
+
+    def _add_moments(self, kept: Tensor, finite: Tensor | None, count: Tensor) -> None:
+        """Adds sums of powers, around a shift so near to the mean that float32 keeps their digits."""
+        size = count.clamp(min=1)
+        shift = (kept.sum(0, dtype=torch.float64) / size).to(kept.dtype)
+        off = kept - shift if finite is None else (kept - shift).where(finite, 0.0)
+        squares = off * off
+        powers = (off, squares, squares * off, squares * squares)
+        first, second, third, fourth = (each.sum(0, dtype=torch.float64) for each in powers)
+        step = first / size
+        moments = (
+            shift + step,
+            second - step * first,
+            third - 3 * step * second + 2 * step**2 * first,
+            fourth - 4 * step * third + 6 * step**2 * second - 3 * step**3 * first,
+        )
+        if "products" in self.state:
+            wide = off.double() - step
+            self._add_products(count, moments[0], wide if finite is None else wide.where(finite, 0.0))
+        _merge_moments(self.state, count, moments)
+
+    def _add_products(self, count: Tensor, mean: Tensor, off: Tensor) -> None:
+        """Adds products of deviations; a value that is not finite counts as the mean of its channel."""
+        n, m = self.state["count"].double(), count.double()
+        delta = torch.where(count > 0, mean - self.state["mean"], 0.0) * (n * m / (n + m).clamp(min=1)).sqrt()
+        self.state["products"] += off.T @ off + torch.outer(delta, delta)
+
+    def _add_buckets(self, kept: Tensor, left_out: Tensor) -> None:
+        channels = len(left_out)
+        bits = kept.float().contiguous().view(torch.int32)
+        level = ((bits & 0x7FFFFFFF) >> _SHIFT).sub_(_BASE - 1).clamp_(0, _SIDE)
+        start = torch.arange(channels, dtype=torch.int32) * BUCKETS + _SIDE
+        place = torch.where(bits < 0, -level, level).add_(start)
+        found = torch.bincount(place.view(-1), minlength=channels * BUCKETS).view(channels, BUCKETS)
+        found[:, _SIDE] -= left_out  # they were replaced by zero
+        self.state["buckets"] += found
+
+    def _add_top(self, values: Tensor, counts: Sequence[int], items: Sequence[int]) -> None:
+        """Keeps the items with the largest values of each channel; of equal ones, those that came first."""
+        if len(set(counts)) == 1:
+            best = values.view(len(counts), -1, values.shape[1]).amax(1).T
+        else:
+            parts = values.split(list(counts))  # type: ignore[no-untyped-call]
+            best = torch.stack([part.amax(0) for part in parts if len(part)], 1)
+        best = best.nan_to_num(-math.inf, -math.inf, -math.inf).float()
+        own = torch.tensor([item for item, count in zip(items, counts, strict=True) if count])
+        all_values = torch.cat([self.state["top_values"], best], 1)
+        all_items = torch.cat([self.state["top_items"], own.expand(len(best), -1)], 1)
+        top = self.state["top_values"].shape[1]
+        order = all_values.argsort(dim=1, descending=True, stable=True)[:, :top]
+        self.state["top_values"] = all_values.gather(1, order)
+        self.state["top_items"] = all_items.gather(1, order)
+
+
+def _merge_moments(state: dict[str, Tensor], count: Tensor, moments: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    """Adds the central moments of a part (Pébay 2008, SAND2008-6212)."""
+    n, m = state["count"].double(), count.double()
+    total = (n + m).clamp(min=1)
+    mean, second, third, fourth = moments
+    delta = torch.where(count > 0, mean - state["mean"], 0.0)
+    step = delta / total
+    state["fourth"] += (
+        fourth
+        + delta * step**3 * n * m * (n * n - n * m + m * m)
+        + 6 * step**2 * (n * n * second + m * m * state["second"])
+        + 4 * step * (n * third - m * state["third"])
+    )
+    state["third"] += third + delta * step**2 * n * m * (n - m) + 3 * step * (n * second - m * state["second"])
+    state["second"] += second + delta * step * n * m
+    state["mean"] += step * m
+    state["count"] += count
+
+
+def quantile(state: Mapping[str, Tensor], share: float) -> Tensor:
+    """Returns the quantile of each channel `[C]`, within the relative error `ACCURACY`; NaN without values."""
+    totals = state["buckets"].cumsum(1)
+    count = totals[:, -1]
+    rank = (share * (count - 1).clamp(min=0).double()).floor().long()
+    place = torch.searchsorted(totals, rank.unsqueeze(1), right=True).squeeze(1).clamp(max=BUCKETS - 1)
+    number = place - _SIDE
+    low, high = (((number.abs() - 1 + _BASE + end) << _SHIFT).int().view(torch.float32).double() for end in (0, 1))
+    middle = torch.where(number == 0, 0.0, (low + high) / 2 * number.sign())
+    bounded = torch.minimum(torch.maximum(middle, state["min"]), state["max"])
+    return torch.where(count > 0, bounded, math.nan)

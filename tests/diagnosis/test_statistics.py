@@ -1,0 +1,260 @@
+"""`tl.statistics` equals a direct computation over all features, whatever interrupted it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, make_images, network
+from torch_featurelayer.diagnosis import LayerStatistics
+from torch_featurelayer.diagnosis._accumulate import ChannelAccumulator
+
+LAYERS = ["features.3", "features.6", "classifier.3"]
+
+
+def by_hand(model: nn.Module, inputs: Tensor, layer: str) -> Tensor:
+    """Returns the values `[N, positions, C]` of a layer, in float64."""
+    with torch.no_grad():
+        feat = torch.cat([tl.FeatureLayer(model.eval(), layer)(part)[0] for part in inputs.split(16)])
+    return feat.double().flatten(2).transpose(1, 2)
+
+
+def check(found: LayerStatistics, values: Tensor, ids: list[str], *, top: int = 9) -> None:
+    """Compares everything with a direct computation over `[N, positions, C]`."""
+    flat = values.flatten(0, 1)
+    assert found.positions == len(flat)
+    scale = flat.std(0, correction=0) + flat.mean(0).abs()
+    assert ((found.mean - flat.mean(0)).abs() <= 1e-6 * scale).all()
+    torch.testing.assert_close(found.variance, flat.var(0, correction=0), rtol=1e-5, atol=1e-12)
+    assert ((found.variance - flat.var(0, correction=0)).abs() <= 1e-6 * flat.square().mean(0) + 1e-12).all()
+    varies = flat.std(0) > 0
+    kurtosis = ((flat - flat.mean(0)) ** 4).mean(0) / flat.var(0, correction=0) ** 2
+    torch.testing.assert_close(found.kurtosis[varies], kurtosis[varies], rtol=1e-4, atol=1e-6)
+    assert torch.equal(found.min, flat.amin(0))
+    assert torch.equal(found.max, flat.amax(0))
+    assert torch.equal(found.zeros, (flat == 0).double().mean(0))
+    assert found.dead.tolist() == (flat.amin(0) == flat.amax(0)).nonzero().flatten().tolist()
+    for share in (0, 0.01, 0.3, 0.5, 0.99, 1):
+        right = torch.quantile(flat, share, dim=0, interpolation="lower")
+        assert ((found.quantile(share) - right).abs() <= right.abs() / 64 + 2.0**-20).all()
+    best = values.amax(1)
+    for channel in range(0, best.shape[1], 7):
+        order = best[:, channel].argsort(descending=True, stable=True)[:top]
+        assert found.top(channel) == [(ids[at], pytest.approx(float(best[at, channel]))) for at in order.tolist()]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Tensor]:
+    folder = tmp_path_factory.mktemp("images")
+    ids = make_images(folder, 300)
+    inputs = torch.cat([CUT(folder / name) for name in ids]).contiguous(memory_format=torch.channels_last)
+    return folder, ids, inputs
+
+
+def test_images(images: tuple[Path, list[str], Tensor], tmp_path: Path) -> None:
+    """Maps `[N, C, H, W]`: each pixel counts; the file holds the same numbers."""
+    folder, ids, inputs = images
+    model = network().train()
+    seen: list[int] = []
+    found = tl.statistics(
+        model, LAYERS, folder, tmp_path / "stats", preprocess=CUT, batch_size=16, progress=seen.append
+    )
+    assert seen[-1] == found.num_items == 300
+    assert seen == sorted(seen)
+    assert model.training
+    again = tl.open_statistics(tmp_path / "stats")
+    assert list(again) == LAYERS
+    for layer in LAYERS:
+        values = by_hand(network(), inputs, layer)
+        check(found[layer], values, ids)
+        check(again[layer], values, ids)
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(tl.FeatureNotFoundError, match=r"Did you mean 'features.3'"):
+        _ = found["features.33"]
+
+
+RUN = """
+import os, signal, sys
+import torch_featurelayer as tl
+from tests.extraction.images import CUT, network
+
+def progress(count):
+    if sys.argv[3] == "kill" and count >= 272:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tl.statistics(network(), ["features.3"], sys.argv[1], sys.argv[2], preprocess=CUT, num_workers=0, num_threads=1,
+              covariance=True, progress=progress)
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_continued(images: tuple[Path, list[str], Tensor], tmp_path: Path) -> None:
+    """The same bytes as without an interruption."""
+    (tmp_path / "run.py").write_text(RUN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def run(out: str, how: str) -> int:
+        command = [sys.executable, str(tmp_path / "run.py"), str(images[0]), str(tmp_path / out), how]
+        return subprocess.run(command, env=environment, check=False).returncode
+
+    assert run("killed", "kill") == -signal.SIGKILL
+    partial = tl.open_statistics(tmp_path / "killed")
+    assert partial.num_items == 256
+    assert run("killed", "continue") == run("whole", "continue") == 0
+    digests = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("killed", "whole")]
+    assert digests[0] == digests[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "run.py", "whole"]
+    values = by_hand(network(), images[2], "features.3").flatten(0, 1)
+    found = tl.open_statistics(tmp_path / "whole")["features.3"]
+    torch.testing.assert_close(found.covariance, torch.cov(values.T, correction=0), rtol=1e-4, atol=1e-8)
+
+
+def test_other_features_or_data_are_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    rows = torch.randn(20, 4)
+    tl.statistics(model, "1", rows, tmp_path / "stats")
+    assert tl.statistics(model, "1", rows, tmp_path / "stats").num_items == 20
+    changed = rows.clone()
+    changed[3] += 1
+    with pytest.raises(tl.StoreMismatchError, match="changed since"):
+        tl.statistics(model, "1", changed, tmp_path / "stats")
+    with pytest.raises(tl.StoreMismatchError, match="layers"):
+        tl.statistics(model, "0", rows, tmp_path / "stats")
+    with pytest.raises(tl.StoreMismatchError, match="top is 9"):
+        tl.statistics(model, "1", rows, tmp_path / "stats", top=3)
+    model[0].bias.data += 1  # type: ignore[union-attr, operator]
+    with pytest.raises(tl.StoreMismatchError, match="weights"):
+        tl.statistics(model, "1", rows, tmp_path / "stats")
+    (tmp_path / "other").write_bytes(b"something")
+    with pytest.raises(tl.StoreCorruptError, match="no statistics"):
+        tl.statistics(model, "1", rows, tmp_path / "other")
+    with pytest.raises(FileNotFoundError):
+        tl.open_statistics(tmp_path / "none")
+
+
+def tokenizer() -> Any:
+    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, **{word: 4 + n for n, word in enumerate("abcdefgh")}}
+    path = Path(os.environ["FEATURELAYER_CACHE"], "vocab.txt")
+    path.write_text("\n".join(words))
+    return transformers.BertTokenizer(str(path))
+
+
+def test_tokens_without_padding() -> None:
+    """Texts of different lengths in one batch: only their tokens count."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=12)
+    model = transformers.BertModel(config).eval()
+    texts = [(str(place), " ".join("abcdefgh"[: 1 + place % 7])) for place in range(30)]
+    words = tokenizer()
+    found = tl.statistics(model, "encoder.layer.1", texts, preprocess=words, batch_size=8, top=4)["encoder.layer.1"]
+    parts = []
+    with torch.no_grad():
+        for _, text in texts:
+            feat, _ = tl.FeatureLayer(model, "encoder.layer.1")(**words(text, return_tensors="pt"))
+            parts.append((feat[0] if isinstance(feat, tuple) else feat)[0].double())
+    flat = torch.cat(parts)
+    assert found.positions == len(flat)
+    torch.testing.assert_close(found.mean, flat.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.variance, flat.var(0, correction=0), rtol=1e-4, atol=1e-6)
+    best = torch.stack([part.amax(0) for part in parts])
+    for channel in range(32):
+        names, values = zip(*found.top(channel), strict=True)
+        assert list(values) == sorted(values, reverse=True)
+        assert values[0] == pytest.approx(float(best[:, channel].max()), abs=1e-5)
+        assert all(
+            float(best[int(name), channel]) == pytest.approx(value, abs=1e-5)
+            for name, value in zip(names, values, strict=True)
+        )
+    content = tl.statistics(model, "encoder.layer.1", texts, preprocess=words, tokens="content")["encoder.layer.1"]
+    assert content.positions == len(flat) - 2 * len(texts)
+
+
+class Picky(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if (x > 100).any():
+            raise ValueError("too large")
+        return x * torch.tensor([1.0, 0.0, 20.0, torch.nan])
+
+
+def test_bad_values_dead_channels_and_errors() -> None:
+    """NaN is counted and left out; an item that the model rejects is an error of its own."""
+    rows = torch.randn(40, 4)
+    rows[7, 0] = 101
+    model = nn.Sequential(Picky())
+    found = tl.statistics(model, "0", rows, batch_size=8)
+    assert found.errors == (("7", "ValueError: too large"),)
+    assert found.num_items == 40
+    layer = found["0"]
+    assert layer.nonfinite.tolist() == [0, 0, 0, 39]
+    assert layer.count.tolist() == [39, 39, 39, 0]
+    assert math.isnan(float(layer.mean[3]))
+    assert layer.dead.tolist() == [1]
+    assert layer.top(3) == []
+    assert layer.zeros[1] == 1
+    wide = tl.statistics(
+        nn.Sequential(nn.Identity()), "0", torch.ones(3, 50) * torch.cat([torch.ones(49), torch.tensor([99.0])])
+    )
+    assert wide["0"].outliers.tolist() == [49]
+    with pytest.raises(ValueError, match="too large"):
+        tl.statistics(model, "0", torch.full((30, 4), 101.0))
+    with pytest.raises(tl.LayoutError, match="dimension of the channels"):
+        tl.statistics(nn.Sequential(nn.Identity()), "0", torch.randn(4, 3, 5))
+    assert tl.statistics(nn.Sequential(nn.Identity()), "0", torch.randn(4, 3, 5), layout="NTC")["0"].positions == 12
+    with pytest.raises(ValueError, match="covariance=True"):
+        _ = layer.covariance
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        layer.quantile(2)
+
+
+def test_tables(tmp_path: Path) -> None:
+    found = tl.statistics(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), ["0", "1"], torch.randn(20, 4), top=2)
+    found.to_parquet(tmp_path / "stats.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "stats.parquet").to_pylist()
+    assert rows == found.to_dicts()
+    assert [(row["layer"], row["channel"]) for row in rows] == [(layer, n) for layer in "01" for n in range(3)]
+    assert len(rows[0]["top"]) == 2
+    assert repr(found).splitlines()[1] == "LayerStatistics('0': 3 channels over 20 positions, 0 dead, 0 outliers)"
+
+
+def test_a_stream_is_read_once() -> None:
+    rows = torch.randn(300, 4)
+    found = tl.statistics(nn.Sequential(nn.Linear(4, 3)), "0", iter(rows))
+    assert found["0"].positions == 300
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-1e5, 1e5, width=32), min_size=2, max_size=60),
+    st.integers(1, 7),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+)
+def test_any_values_in_any_parts(values: list[float], part: int, share: float) -> None:
+    """Moments and quantiles do not depend on how the values are divided."""
+    flat = torch.tensor(values).unsqueeze(1)
+    state = ChannelAccumulator(1, 3)
+    for number, each in enumerate(flat.split(part)):
+        state.add(each, [1] * len(each), [part * number + place for place in range(len(each))])
+    found = LayerStatistics("a", state.state, {place: str(place) for place in range(len(values))})
+    wide = flat.double()
+    scale = float(wide.abs().max()) + 1e-30
+    assert float((found.mean - wide.mean()).abs()) <= 1e-6 * scale
+    assert float((found.variance - wide.var(correction=0)).abs()) <= 1e-6 * scale**2
+    right = torch.quantile(wide, share, interpolation="lower")
+    assert float((found.quantile(share) - right).abs()) <= float(right.abs()) / 64 + 2.0**-20
+    best = flat.flatten().argsort(descending=True, stable=True)[:3].tolist()
+    assert [name for name, _ in found.top(0)] == [str(place) for place in best]
