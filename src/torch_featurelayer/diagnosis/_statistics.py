@@ -217,18 +217,18 @@ class _File:
         safetensors = need("safetensors", "store")
         try:
             with safetensors.safe_open(str(self.path), "pt") as file:
-                about = file.metadata() or {}
+                about = json.loads((file.metadata() or {}).get("state", "{}"))
                 if about.get("format") != _FORMAT:
                     raise StoreCorruptError(str(self.path), "it has no statistics")
                 content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            return _to_state(json.loads(about["state"]), content)
+            return _to_state(about, content)
         except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
             raise StoreCorruptError(str(self.path), f"it has no statistics ({error})") from error
 
     def write(self, state: _State) -> None:
         """Replaces the file."""
         about = {
-            "metadata": state.metadata, "items": state.items, "parts": state.parts, "errors": state.errors,
+            "format": _FORMAT, "metadata": state.metadata, "items": state.items, "parts": state.parts, "errors": state.errors,
             "layers": list(state.layers), "ids": sorted(state.ids.items()),
         }  # fmt: skip
         content = {
@@ -240,7 +240,8 @@ class _File:
         temporary = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
         try:
             save = need("safetensors.torch", "store").save_file
-            save(content, str(temporary), {"format": _FORMAT, "state": json.dumps(about, sort_keys=True)})
+            # One entry: safetensors writes several in any order.
+            save(content, str(temporary), {"state": json.dumps(about, sort_keys=True)})
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
