@@ -76,7 +76,9 @@ assert not {"torch", "numpy", "matplotlib", "PIL"} & set(sys.modules)
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["layers", "show", "compare", "cam", "diff", "check", "extract", "explore"])
+@pytest.mark.parametrize(
+    "command", ["layers", "show", "compare", "cam", "diff", "check", "stats", "extract", "explore"]
+)
 def test_help_teaches(command: str) -> None:
     """Each command shows an example, and says how models are named."""
     text = run(command, "--help")
@@ -353,3 +355,27 @@ def test_check(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["images"] == 2
     assert [(error["image"], error["layer"]) for error in found["errors"]] == [("cat.png", "4"), ("none.jpg", None)]
     assert "parameter '4.weight' has 12 inf already" in found["errors"][0]["message"]
+
+
+def test_stats(photo: str) -> None:
+    """Each layer in a line, as JSON, as a table and as a figure; it continues from its file."""
+    Path("photos").mkdir()
+    Path(photo).rename("photos/cat.png")
+    Path("photos/none.jpg").write_bytes(b"none")
+    command = ("stats", "torchvision:resnet18", "photos", "-w", "random", "-l", "layer1", "-l", "layer4")
+    files = ("--state", "stats", "--parquet", "stats.parquet", "-o", "health.png")
+    for _ in range(2):
+        text = run(*command, *files)
+        assert "LayerStatistics('layer1': 64 channels over 3,136 positions" in text
+        assert "none.jpg: ValueError: 4 bytes that are not an image" in text
+        assert text.endswith("parquet: stats.parquet\nfigure: health.png\n")
+    assert size("health.png")[1] > 600
+    found = json.loads(run(*command, "--json"))
+    assert (found["items"], list(found["errors"])) == (2, ["none.jpg"])
+    assert [(each["layer"], each["channels"], each["positions"]) for each in found["layers"]] == [
+        ("layer1", 64, 3136), ("layer4", 512, 49),
+    ]  # fmt: skip
+    dead = max(len(each["dead"]) / each["channels"] for each in found["layers"])
+    strict = CliRunner().invoke(app, (*command, "--most-dead", "0"), catch_exceptions=False)
+    assert strict.exit_code == int(dead > 0)
+    assert run(*command, "--most-dead", "1")

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from .. import __version__
 from .._exceptions import FeatureLayerError
-from . import cam, check, compare, demo, diff, duplicates, explore, extract, layers, search, show
+from . import cam, check, compare, demo, diff, duplicates, explore, extract, layers, search, show, stats
 from .messages import describe_error
 
 
@@ -51,6 +51,7 @@ app.command("compare")(compare.compare)
 app.command("cam")(cam.cam)
 app.command("diff")(diff.diff)
 app.command("check")(check.check)
+app.command("stats")(stats.stats)
 app.command("extract")(extract.extract)
 app.command("search")(search.search)
 app.command("duplicates")(duplicates.duplicates)

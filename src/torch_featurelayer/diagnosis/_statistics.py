@@ -228,8 +228,8 @@ class _File:
     def write(self, state: _State) -> None:
         """Replaces the file."""
         about = {
-            "format": _FORMAT, "metadata": state.metadata, "items": state.items, "parts": state.parts, "errors": state.errors,
-            "layers": list(state.layers), "ids": sorted(state.ids.items()),
+            "format": _FORMAT, "metadata": state.metadata, "items": state.items, "parts": state.parts,
+            "errors": state.errors, "layers": list(state.layers), "ids": sorted(state.ids.items()),
         }  # fmt: skip
         content = {
             f"{number}.{name}": value.contiguous()

@@ -14,11 +14,13 @@ from .channels import plot_channels
 from .cosine import plot_cosine
 from .diff import plot_diff
 from .feature_map import plot_feature_map
+from .health import plot_health
 from .histogram import plot_histogram
 from .image_grid import plot_image_grid
 from .layer_grid import plot_layer_grid
 from .overlay import plot_overlay
 from .pca import plot_pca
+from .top_items import plot_top_items
 
 __all__ = [
     "FeatureFigure",
@@ -29,9 +31,11 @@ __all__ = [
     "plot_cosine",
     "plot_diff",
     "plot_feature_map",
+    "plot_health",
     "plot_histogram",
     "plot_image_grid",
     "plot_layer_grid",
     "plot_overlay",
     "plot_pca",
+    "plot_top_items",
 ]

@@ -75,7 +75,12 @@ def is_store(folder: Folder) -> bool:
 
 
 def differences(one: Metadata, other: Metadata) -> dict[str, tuple[Any, Any]]:
-    """Returns the settings that differ, or that cannot be compared, by name."""
+    """Returns the settings that differ, or that cannot be compared, by name.
+
+    Args:
+        one: The metadata of one store.
+        other: Those of the other.
+    """
     before, after = dict(_settings(one)), dict(_settings(other))
     return {
         name: (before.get(name), after.get(name))
