@@ -42,8 +42,8 @@ def test_no_other_public_names() -> None:
     visible = {name for name in vars(tl) if not name.startswith("_")}
     assert visible - packages - modules <= set(PUBLIC)
     assert packages == {
-        "address", "analysis", "cli", "diagnosis", "engine", "explorer", "extraction", "figures", "models",
-        "similarity", "store",
+        "address", "analysis", "cli", "diagnosis", "engine", "explorer", "extraction", "figures", "integrations",
+        "models", "similarity", "store",
     }  # fmt: skip
     assert modules == {"demo", "images"}
 
