@@ -332,6 +332,18 @@ def test_an_exception_of_the_model_leaves_nothing() -> None:
     assert not model._forward_hooks
 
 
+def test_early_stops_are_forward_passes() -> None:
+    """They skip the hooks of the modules around the layer."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), Applied(torch.log)), nn.Linear(4, 4))
+    layer = tl.FeatureLayer(model, "1.0")
+    with tl.guard(model, on_error="record") as errors:
+        for _ in range(3):
+            layer.features(torch.randn(2, 4))
+        model(torch.randn(8, 4))
+    found = [(error.name, error.forward, error.call) for error in errors]
+    assert found == [("1.1:log", 0, 0), ("1.1:log", 3, 0)]  # the first one runs to the end, to count calls
+
+
 def test_another_thread_is_not_guarded() -> None:
     model = Applied(torch.log)
     outputs: list[Tensor] = []

@@ -130,6 +130,8 @@ class _Guard:
     def _before_module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._scope.is_current():
             return
+        if any(each.module is self._model for each in self._running) and module is self._model:
+            self._running.clear()  # the last forward pass ended by an exception that skips hooks, such as an early stop
         if not self._running:
             self._calls.clear()
             self._forward += 1
