@@ -20,6 +20,7 @@ import torch_featurelayer as tl
 from tests.extraction.broken import KINDS, broken
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
+from torch_featurelayer.extraction.job import _deferred_interrupts
 
 
 def by_hand(model: nn.Module, folder: Path, ids: list[str], layer: str, batch: int) -> Tensor:
@@ -293,3 +294,23 @@ def test_interrupted_at_any_moment_it_resumes_to_the_same_bytes(how: signal.Sign
     assert interrupted >= 1
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_an_interrupt_does_not_leave_a_lock() -> None:
+    """Ctrl-C while the executor takes a task is raised after it has taken it."""
+    seen: list[str] = []
+
+    def take() -> None:
+        with _deferred_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            seen.append("finished")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            take()
+        assert seen == ["finished"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 
 import torch
@@ -118,10 +121,11 @@ class ExtractionJob:
                 if number in partial_shards:
                     content = merge_rows(stored_content(writer, number), content)
                 if pending is not None:
-                    report(pending.result())
-                pending = disk.submit(_write, writer, number, content)
+                    report(_wait(pending))
+                with _deferred_interrupts():
+                    pending = disk.submit(_write, writer, number, content)
             if pending is not None:
-                report(pending.result())
+                report(_wait(pending))
 
     @cached_property
     def _runner(self) -> FeatureRunner:
@@ -209,6 +213,32 @@ def eval_mode(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _deferred_interrupts() -> Iterator[None]:
+    """Defers Ctrl-C to the end of the block.
+
+    A KeyboardInterrupt while this thread holds a lock of the executor would leave it locked, and the thread that writes
+    shards would wait for it for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received and callable(before):
+            before(*received[0])
+
+
+def _wait(pending: Future[ShardResult]) -> ShardResult:
+    """Returns the result of a shard that is being written, which takes a moment."""
+    with _deferred_interrupts():
+        return pending.result()
 
 
 def _write(writer: StoreWriter, number: int, content: ShardContent) -> ShardResult:

@@ -1,0 +1,147 @@
+"""What `tl.guard`, `tl.diff` and `tl.statistics` cost on ResNet-50 and ViT-B, and which planted faults are found.
+
+python -m benchmarks.diagnosis [--runs 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+import torch_featurelayer as tl
+from benchmarks._report import report
+
+BATCH = 16
+STAGES = {
+    "resnet50": ["layer1", "layer2", "layer3", "layer4"],
+    "vit_b_16": [f"encoder.layers.encoder_layer_{number}" for number in (2, 5, 8, 11)],
+}
+POOLED = {"resnet50": ["avgpool"], "vit_b_16": ["encoder.ln"]}
+
+
+def measure(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Returns the median seconds of each call, interleaved."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(runs + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def costs(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
+    torch.manual_seed(0)
+    model, image = models.get_model(name, weights=None).eval(), torch.randn(BATCH, 3, 224, 224)
+    other = copy.deepcopy(model)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(image)
+
+    def guarded(operations: bool) -> None:
+        with tl.guard(model, operations=operations), torch.no_grad():
+            model(image)
+
+    seconds = measure(
+        {
+            "forward": forward,
+            "guard, operations=False": lambda: guarded(False),
+            "guard": lambda: guarded(True),
+            "diff, of two forward passes": lambda: tl.diff(model, other, image),
+            "statistics, four stages": lambda: tl.statistics(model, STAGES[name], image, batch_size=BATCH),
+            "statistics, pooled layer": lambda: tl.statistics(model, POOLED[name], image, batch_size=BATCH),
+        },
+        runs,
+    )
+    found = {key: value / seconds["forward"] for key, value in seconds.items() if key != "forward"}
+    found["diff, of two forward passes"] /= 2
+    lines = [f"| {name}, {key} | {ratio:.2f} |" for key, ratio in found.items()]
+    return lines, {f"{name}, {key}": ratio for key, ratio in found.items()}
+
+
+class Applied(nn.Module):
+    """Applies a function to the output of a layer."""
+
+    def __init__(self, inner: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.function = inner, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the function of the output."""
+        return self.function(self.inner(x))
+
+
+def faults() -> dict[str, tuple[nn.Module, Tensor]]:
+    """Returns ResNet-18 with one fault each."""
+    image = torch.randn(2, 3, 64, 64)
+    found: dict[str, tuple[nn.Module, Tensor]] = {}
+    for name in ("an infinite weight", "log of negative numbers", "overflow of float16", "gradient of sqrt(0)"):
+        torch.manual_seed(0)
+        found[name] = models.resnet18(weights=None), image
+    weight = found["an infinite weight"][0].get_parameter("layer2.0.conv1.weight")
+    weight.data.view(-1)[0] = torch.inf
+    for name, function in (
+        ("log of negative numbers", lambda x: torch.log(x) * 0 + x),
+        ("gradient of sqrt(0)", lambda x: x + torch.sqrt(x * 0)),
+    ):
+        model: Any = found[name][0]
+        model.layer2 = Applied(model.layer2, function)
+    found["overflow of float16"][0].get_parameter("layer2.0.conv1.weight").data.mul_(4e5)
+    found["overflow of float16"] = found["overflow of float16"][0].half(), image.half()
+    return found
+
+
+def detect() -> tuple[list[str], dict[str, str]]:
+    lines = ["| fault | `tl.guard` | s | `torch.autograd.detect_anomaly` | s |", "|---|---|---|---|---|"]
+    numbers = {}
+    for name, (model, image) in faults().items():
+        texts = []
+        for context in (lambda model=model: tl.guard(model), torch.autograd.detect_anomaly):
+            start, text = time.perf_counter(), "not found"
+            try:
+                with context():  # type: ignore[no-untyped-call]
+                    model(image).float().square().mean().backward()
+            except tl.NonFiniteError as error:
+                text = f"`{error.name}`" + (f" ({error.operation})" if error.operation else "")
+            except RuntimeError as error:
+                text = str(error).partition("'")[2].partition("'")[0] or "an error"
+            texts += [text, f"{time.perf_counter() - start:.2f}"]
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+        numbers[name] = texts[0]
+    return lines, numbers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=7)
+    runs = parser.parse_args().runs
+    warnings.simplefilter("ignore")
+    lines, numbers = ["| | of a forward pass |", "|---|---|"], {}
+    for name in STAGES:
+        found, ratios = costs(name, runs)
+        lines += found
+        numbers.update(ratios)
+    found, names = detect()
+    lines += ["", "## Planted faults in ResNet-18", "", *found]
+    about = f"""
+Medians of interleaved runs with {BATCH} images of 224 × 224 in memory, relative to the forward pass alone, without
+gradients. `diff` has the outputs of all layers of both models; its time is halved. `statistics` includes the digests of
+model and items. The anomaly detection of PyTorch names the node of the graph at which a gradient becomes NaN; it does
+not look at values in the forward pass, nor at infinite gradients.
+"""
+    report("diagnosis", "Cost of diagnosis", about, lines, {**numbers, "faults": names})
+
+
+if __name__ == "__main__":
+    main()
