@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from torchvision import models
 
 import torch_featurelayer as tl
 from benchmarks._report import report
+from benchmarks._timing import race
 
 BATCH = 16
 STAGES = {
@@ -26,18 +26,6 @@ STAGES = {
     "vit_b_16": [f"encoder.layers.encoder_layer_{number}" for number in (2, 5, 8, 11)],
 }
 POOLED = {"resnet50": ["avgpool"], "vit_b_16": ["encoder.ln"]}
-
-
-def measure(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Returns the median seconds of each call, interleaved."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(runs + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def costs(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
@@ -53,7 +41,7 @@ def costs(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
         with tl.guard(model, operations=operations), torch.no_grad():
             model(image)
 
-    seconds = measure(
+    taken = race(
         {
             "forward": forward,
             "guard, operations=False": lambda: guarded(False),
@@ -63,8 +51,10 @@ def costs(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
             "statistics, pooled layer": lambda: tl.statistics(model, POOLED[name], image, batch_size=BATCH),
         },
         runs,
+        warmup=1,
     )
-    found = {key: value / seconds["forward"] for key, value in seconds.items() if key != "forward"}
+    bare = taken.pop("forward").median
+    found = {key: timing.median / bare for key, timing in taken.items()}
     found["diff, of two forward passes"] /= 2
     lines = [f"| {name}, {key} | {ratio:.2f} |" for key, ratio in found.items()]
     return lines, {f"{name}, {key}": ratio for key, ratio in found.items()}

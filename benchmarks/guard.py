@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +20,7 @@ from torchvision import models
 import torch_featurelayer as tl
 from benchmarks._architectures import Cases, torchvision_models, transformers_models
 from benchmarks._report import report
+from benchmarks._timing import race
 from torch_featurelayer._pytree import tensors
 
 
@@ -64,18 +63,15 @@ def costs(runs: int) -> tuple[list[str], dict[str, float]]:
     numbers: dict[str, float] = {}
     image = torch.randn(8, 3, 224, 224)
     for name, model in (("resnet18", models.resnet18()), ("vit_tiny", timm.create_model("vit_tiny_patch16_224"))):
-        taken = measure(calls(model, image), runs)
+        taken = race(calls(model, image), runs, warmup=2)
         for kind in ("guard", "guard, operations=False", "detect_anomaly"):
-            ratios = [
-                statistics.median(taken[kind, way]) / statistics.median(taken["bare", way])
-                for way in ("forward", "step")
-            ]
+            ratios = [taken[f"{kind}, {way}"].median / taken[f"bare, {way}"].median for way in ("forward", "step")]
             lines.append(f"| {name}, {kind} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
             numbers[f"{name}, {kind}, forward"], numbers[f"{name}, {kind}, step"] = ratios
     return lines, numbers
 
 
-def calls(model: nn.Module, image: Tensor) -> dict[tuple[str, str], Callable[[], object]]:
+def calls(model: nn.Module, image: Tensor) -> dict[str, Callable[[], object]]:
     def forward() -> None:
         with torch.no_grad():
             model(image)
@@ -92,24 +88,13 @@ def calls(model: nn.Module, image: Tensor) -> dict[tuple[str, str], Callable[[],
         with torch.autograd.detect_anomaly():  # type: ignore[no-untyped-call]
             run()
 
-    found: dict[tuple[str, str], Callable[[], object]] = {}
+    found: dict[str, Callable[[], object]] = {}
     for way, run in (("forward", forward), ("step", step)):
-        found["bare", way] = run
-        found["guard", way] = lambda run=run: guarded(run, True)
-        found["guard, operations=False", way] = lambda run=run: guarded(run, False)
-        found["detect_anomaly", way] = lambda run=run: anomaly(run)
+        found[f"bare, {way}"] = run
+        found[f"guard, {way}"] = lambda run=run: guarded(run, True)
+        found[f"guard, operations=False, {way}"] = lambda run=run: guarded(run, False)
+        found[f"detect_anomaly, {way}"] = lambda run=run: anomaly(run)
     return found
-
-
-def measure(calls: dict[tuple[str, str], Callable[[], object]], runs: int) -> dict[tuple[str, str], list[float]]:
-    taken: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for turn in range(runs + 2):
-        for key, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn > 1:
-                taken[key].append(time.perf_counter() - start)
-    return taken
 
 
 def main() -> None:

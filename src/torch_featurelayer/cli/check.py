@@ -79,10 +79,9 @@ def _first_error(model: nn.Module, inputs: Any) -> dict[str, Any]:
     import torch
 
     from ..diagnosis import guard
+    from ..extraction.batches import as_arguments
 
+    args, kwargs = as_arguments(inputs)
     with guard(model, gradients=False, on_error="record") as errors, torch.no_grad():
-        if isinstance(inputs, torch.Tensor):
-            model(inputs)
-        else:
-            model(**inputs)
+        model(*args, **kwargs)
     return {"layer": errors[0].name, "message": str(errors[0])} if errors else {"layer": None, "message": None}

@@ -24,13 +24,12 @@ from ..engine import PROPERTIES, Scope, force_eager, has_compiled_code, operatio
 from ._deferred import DeferredReads
 from ._graph import hook_new_nodes, mark_nodes
 from ._origins import Origins
-from ._steps import HALF, Running, Step, describe_overflow, find_place, is_on_device, locate
-from ._values import count_bad, find_range, is_finite
+from ._steps import Running, Step, describe_overflow, find_place, is_on_device, locate
+from ._values import HALF, count_bad, find_range, is_finite
 
 OnError: TypeAlias = Literal["raise", "record"]
 
 _BEFORE: Final = 3  # modules that an error names
-# They write what they are given: bad values in their output that they were not given were there before.
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from .._layouts import find_layouts
 from .._optional import need
 from ..address import Selector
 from ..engine import Tokens
-from ..extraction.batches import Group, count_rows, map_inputs
+from ..extraction.batches import Group, as_arguments, count_rows, map_inputs
 from ..extraction.collating import Collate, Prepare, make_collator
 from ..extraction.identity import digest
 from ..extraction.job import ExtractionJob, eval_mode, take_row, use_threads
@@ -376,7 +376,6 @@ class _Pass:
         return values.reshape(-1, values.shape[-1]), math.prod(values.shape[1:-1])
 
     def _find_layouts(self, inputs: Any) -> Mapping[str, str | None]:
-        inputs = map_inputs(inputs, lambda value: value.to(self._job.spec.device))
-        args, kwargs = ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
+        args, kwargs = as_arguments(map_inputs(inputs, lambda value: value.to(self._job.spec.device)))
         with torch.no_grad():
             return find_layouts(self._job.spec.model, list(self._job.spec.layers), *args, **kwargs)

@@ -14,9 +14,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._values import count_bad, is_finite
+from ._values import HALF, count_bad, is_finite
 
-HALF: Final = (torch.float16, torch.bfloat16)
 _LIBRARIES: Final = ("torch", "torch_featurelayer", "contextlib")
 # They write what they are given: bad values in their output that they were not given were there before.
 _WRITES: Final = frozenset(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..engine import in_function_transform
 
-_HALF: Final = (torch.float16, torch.bfloat16)
+HALF: Final = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,11 @@ class BadValues:
         nan: The number of NaN.
         positive: The number of positive infinite values.
         negative: The number of negative infinite values.
-        total: The number of all values.
     """
 
     nan: int
     positive: int
     negative: int
-    total: int
 
     @property
     def count(self) -> int:
@@ -47,7 +45,7 @@ def is_finite(tensor: Tensor) -> bool:
     if values is None:
         return True
     # A sum needs no memory, and NaN and infinite values remain in it; a finite sum may overflow, hence the second look.
-    total = values.sum(dtype=torch.float32 if values.dtype in _HALF else None)
+    total = values.sum(dtype=torch.float32 if values.dtype in HALF else None)
     return math.isfinite(total.item()) or bool(values.isfinite().all())
 
 
@@ -55,9 +53,9 @@ def count_bad(tensor: Tensor) -> BadValues:
     """Counts the values of a tensor that are not finite."""
     values = _values(tensor)
     if values is None:
-        return BadValues(0, 0, 0, tensor.numel())
+        return BadValues(0, 0, 0)
     nan, positive, negative = (int(each.sum()) for each in (values.isnan(), values.isposinf(), values.isneginf()))
-    return BadValues(nan, positive, negative, values.numel())
+    return BadValues(nan, positive, negative)
 
 
 def find_range(tensors: Iterable[Tensor]) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from ..models import LoadedModel, Preprocess
 from ..store import Store, open_store
 from .autotune import choose, first_batch
 from .backends import BackendName, make_backend
-from .batches import map_inputs
+from .batches import as_arguments, map_inputs
 from .collating import Collate, Prepare, make_collator
 from .continuing import extract_iterable, extract_map
 from .job import ExtractionJob, Finite, eval_mode, use_threads
@@ -228,10 +228,9 @@ def _layers_that_run(
     example = first_batch(source, batch_size)
     if example is None:
         return spec.layers
-    example = map_inputs(example, lambda value: value.to(spec.device))
+    args, kwargs = as_arguments(map_inputs(example, lambda value: value.to(spec.device)))
     with torch.no_grad():
-        found = wrapper.features(example) if isinstance(example, torch.Tensor) else wrapper.features(**example)
-    return found.names
+        return wrapper.features(*args, **kwargs).names
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

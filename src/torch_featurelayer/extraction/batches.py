@@ -65,6 +65,11 @@ def map_inputs(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     return {name: fn(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
+def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the positional and the keyword arguments of the model for an input."""
+    return ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
+
+
 def stack_neighbours(places: Sequence[int], inputs: Sequence[Any]) -> Iterator[Group]:
     """Yields inputs `[1, ...]` in groups of neighbours of the same shape."""
     start = 0

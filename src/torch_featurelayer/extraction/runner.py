@@ -19,7 +19,7 @@ from .._reduce import Reductions
 from ..engine import SPECIAL_MASK, TokenMasks, Tokens
 from ..store import SPANS, TOKEN_IDS
 from . import texts
-from .batches import count_rows, map_inputs, signature
+from .batches import as_arguments, count_rows, map_inputs, signature
 from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
 from .row_buffer import Rows
 
@@ -235,8 +235,8 @@ class FeatureRunner:
     def _forward(self, layers: FeatureLayers, inputs: Any) -> Mapping[str, Any]:
         # Not inference_mode, for which compiled code would be compiled again.
         with torch.no_grad(), self._precision():
-            call = layers.features
-            feats = self._rejecting(lambda: call(inputs) if isinstance(inputs, Tensor) else call(**inputs))
+            args, kwargs = as_arguments(inputs)
+            feats = self._rejecting(lambda: layers.features(*args, **kwargs))
         return feats.to_dict()  # type: ignore[no-any-return]
 
     def _rejecting(self, call: Callable[[], Any]) -> Any:
@@ -306,7 +306,7 @@ class FeatureRunner:
         if not any(getattr(module, "batch_first", None) is False for module in spec.model.modules()):
             return
         unknown = [name for name in spec.layers if not spec.find_layout(name) and not spec.reduces(name)]
-        args, kwargs = ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
+        args, kwargs = as_arguments(inputs)
         with torch.no_grad():
             found = item_dimensions(spec.model, unknown, *args, **kwargs) if unknown else {}
         for name, dim in found.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,15 @@ class StepMonitor:
         layers: The layers, as in `capture`.
         every: The number of steps from one captured step to the next.
         gradients: Whether the norms of the gradients of parameters are included.
+        prefix: What the names of the numbers begin with.
     """
 
-    def __init__(self, layers: Selector | Iterable[Selector], every: int, gradients: bool) -> None:
+    def __init__(self, layers: Selector | Iterable[Selector], every: int, gradients: bool, prefix: str) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
         single = isinstance(layers, (str, nn.Module, type)) or not isinstance(layers, Iterable)
         self._layers: list[Selector] = [layers] if single else list(layers)  # type: ignore[list-item, arg-type]
-        self._every, self._gradients = every, gradients
+        self._every, self._gradients, self._prefix = every, gradients, prefix
         self._open = ExitStack()
         self._record: Record | None = None
         self._norms: dict[str, Tensor] = {}
@@ -59,17 +60,17 @@ class StepMonitor:
                 self._norms[request.name] = norms.norm()
 
     def end(self) -> dict[str, float]:
-        """Ends the capture; returns the numbers by `layer/name`. It reads the device once."""
+        """Ends the capture; returns the numbers by prefix and `layer/name`. It reads the device once."""
         if self._record is None:
             return {}
         record = self._record
         self.close()
         found = {
-            f"{layer}/{name}": value
+            f"{self._prefix}{layer}/{name}": value
             for layer, feat in record.items()
             for name, value in zip(_NAMES, next(tensors(feat)), strict=True)
         }
-        found |= {f"{layer}/gradient_norm": norm for layer, norm in self._norms.items()}
+        found |= {f"{self._prefix}{layer}/gradient_norm": norm for layer, norm in self._norms.items()}
         self._norms = {}
         values = torch.stack([each.float().cpu() for each in found.values()]).tolist() if found else []
         return dict(zip(found, values, strict=True))
@@ -92,8 +93,3 @@ def _summarize(feat: Tensor) -> Tensor:
     kurtosis = squares.square().sum() / count / variance.square()
     zeros = ((values == 0).sum() / count, kept.abs().max(), (values.numel() - finite.sum()).float())
     return torch.stack([mean, variance.sqrt(), kurtosis, *zeros])
-
-
-def as_metrics(prefix: str, values: dict[str, float]) -> dict[str, Any]:
-    """Returns values with a prefix before each name."""
-    return {f"{prefix}{name}": value for name, value in values.items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._optional import need
 from ..address import Selector
-from ._monitor import StepMonitor, as_metrics
+from ._monitor import StepMonitor
 
 if TYPE_CHECKING:
     from lightning import Callback, LightningModule, Trainer
@@ -47,7 +47,7 @@ class LayerMonitor(Callback):
     ) -> None:
         super().__init__()
         self.prefix = prefix
-        self._monitor = StepMonitor(layers, every, gradients)
+        self._monitor = StepMonitor(layers, every, gradients, prefix)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Begins to capture."""
@@ -60,7 +60,7 @@ class LayerMonitor(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Writes the numbers; of several batches for one optimizer step, those of the last."""
         if self._monitor.is_complete:
-            metrics = as_metrics(self.prefix, self._monitor.end())
+            metrics = self._monitor.end()
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step=trainer.global_step)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._optional import need
 from ..address import Selector
-from ._monitor import StepMonitor, as_metrics
+from ._monitor import StepMonitor
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
@@ -46,7 +46,7 @@ class LayerMonitor(TrainerCallback):
         prefix: str = "layers/",
     ) -> None:
         self.prefix = prefix
-        self._monitor = StepMonitor(layers, every, gradients)
+        self._monitor = StepMonitor(layers, every, gradients, prefix)
         self._trainer: Trainer | None = None
 
     def attach(self, trainer: Trainer) -> LayerMonitor:
@@ -82,7 +82,7 @@ class LayerMonitor(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Writes the numbers."""
         if self._monitor.is_complete and self._trainer is not None:
-            self._trainer.log(as_metrics(self.prefix, self._monitor.end()))
+            self._trainer.log(self._monitor.end())
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Removes the hooks."""
