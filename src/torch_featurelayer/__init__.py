@@ -37,6 +37,7 @@ if _typing.TYPE_CHECKING:
     )
     from .engine import GradientHandle
     from .extraction import extract, extract_like, named
+    from .generation import Generation, generate
     from .store import open_store
 
 __version__ = "0.2.0"
@@ -49,6 +50,7 @@ _HOMES = {
     "FeatureLayer": "_feature_layer",
     "FeatureLayers": "_feature_layer",
     "Features": "_features",
+    "Generation": "generation",
     "GradientHandle": "engine",
     "LayerRow": "_layers",
     "LayerStatistics": "diagnosis",
@@ -63,6 +65,7 @@ _HOMES = {
     "extract": "extraction",
     "extract_like": "extraction",
     "find_layouts": "_layouts",
+    "generate": "generation",
     "get_layer_candidates": "address",
     "guard": "diagnosis",
     "layers": "_layers",
@@ -80,6 +83,7 @@ __all__ = [
     "FeatureLayer",
     "FeatureLayers",
     "Features",
+    "Generation",
     "GradientHandle",
     "LayerRow",
     "LayerStatistics",
@@ -96,6 +100,7 @@ __all__ = [
     "extract_like",
     "figures",
     "find_layouts",
+    "generate",
     "get_layer_candidates",
     "guard",
     "images",

@@ -20,6 +20,7 @@ FeatureLayerError
 ├── LayoutError              ValueError           the layout of a feature is unknown or unsuitable
 ├── ReductionError           TypeError            a reduction cannot be applied to a feature
 ├── UncopyableValueError     TypeError            a layer returned a value that cannot be copied
+├── GenerationError          RuntimeError         features cannot be aligned with generated tokens
 ├── TransformError           RuntimeError         the value ends with a `torch.func` transform
 ├── UnsupportedTorchError    NotImplementedError  the installed PyTorch lacks a required function
 ├── CompileError             RuntimeError         `torch.compile` would lose the capture
@@ -68,6 +69,7 @@ __all__ = [
     "FeatureLayerError",
     "FeatureNotFoundError",
     "FeatureOverflowError",
+    "GenerationError",
     "GradientError",
     "ImageError",
     "ItemError",
@@ -381,6 +383,19 @@ def _layout_hint(readings: Sequence[str], ndim: int) -> str:
 
 class ReductionError(FeatureLayerError, TypeError):
     """A reduction cannot be applied to a feature, or does not return a tensor."""
+
+
+class GenerationError(FeatureLayerError, RuntimeError):
+    """The features of a generation cannot be aligned with its tokens.
+
+    Attributes:
+        problem: What does not fit.
+        fix: How to fix it.
+    """
+
+    def __init__(self, problem: str, fix: str) -> None:
+        self.problem, self.fix = problem, fix
+        super().__init__(f"{problem}. {fix}")
 
 
 class UncopyableValueError(FeatureLayerError, TypeError):
