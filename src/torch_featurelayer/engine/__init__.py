@@ -15,7 +15,7 @@ from .profile import profile_model
 from .recorder import ActivationRecorder, layout_finders
 from .scope import Scope
 from .signature import input_signature
-from .token_masks import SPECIAL_MASK, TokenMasks, Tokens, find_cache, is_in_encoder, name_inputs
+from .token_masks import SPECIAL_MASK, TokenMasks, Tokens, choose_tokens, find_cache, is_in_encoder, name_inputs
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
@@ -36,6 +36,7 @@ __all__ = [
     "TokenMasks",
     "Tokens",
     "call_selectors",
+    "choose_tokens",
     "find_cache",
     "force_eager",
     "has_compiled_code",

@@ -14,7 +14,6 @@ from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions
 from ..address import Selector
-from ..engine import Tokens
 from ..models import LoadedModel, Preprocess
 from ..store import Store, open_store
 from .autotune import choose, first_batch
@@ -22,6 +21,7 @@ from .backends import BackendName, make_backend
 from .batches import as_arguments, map_inputs
 from .collating import Collate, Prepare, make_collator
 from .continuing import extract_iterable, extract_map
+from .generating import Continuation, GenerationTokens
 from .job import ExtractionJob, Finite, eval_mode, use_threads
 from .metadata import describe_extraction
 from .progress import Progress, ProgressTracker, describe_setup
@@ -44,7 +44,8 @@ def extract(
     column: str | None = None,
     columns: Columns = (),
     reduce: Reductions = None,
-    tokens: Tokens | None = None,
+    tokens: GenerationTokens | None = None,
+    generate: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     layout: str | Mapping[str, str] | None = None,
     dtype: torch.dtype | None = torch.float16,
@@ -94,7 +95,11 @@ def extract(
         reduce: The reduction of each feature, as in `FeatureLayers`, or a dict from layer to reduction. Default: None,
             whole features.
         tokens: The tokens of texts to keep, as in `FeatureLayers`. Without a reduction, the store has a row for each
-            token. Default: None, all tokens; the reductions leave out padding.
+            token. With `generate`, also `"prompt"` or `"answer"`. Default: None, all tokens; the reductions leave out
+            padding.
+        generate: The arguments of the model's `generate`, such as `{"max_new_tokens": 20}`: the model continues each
+            text, and the tokens are those of prompt and answer, as in `tl.generate`. Sampling is seeded by the texts of
+            a batch. Default: None, the model runs on the texts alone.
         max_length: The number of tokens at which texts are truncated; the column `"truncated"` has the number of tokens
             that were cut off. Default: None, the maximum of the tokenizer or of the model.
         layout: The layout of features, as in `FeatureLayers`. Whole features whose items are not in the first
@@ -175,7 +180,13 @@ def extract(
     # Resolved before anything is read: a misspelled layer is an error at once.
     names = FeatureLayers(network, layers).names
     network = network.to(device) if device else network
-    spec = FeatureSpec(network, names, reduce, tokens, layout, dtype, autocast, precision)
+    spec = FeatureSpec(network, names, reduce, None, layout, dtype, autocast, precision)
+    if generate is not None:
+        spec = replace(spec, continuation=Continuation(generate, tokens))
+    elif tokens == "prompt" or tokens == "answer":
+        raise ValueError(f"tokens={tokens!r} needs generate=, such as generate={{'max_new_tokens': 20}}")
+    else:
+        spec = replace(spec, tokens=tokens)
     if num_workers is None:
         num_workers = choose_workers(source, batch_size, spec.device)
 

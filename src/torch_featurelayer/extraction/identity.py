@@ -368,3 +368,13 @@ def describe_function(function: Any, packages: set[str]) -> Mapping[str, Any] | 
         return {"name": name, "digest": digest(function, packages=packages)}
     except UnidentifiedError as error:
         return {"name": name, "digest": None, "problem": str(error)}
+
+
+def describe_options(options: Mapping[str, Any] | None, packages: set[str]) -> dict[str, Any] | None:
+    """Returns the identity of keyword arguments, as JSON values; None for None."""
+    if options is None:
+        return None
+    return {
+        name: value if isinstance(value, (bool, int, float, str, type(None))) else describe_function(value, packages)
+        for name, value in options.items()
+    }

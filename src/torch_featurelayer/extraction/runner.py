@@ -20,6 +20,7 @@ from ..engine import SPECIAL_MASK, TokenMasks, Tokens
 from ..store import SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
+from .generating import Continuation
 from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
 from .row_buffer import Rows
 
@@ -55,6 +56,7 @@ class FeatureSpec:
             itself.
         mode: How the model runs.
         example: A full batch of inputs; only inputs of its shape run in a mode other than eager.
+        continuation: How the model continues texts; None to run it on the texts alone.
     """
 
     model: nn.Module
@@ -67,6 +69,7 @@ class FeatureSpec:
     precision: torch.dtype | None = None
     mode: Mode = EAGER
     example: Any = None
+    continuation: Continuation | None = None
 
     @property
     def device(self) -> torch.device:
@@ -198,6 +201,8 @@ class FeatureRunner:
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
+        if self._spec.continuation is not None:
+            return self._generated_rows(inputs, self._spec.continuation)
         arguments, own = texts.split_own(inputs)
         if not self._is_checked:
             self._is_checked = True
@@ -221,6 +226,18 @@ class FeatureRunner:
             features[SPANS] = own[texts.SPANS][mask.chosen]
         counts = mask.chosen.sum(1)
         return Rows(features, counts.tolist(), _sum_by_item(bad, counts))
+
+    def _generated_rows(self, inputs: Mapping[str, Tensor], continuation: Continuation) -> Rows:
+        """Returns the rows of texts that the model continues."""
+        with self._precision():
+            run = self._rejecting(lambda: continuation.run(self._spec.model, self._spec.layers, inputs))
+        found, numbers = continuation.rows(run, inputs, self._spec.reduce)
+        features, bad = {}, []
+        for name, rows in found.items():
+            features[name], count = self._convert(name, rows)
+            bad += [] if count is None else [count]
+        counts = torch.tensor(numbers, device=self._device)
+        return Rows(features, numbers, _sum_by_item(bad, counts))
 
     def _rows(self, layers: FeatureLayers, inputs: Any, count: int) -> Rows:
         """Returns the rows of the first items of an input."""

@@ -171,6 +171,7 @@ def _result(run: GenerationRun, features: dict[str, States], kept: Tensor, token
         _select(~run.is_answer, kept),
         _select(run.is_answer, kept),
         _select(steps, kept),
+        run.special,
         run.encoder_tokens,
         _decode(run, tokenizer),
         run.output,

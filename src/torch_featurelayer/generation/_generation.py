@@ -25,6 +25,7 @@ class Generation(Mapping[str, list[Tensor]]):
         prompt: Whether each token belongs to the prompt: bool `[tokens]`.
         answer: Whether each token was generated: bool `[tokens]`.
         step: The number of the step that generated each token, from 1; 0 for the prompt: int64 `[tokens]`.
+        special: The ids of special tokens that the configuration of the model names, such as the end of a text.
         encoder_tokens: The ids of the tokens of each sequence's encoder input; None without an encoder of texts.
         texts: The generated text of each sequence, without special tokens; None if no tokenizer is known.
         output: The output of the model's `generate`, with `output.sequences` as it returned them.
@@ -35,6 +36,7 @@ class Generation(Mapping[str, list[Tensor]]):
     prompt: list[Tensor]
     answer: list[Tensor]
     step: list[Tensor]
+    special: tuple[int, ...] = ()
     encoder_tokens: list[Tensor] | None = None
     texts: tuple[str, ...] | None = None
     output: Any = field(default=None)

@@ -88,6 +88,13 @@ class GenerationRun:
         return found
 
     @property
+    def special(self) -> tuple[int, ...]:
+        """The ids of special tokens that the configuration names."""
+        config = self.model.generation_config
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        return tuple({*self.end, *(each for name in names for each in end_ids(getattr(config, name, None)))})
+
+    @property
     def encoder_tokens(self) -> list[Tensor] | None:
         """The ids of the tokens of the encoder for each sequence, without padding; None without an encoder of texts."""
         if not self.has_encoder or IDS not in self.inputs:
