@@ -24,7 +24,8 @@ from .copy_on_write import copier
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import required_requests
-from .hooks import disable_fast_path, register, register_operations
+from .hook_points import register
+from .hooks import disable_fast_path, register_operations
 from .operations import OperationMode, unwound
 from .recorder import ForwardTracker, modules_around
 from .scope import Scope
@@ -157,6 +158,8 @@ def _editable(request: Request) -> Address:
         raise EditError(request.name, "gradients can be captured, but not edited.")
     if address.operation == ATTENTION_WEIGHTS:
         raise EditError(request.name, "the model does not compute these weights itself. Edit its fused operation.")
+    if address.is_expert_part:
+        raise EditError(request.name, "this part is computed beside the model. Edit the input of the experts.")
     if isinstance(address.call, int) and address.call < 0:
         raise EditError(request.name, "the last call is not known in advance. Count from the first call, @0.")
     return address
