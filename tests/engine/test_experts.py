@@ -139,6 +139,16 @@ def test_modules_inside_do_not_count_what_is_computed_beside() -> None:
     assert len(feats[0]) == len(with_expert[0])
 
 
+def test_beside_operations_of_the_same_block() -> None:
+    model, path = build("Mixtral")
+    with torch.no_grad():
+        feats, _ = tl.FeatureLayers(model, [f"{path}:expert[1]:input", f"{path}:view", f"{path}:reshape"])(
+            input_ids=IDS
+        )
+    assert feats[0].shape[1] == 32
+    assert feats[1].shape == (28, 32)
+
+
 def test_globs_early_stop_and_capture() -> None:
     model, path = build("Mixtral")
     with torch.no_grad():

@@ -6,7 +6,7 @@ from .captured import CapturedValue, GradientHandle
 from .copy_on_write import ClonePolicy, lazy_copy
 from .dynamo import force_eager
 from .forward_pass import NOT_RUN, EarlyStop, ForwardPass, run_with_capture
-from .hook_points import register
+from .hooks import register
 from .interventions import EditValue, InterventionSet
 from .operation_names import ATTRIBUTES as PROPERTIES
 from .operation_names import operation_name

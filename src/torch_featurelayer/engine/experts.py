@@ -8,17 +8,17 @@ multiplication) but not its arguments, so the parts are computed from these.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .._exceptions import LayerNotFoundError
 from .._pytree import tensors
 from ..address import EXPERT, ROUTER_INDICES, ROUTER_LOGITS, ROUTER_SCORES, Request
-from .hook_points import HookPoint, register
+from .captured import CapturedValue
 
 
 class _Routed(NamedTuple):
@@ -35,33 +35,41 @@ class _Routed(NamedTuple):
     scores: Tensor
 
 
-class ExpertPoint(HookPoint):
-    """The place of a part of a mixture of experts.
+class PartPoint(Protocol):
+    """The hook point of a request, which knows the running forward pass."""
+
+    def current(self) -> tuple[Any, CapturedValue] | None:
+        """Returns the forward pass and its value; None for a call that does not belong to it."""
+
+
+class ExpertHook:
+    """Records a part of a mixture of experts at the call of its experts or of its router.
 
     Args:
+        point: The hook point of the request.
         request: The request.
         model: The model, which may tell which part of its routers' output the logits are.
     """
 
-    def __init__(self, request: Request, model: nn.Module) -> None:
-        super().__init__(request)
-        self._request, self._model = request, model
+    def __init__(self, point: PartPoint, request: Request, model: nn.Module) -> None:
+        self._point, self._request, self._model = point, request, model
 
-    def install(self, module: nn.Module, stack: ExitStack) -> None:
-        """Registers the hook on the experts or on the router of a block; the stack removes it.
+    def find(self, block: nn.Module) -> tuple[Callable[..., RemovableHandle], Callable[..., None], dict[str, bool]]:
+        """Finds the place of the hook in a block.
+
+        Returns:
+            The method that registers the hook, the hook, and the options of the method.
 
         Raises:
-            LayerNotFoundError: If the block has none.
+            LayerNotFoundError: If the block has no such module.
         """
         if self._request.address.operation == ROUTER_LOGITS:
-            router = self._find(module, _find_router(module), "router")
-            register(router.register_forward_hook, self._record_logits, stack)
-            return
-        experts = self._find(module, find_experts(module), "experts")
+            return self._find(block, _find_router(block), "router").register_forward_hook, self._record_logits, {}
+        experts = self._find(block, find_experts(block), "experts")
         number, count = self._request.address.number, _count(experts)
         if number is not None and count is not None and number >= count:
-            self._refuse(module, f"It has {count} experts, from 0.")
-        register(experts.register_forward_pre_hook, self._record_part, stack, with_kwargs=True)
+            self._refuse(block, f"It has {count} experts, from 0.")
+        return experts.register_forward_pre_hook, self._record_part, {"with_kwargs": True}
 
     def _find(self, block: nn.Module, found: nn.Module | None, kind: str) -> nn.Module:
         if found is None:
@@ -74,7 +82,7 @@ class ExpertPoint(HookPoint):
 
     def _record_part(self, experts: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Records a part of a call of the experts: their pre-hook."""
-        if (current := self._current()) is None:
+        if (current := self._point.current()) is None:
             return
         forward, value = current
         routed = _arguments(experts, args, kwargs)
@@ -91,7 +99,7 @@ class ExpertPoint(HookPoint):
         if operation != EXPERT:
             return {ROUTER_INDICES: routed.indices, ROUTER_SCORES: routed.scores}[str(operation)]
         states = routed.states[torch.eq(routed.indices, number or 0).any(-1)]
-        if self._is_input:
+        if self._request.address.port == "input":
             return states
         # The forward itself, with this expert alone and a weight of 1: its output before weighting.
         chosen = torch.full_like(routed.indices[: len(states), :1], number or 0)
@@ -100,7 +108,7 @@ class ExpertPoint(HookPoint):
 
     def _record_logits(self, router: nn.Module, _: Any, output: Any) -> None:
         """Records the logits in the output of the router: its hook."""
-        if (current := self._current()) is None:
+        if (current := self._point.current()) is None:
             return
         forward, value = current
         logits = _logits(self._model, router, output)

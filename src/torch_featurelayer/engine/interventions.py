@@ -24,8 +24,7 @@ from .copy_on_write import copier
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import required_requests
-from .hook_points import register
-from .hooks import disable_fast_path, register_operations
+from .hooks import disable_fast_path, register, register_operations
 from .operations import OperationMode, unwound
 from .recorder import ForwardTracker, modules_around
 from .scope import Scope

@@ -19,8 +19,7 @@ from .captured import CapturedValue
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import ForwardPass, follow_layouts, required_requests
-from .hook_points import register
-from .hooks import HookSet
+from .hooks import HookSet, register
 from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
 from .options import Options
