@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._pytree import substitute, tensors
-from ..address import EXPERT_PARTS, Request, locate
+from ..address import ATTENTION_WEIGHTS, EXPERT_PARTS, Request, locate
 from .arguments import Arguments, replace_arguments
 from .captured import CapturedValue
+from .dynamo import force_eager
 from .experts import ExpertHook
 from .layouts import LayoutFinder
 from .operations import OperationMode
@@ -252,7 +253,7 @@ class HookSet:
     def __init__(
         self, model: nn.Module, requests: Sequence[Request], finders: Sequence[LayoutFinder | None] = ()
     ) -> None:
-        self._model = model
+        self._model, self._has_flex = model, False
         self.modules = locate(model, requests)
         self.operations: OperationMode | None = None
         self._points: list[tuple[nn.Module, Request, HookPoint]] = []
@@ -260,6 +261,8 @@ class HookSet:
             module, point = self.modules[request.address.path], HookPoint(request)
             self._points.append((module, request, point))
             operation = request.address.operation
+            if operation == ATTENTION_WEIGHTS:
+                self._has_flex |= _is_flex(module)
             if operation is not None and operation not in EXPERT_PARTS:
                 # Without a requested operation, no function mode is built.
                 self.operations = self.operations or OperationMode()  # built only if a request needs it
@@ -296,6 +299,9 @@ class HookSet:
     def install(self, stack: ExitStack) -> None:
         """Registers the hooks; the stack removes them."""
         disable_fast_path(self.modules.values(), stack)
+        if self._has_flex:
+            # Its kernel is compiled, and the weights are those of its arguments.
+            stack.enter_context(force_eager(None))
         for module, request, point in self._points:
             if request.address.operation is None:
                 point.install(module, stack)
@@ -304,6 +310,11 @@ class HookSet:
                 register(register_with, hook, stack, **options)
         if self.operations is not None:
             register_operations(self.operations, stack)
+
+
+def _is_flex(module: nn.Module) -> bool:
+    """Whether a module of transformers runs flex attention, which compiles itself."""
+    return getattr(getattr(module, "config", None), "_attn_implementation", None) == "flex_attention"
 
 
 def disable_fast_path(modules: Iterable[nn.Module], stack: ExitStack) -> None:
