@@ -27,7 +27,7 @@ from transformers import (
 
 import torch_featurelayer as tl
 from tests.texts import make_tokenizer
-from torch_featurelayer.models._hf import HfText
+from torch_featurelayer.models._hf_inputs import HfText
 
 VOCABULARY, END, PAD, IMAGE = 60, 5, 0, 59
 MASK = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])

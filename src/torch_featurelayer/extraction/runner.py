@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from .._device import input_device
 from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._feature_layer import FeatureLayers
 from .._layout import Layout, layout_for
@@ -74,7 +75,7 @@ class FeatureSpec:
     @property
     def device(self) -> torch.device:
         """The device of the model."""
-        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        return input_device(self.model)
 
     def capture(self, model: nn.Module) -> FeatureLayers:
         """Returns the capture of the layers in this model or in a copy of it."""

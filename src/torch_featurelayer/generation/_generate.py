@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._device import input_device
 from .._exceptions import GenerationError
 from ..address import Selector
 from ..models import LoadedModel
@@ -78,7 +79,9 @@ def generate(
     network: Any = model.model if isinstance(model, LoadedModel) else model
     if not callable(getattr(network, "generate", None)):
         raise GenerationError(f"{type(network).__name__} has no generate()", "Pass a model with a language head.")
-    tokenizer = tokenizer or (getattr(model.preprocess, "tokenizer", None) if isinstance(model, LoadedModel) else None)
+    if tokenizer is None and isinstance(model, LoadedModel):
+        # A processor of texts and images has a tokenizer too.
+        tokenizer = getattr(getattr(model.preprocess, "processor", model.preprocess), "tokenizer", None)
     options: dict[str, Any] = {"dtype": dtype, "device": device}
     if tokenizer is not None and generate_kwargs.get("stop_strings"):
         generate_kwargs["tokenizer"] = tokenizer
@@ -123,7 +126,7 @@ def _to_arguments(model: Any, inputs: Any, tokenizer: Any, generate_kwargs: dict
             "Pass what the tokenizer or processor of the model returns.",
         )
     given = {name: generate_kwargs.pop(name) for name, value in [*generate_kwargs.items()] if isinstance(value, Tensor)}
-    device = next((parameter.device for parameter in model.parameters()), None)
+    device = input_device(model)
     found = {
         name: value.to(device) if isinstance(value, Tensor) else value for name, value in {**inputs, **given}.items()
     }
