@@ -129,10 +129,9 @@ def _offloaded(model: nn.Module) -> dict[str, Callable[[], Tensor]]:
     for path, module in model.named_modules(remove_duplicate=False):
         hook = getattr(module, "_hf_hook", None)
         for each in getattr(hook, "hooks", [hook]):
-            weights = getattr(each, "weights_map", None)
-            own = {**module._parameters, **module._buffers} if weights is not None else {}
-            for name, tensor in own.items():
-                if tensor is not None and tensor.is_meta:
+            weights: Any = getattr(each, "weights_map", None)
+            for name, tensor in {**module._parameters, **module._buffers}.items():
+                if weights is not None and tensor is not None and tensor.is_meta:
                     found[f"{path}.{name}".removeprefix(".")] = functools.partial(weights.__getitem__, name)
     return found
 
