@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from torch.utils._debug_mode import DebugMode
+
 import torch_featurelayer as tl
 from benchmarks._report import report
 from benchmarks._timing import race
@@ -102,7 +104,10 @@ def faults() -> dict[str, tuple[nn.Module, Tensor]]:
 
 
 def detect() -> tuple[list[str], dict[str, str]]:
-    lines = ["| fault | `tl.guard` | s | `torch.autograd.detect_anomaly` | s |", "|---|---|---|---|---|"]
+    lines = [
+        "| fault | `tl.guard` | s | `torch.autograd.detect_anomaly` | s | `DebugMode` | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
     numbers = {}
     for name, (model, image) in faults().items():
         texts = []
@@ -116,9 +121,22 @@ def detect() -> tuple[list[str], dict[str, str]]:
             except RuntimeError as error:
                 text = str(error).partition("'")[2].partition("'")[0] or "an error"
             texts += [text, f"{time.perf_counter() - start:.2f}"]
+        start, text = time.perf_counter(), with_debug_mode(model, image)
+        texts += [text, f"{time.perf_counter() - start:.2f}"]
         lines.append(f"| {name} | {' | '.join(texts)} |")
         numbers[name] = texts[0]
     return lines, numbers
+
+
+def with_debug_mode(model: nn.Module, image: Tensor) -> str:
+    """Returns the first operator whose recorded output is not finite, searched in the log of PyTorch's `DebugMode`."""
+    with DebugMode() as mode, DebugMode.record_outputs():
+        model(image).float().square().mean().backward()
+    for number, call in enumerate(mode.logs):
+        output = (call.record or {}).get("output")
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            return f"operator {number} of {len(mode.logs)}, {call.render([]).partition('(')[0].strip()}"
+    return "not found"
 
 
 def main() -> None:
@@ -136,8 +154,9 @@ def main() -> None:
     about = f"""
 Medians of interleaved runs with {BATCH} images of 224 × 224 in memory, relative to the forward pass alone, without
 gradients. `diff` has the outputs of all layers of both models; its time is halved. `statistics` includes the digests of
-model and items. The anomaly detection of PyTorch names the node of the graph at which a gradient becomes NaN; it does
-not look at values in the forward pass, nor at infinite gradients.
+model and items, and is relative to a pass over {BATCHES} batches. The anomaly detection of PyTorch names the node of the graph at which a gradient becomes NaN; it does
+not look at values in the forward pass, nor at infinite gradients. `DebugMode` logs operators and keeps their outputs,
+which are searched here for the first that is not finite; it knows no layers.
 """
     report("diagnosis", "Cost of diagnosis", about, lines, {**numbers, "faults": names})
 
