@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
-
 from torch.utils._debug_mode import DebugMode
+from torchvision import models
 
 import torch_featurelayer as tl
 from benchmarks._report import report
@@ -154,9 +153,10 @@ def main() -> None:
     about = f"""
 Medians of interleaved runs with {BATCH} images of 224 × 224 in memory, relative to the forward pass alone, without
 gradients. `diff` has the outputs of all layers of both models; its time is halved. `statistics` includes the digests of
-model and items, and is relative to a pass over {BATCHES} batches. The anomaly detection of PyTorch names the node of the graph at which a gradient becomes NaN; it does
-not look at values in the forward pass, nor at infinite gradients. `DebugMode` logs operators and keeps their outputs,
-which are searched here for the first that is not finite; it knows no layers.
+model and items, and is relative to a pass over {BATCHES} batches. The anomaly detection of PyTorch names the node of
+the graph at which a gradient becomes NaN; it does not look at values in the forward pass, nor at infinite gradients.
+`DebugMode` logs operators and keeps their outputs, which are searched here for the first that is not finite; it knows
+no layers.
 """
     report("diagnosis", "Cost of diagnosis", about, lines, {**numbers, "faults": names})
 

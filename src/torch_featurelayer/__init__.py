@@ -36,7 +36,7 @@ if _typing.TYPE_CHECKING:
         statistics,
     )
     from .engine import GradientHandle
-    from .extraction import extract, extract_like, named
+    from .extraction import Plan, PlanRow, extract, extract_like, named, plan
     from .generation import Generation, generate
     from .store import open_store
 
@@ -55,6 +55,8 @@ _HOMES = {
     "LayerRow": "_layers",
     "LayerStatistics": "diagnosis",
     "LayerTable": "_layers",
+    "Plan": "extraction",
+    "PlanRow": "extraction",
     "Record": "_capture",
     "Reduction": "_reduce",
     "Selector": "address",
@@ -72,6 +74,7 @@ _HOMES = {
     "named": "extraction",
     "open_statistics": "diagnosis",
     "open_store": "store",
+    "plan": "extraction",
     "record_run": "diagnosis",
     "statistics": "diagnosis",
 }
@@ -88,6 +91,8 @@ __all__ = [
     "LayerRow",
     "LayerStatistics",
     "LayerTable",
+    "Plan",
+    "PlanRow",
     "Record",
     "Reduction",
     "Selector",
@@ -109,6 +114,7 @@ __all__ = [
     "named",
     "open_statistics",
     "open_store",
+    "plan",
     "record_run",
     "similarity",
     "statistics",

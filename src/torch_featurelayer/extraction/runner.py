@@ -21,7 +21,7 @@ from ..engine import SPECIAL_MASK, TokenMasks, Tokens
 from ..store import SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
-from .generating import Continuation
+from .generating import Continuation, GenerationTokens
 from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
 from .row_buffer import Rows
 
@@ -82,6 +82,22 @@ class FeatureSpec:
         return FeatureLayers(
             model, list(self.layers), reduce=self.reduce, tokens=self.tokens, layout=self.layout, detach=True
         )
+
+    def with_tokens(self, tokens: GenerationTokens | None, generate: Mapping[str, Any] | None) -> FeatureSpec:
+        """Returns this specification with a choice of tokens, and of how the model continues texts.
+
+        Args:
+            tokens: The tokens.
+            generate: The arguments of the model's `generate`; None to run the model on texts alone.
+
+        Raises:
+            ValueError: If the tokens are those of a generation and there is none.
+        """
+        if generate is not None:
+            return replace(self, continuation=Continuation(generate, tokens))
+        if tokens == "prompt" or tokens == "answer":
+            raise ValueError(f"tokens={tokens!r} needs generate=, such as generate={{'max_new_tokens': 20}}")
+        return replace(self, tokens=tokens)
 
     def find_layout(self, name: str) -> str | None:
         """Returns the layout that the user gave for a layer."""
