@@ -24,6 +24,7 @@ if _typing.TYPE_CHECKING:
     from ._layouts import find_layouts
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
+    from .detection import Objects, objects
     from .diagnosis import (
         DiffRow,
         DiffTable,
@@ -55,6 +56,7 @@ _HOMES = {
     "LayerRow": "_layers",
     "LayerStatistics": "diagnosis",
     "LayerTable": "_layers",
+    "Objects": "detection",
     "Plan": "extraction",
     "PlanRow": "extraction",
     "Record": "_capture",
@@ -72,6 +74,7 @@ _HOMES = {
     "guard": "diagnosis",
     "layers": "_layers",
     "named": "extraction",
+    "objects": "detection",
     "open_statistics": "diagnosis",
     "open_store": "store",
     "plan": "extraction",
@@ -91,6 +94,7 @@ __all__ = [
     "LayerRow",
     "LayerStatistics",
     "LayerTable",
+    "Objects",
     "Plan",
     "PlanRow",
     "Record",
@@ -112,6 +116,7 @@ __all__ = [
     "layers",
     "models",
     "named",
+    "objects",
     "open_statistics",
     "open_store",
     "plan",

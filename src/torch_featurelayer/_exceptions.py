@@ -30,6 +30,7 @@ FeatureLayerError
 ├── WeightsMismatchError     ValueError           a state dict does not fit the model
 ├── DeviceError              RuntimeError         a device is not available
 ├── LabelNotFoundError       LookupError          the model has no class of this name or number
+├── DetectorError            TypeError            a model is not a detector that is known
 ├── DatasetError             TypeError            an object is not a dataset
 ├── EmptyDatasetError        ValueError           a dataset has no items
 ├── ItemError                ValueError           an item of a dataset cannot be read
@@ -61,6 +62,7 @@ __all__ = [
     "CallNotMadeError",
     "CompileError",
     "DatasetError",
+    "DetectorError",
     "DeviceError",
     "DuplicateRequestError",
     "EditError",
@@ -557,6 +559,21 @@ class LabelNotFoundError(FeatureLayerError, LookupError):
 
 
 # Datasets and stores.
+
+
+class DetectorError(FeatureLayerError, TypeError):
+    """A model is not a detector whose boxes are known.
+
+    Attributes:
+        model: The name of the model's class.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(
+            f"{model} is not a detector of torchvision, nor one of transformers with its image processor. Load it with "
+            "tl.models.load."
+        )
 
 
 class DatasetError(FeatureLayerError, TypeError):

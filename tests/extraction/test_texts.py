@@ -295,6 +295,23 @@ def test_content_tokens_in_extraction(tmp_path: Path) -> None:
         torch.testing.assert_close(store[LAYER["bert"]].item(name), right, atol=1e-4, rtol=0)
 
 
+def test_a_text_without_chosen_tokens(tmp_path: Path) -> None:
+    """It has no row, and the rows of the others are theirs."""
+    texts = [("none", ""), ("two", "the cat"), ("one", "dog"), ("empty", "")]
+    store = extracted("bert", "right", texts, tmp_path, tokens="content")
+    assert store.ids == ("two", "one")
+    assert [error.id for error in store.errors] == ["none", "empty"]
+    assert len(store[LAYER["bert"]].item("two")) == 2
+    row = store[LAYER["bert"]].item("one")[0]
+    assert tl.similarity.search(store, row, k=1)[0].id == "one"
+    assert tl.similarity.search(store, "one", k=1)[0].id == "two"
+    assert tl.similarity.Index(store).search(row, k=1)[0].id == "one"
+    pairs = tl.similarity.near_duplicates(store, threshold=-1)
+    assert {(pair.first, pair.second) for pair in pairs} == {("two", "two"), ("two", "one")}
+    with pytest.raises(ValueError, match="'two' has 2 rows"):
+        tl.similarity.search(store, "two")
+
+
 def test_rows_of_two_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a row for each token and 'pooler' a row for each text"):
         extracted("bert", "right", make_texts(3), tmp_path / "both", layer=[LAYER["bert"], "pooler"])

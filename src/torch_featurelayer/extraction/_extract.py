@@ -21,6 +21,7 @@ from .backends import BackendName, make_backend
 from .batches import as_arguments, map_inputs
 from .collating import Collate, Prepare
 from .continuing import extract_iterable, extract_map
+from .detecting import AS_IT_IS, Detecting
 from .generating import GenerationTokens
 from .job import ExtractionJob, Finite, eval_mode, use_threads
 from .metadata import describe_extraction
@@ -46,6 +47,7 @@ def extract(
     reduce: Reductions = None,
     tokens: GenerationTokens | None = None,
     generate: Mapping[str, Any] | None = None,
+    objects: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     layout: str | Mapping[str, str] | None = None,
     dtype: torch.dtype | None = torch.float16,
@@ -100,6 +102,9 @@ def extract(
         generate: The arguments of the model's `generate`, such as `{"max_new_tokens": 20}`: the model continues each
             text, and the tokens are those of prompt and answer, as in `tl.generate`. Sampling is seeded by the texts of
             a batch. Default: None, the model runs on the texts alone.
+        objects: The arguments of `tl.objects`, such as `{"threshold": 0.5}`, for a detector: the store has a row for
+            each object that it finds, and `store.objects(id)` their boxes, scores and classes. Default: None, a row for
+            each image.
         max_length: The number of tokens at which texts are truncated; the column `"truncated"` has the number of tokens
             that were cut off. Default: None, the maximum of the tokenizer or of the model.
         layout: The layout of features, as in `FeatureLayers`. Whole features whose items are not in the first
@@ -171,7 +176,7 @@ def extract(
         model,
         layers,
         data,
-        preprocess=preprocess,
+        preprocess=preprocess if objects is None else AS_IT_IS,
         collate_fn=collate_fn,
         column=column,
         columns=columns,
@@ -187,6 +192,9 @@ def extract(
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
     spec = FeatureSpec(network, ready.layers, reduce, None, layout, dtype, autocast, precision)
     spec = spec.with_tokens(tokens, generate)
+    if objects is not None:
+        detector = replace(model, model=network) if isinstance(model, LoadedModel) else network
+        spec = replace(spec, detecting=Detecting(detector, **objects))
 
     def configure(existing: Mapping[str, Any]) -> tuple[ExtractionJob, dict[str, Any]]:
         # A continued store keeps its number of threads and its mode, on which the last bits of features depend.

@@ -27,6 +27,8 @@ _PRINTED: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format,
 _OWN_STATE: Final = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, its mode
 # Where accelerate keeps weights, and the forward that loads them, which do not change the features.
 _OF_ACCELERATE: Final = frozenset(["_hf_hook", "_old_forward", "forward", "hf_device_map"])
+# Attributes that a module computes in its first call.
+_COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
 # A hash that an object of transformers has kept: hashes of strings differ between processes.
 _KEPT_HASH: Final = "_original_object_hash"
 _ADDED: Final = frozenset(["__module__", "__doc__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__"])
@@ -143,6 +145,7 @@ def _hooks(module: nn.Module) -> list[Any]:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     skipped = _OWN_STATE | _OF_ACCELERATE if hasattr(module, "_hf_hook") else _OWN_STATE
+    skipped |= _COMPUTED.get(type(module).__name__, frozenset())
     return {name: value for name, value in sorted(vars(module).items()) if name not in skipped}
 
 

@@ -27,6 +27,7 @@ class ExtractConfig:
         reduce: The reduction, or that of each layer: a name, or the identity of a function.
         tokens: The tokens that were kept: a name, or the identity of a slice or function.
         generate: The arguments of `generate` that continue texts; None without generation.
+        objects: The threshold and the size of features of objects; None for features of images.
         preprocess: The identity of the preprocessing, or of the function that collates samples.
         max_length: The largest number of tokens of a text.
         layout: The layout that the user gave.
@@ -52,6 +53,7 @@ class ExtractConfig:
     reduce: Any
     tokens: Any
     generate: Any
+    objects: Any
     preprocess: Any
     max_length: int | None
     layout: str | None
@@ -105,6 +107,7 @@ def describe_extraction(
         identity=identity,
         layers=spec.layers,
         **functions,
+        objects=None if spec.detecting is None else [spec.detecting.threshold, spec.detecting.size],
         generate=describe_options(spec.continuation.options if spec.continuation else None, packages),
         max_length=source.collator.max_length,
         layout=_text(spec.layout),

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -18,9 +19,10 @@ from .._layout import Layout, layout_for
 from .._layouts import find_layouts, item_dimensions
 from .._reduce import Reductions
 from ..engine import SPECIAL_MASK, TokenMasks, Tokens
-from ..store import SPANS, TOKEN_IDS
+from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
+from .detecting import Detecting
 from .generating import Continuation, GenerationTokens
 from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
 from .row_buffer import Rows
@@ -58,6 +60,7 @@ class FeatureSpec:
         mode: How the model runs.
         example: A full batch of inputs; only inputs of its shape run in a mode other than eager.
         continuation: How the model continues texts; None to run it on the texts alone.
+        detecting: How objects are found in images, for a row for each object; None for a row for each image.
     """
 
     model: nn.Module
@@ -71,6 +74,7 @@ class FeatureSpec:
     mode: Mode = EAGER
     example: Any = None
     continuation: Continuation | None = None
+    detecting: Detecting | None = None
 
     @property
     def device(self) -> torch.device:
@@ -165,6 +169,8 @@ class FeatureRunner:
         # Before conversion: the example has the dtype of what is read.
         is_full = self._faster is not None and signature(inputs) == signature(self._spec.example)
         inputs = map_inputs(inputs, self._to_device)
+        if self._spec.detecting is not None:
+            return self._object_rows(inputs, self._spec.detecting)
         if not isinstance(inputs, Tensor) and SPECIAL_MASK in inputs:
             return self._text_rows(inputs)
         if not self._is_checked:
@@ -255,6 +261,17 @@ class FeatureRunner:
             bad += [] if count is None else [count]
         counts = torch.tensor(numbers, device=self._device)
         return Rows(features, numbers, _sum_by_item(bad, counts))
+
+    def _object_rows(self, images: Tensor, detecting: Detecting) -> Rows:
+        """Returns the rows of the objects of images `[N, 3, H, W]`."""
+        with self._precision():
+            parts = [self._rejecting(partial(detecting.rows, self._spec.layers, image)) for image in images]
+        numbers = [len(part[BOXES]) for part in parts]
+        features, bad = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, []
+        for name in self._spec.layers:
+            features[name], count = self._convert(name, features[name])
+            bad += [] if count is None else [count]
+        return Rows(features, numbers, _sum_by_item(bad, torch.tensor(numbers, device=self._device)))
 
     def _rows(self, layers: FeatureLayers, inputs: Any, count: int) -> Rows:
         """Returns the rows of the first items of an input."""

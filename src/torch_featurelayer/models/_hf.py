@@ -49,7 +49,7 @@ def _base_of_adapter(name: str) -> str | None:
 
 
 def _has_head(kind: type) -> bool:
-    return "Classification" in kind.__name__
+    return any(task in kind.__name__ for task in ("Classification", "ObjectDetection"))
 
 
 def _config(library: Any, name: str, spec: str) -> Any:
