@@ -55,5 +55,5 @@ def near_duplicates(store: Store, layer: str | None = None, *, threshold: float 
                 if start + one < later + two:
                     found.append((min(scores[one, two].item(), 1.0), start + one, later + two))
     found.sort(key=lambda pair: (-pair[0], pair[1:]))
-    first, second = (names_of_rows(store, [pair[side] for pair in found]) for side in (1, 2))
-    return [Pair(one, two, pair[0]) for one, two, pair in zip(first, second, found, strict=True)]
+    first, second = names_of_rows(store, [one for _, one, _ in found]), names_of_rows(store, [two for *_, two in found])
+    return [Pair(one, two, score) for one, two, (score, *_) in zip(first, second, found, strict=True)]

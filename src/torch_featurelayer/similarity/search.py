@@ -107,9 +107,8 @@ def row_of_id(store: Store, name: str) -> int:
     except ValueError:
         raise LookupError(f"no item has the id {name!r} in {store.path!r}: see store.ids") from None
     if len(rows) != 1:
-        raise ValueError(
-            f"{name!r} has {len(rows)} rows: search for one of them, such as store[layer].item({name!r})[0]"
-        )
+        one = f"store[layer].item({name!r})[0]"
+        raise ValueError(f"{name!r} has {len(rows)} rows: search for one of them, such as {one}")
     return rows[0]
 
 
