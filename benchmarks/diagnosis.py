@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._debug_mode import DebugMode
 from torchvision import models
 
 import torch_featurelayer as tl
@@ -21,6 +22,7 @@ from benchmarks._report import report
 from benchmarks._timing import race
 
 BATCH = 16
+BATCHES = 4  # of a pass for statistics
 STAGES = {
     "resnet50": ["layer1", "layer2", "layer3", "layer4"],
     "vit_b_16": [f"encoder.layers.encoder_layer_{number}" for number in (2, 5, 8, 11)],
@@ -33,9 +35,16 @@ def costs(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
     model, image = models.get_model(name, weights=None).eval(), torch.randn(BATCH, 3, 224, 224)
     other = copy.deepcopy(model)
 
+    images = image.repeat(BATCHES, 1, 1, 1)
+
     def forward() -> None:
         with torch.no_grad():
             model(image)
+
+    def whole_pass() -> None:
+        with torch.no_grad():
+            for batch in images.split(BATCH):
+                model(batch)
 
     def guarded(operations: bool) -> None:
         with tl.guard(model, operations=operations), torch.no_grad():
@@ -44,17 +53,18 @@ def costs(name: str, runs: int) -> tuple[list[str], dict[str, float]]:
     taken = race(
         {
             "forward": forward,
+            "pass": whole_pass,
             "guard, operations=False": lambda: guarded(False),
             "guard": lambda: guarded(True),
             "diff, of two forward passes": lambda: tl.diff(model, other, image),
-            "statistics, four stages": lambda: tl.statistics(model, STAGES[name], image, batch_size=BATCH),
-            "statistics, pooled layer": lambda: tl.statistics(model, POOLED[name], image, batch_size=BATCH),
+            "statistics, four stages": lambda: tl.statistics(model, STAGES[name], images, batch_size=BATCH),
+            "statistics, pooled layer": lambda: tl.statistics(model, POOLED[name], images, batch_size=BATCH),
         },
         runs,
         warmup=1,
     )
-    bare = taken.pop("forward").median
-    found = {key: timing.median / bare for key, timing in taken.items()}
+    bare, whole = taken.pop("forward").median, taken.pop("pass").median
+    found = {key: timing.median / (whole if key.startswith("statistics") else bare) for key, timing in taken.items()}
     found["diff, of two forward passes"] /= 2
     lines = [f"| {name}, {key} | {ratio:.2f} |" for key, ratio in found.items()]
     return lines, {f"{name}, {key}": ratio for key, ratio in found.items()}
@@ -93,7 +103,10 @@ def faults() -> dict[str, tuple[nn.Module, Tensor]]:
 
 
 def detect() -> tuple[list[str], dict[str, str]]:
-    lines = ["| fault | `tl.guard` | s | `torch.autograd.detect_anomaly` | s |", "|---|---|---|---|---|"]
+    lines = [
+        "| fault | `tl.guard` | s | `torch.autograd.detect_anomaly` | s | `DebugMode` | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
     numbers = {}
     for name, (model, image) in faults().items():
         texts = []
@@ -107,9 +120,22 @@ def detect() -> tuple[list[str], dict[str, str]]:
             except RuntimeError as error:
                 text = str(error).partition("'")[2].partition("'")[0] or "an error"
             texts += [text, f"{time.perf_counter() - start:.2f}"]
+        start, text = time.perf_counter(), with_debug_mode(model, image)
+        texts += [text, f"{time.perf_counter() - start:.2f}"]
         lines.append(f"| {name} | {' | '.join(texts)} |")
         numbers[name] = texts[0]
     return lines, numbers
+
+
+def with_debug_mode(model: nn.Module, image: Tensor) -> str:
+    """Returns the first operator whose recorded output is not finite, searched in the log of PyTorch's `DebugMode`."""
+    with DebugMode() as mode, DebugMode.record_outputs():
+        model(image).float().square().mean().backward()
+    for number, call in enumerate(mode.logs):
+        output = (call.record or {}).get("output")
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            return f"operator {number} of {len(mode.logs)}, {call.render([]).partition('(')[0].strip()}"
+    return "not found"
 
 
 def main() -> None:
@@ -127,8 +153,10 @@ def main() -> None:
     about = f"""
 Medians of interleaved runs with {BATCH} images of 224 × 224 in memory, relative to the forward pass alone, without
 gradients. `diff` has the outputs of all layers of both models; its time is halved. `statistics` includes the digests of
-model and items. The anomaly detection of PyTorch names the node of the graph at which a gradient becomes NaN; it does
-not look at values in the forward pass, nor at infinite gradients.
+model and items, and is relative to a pass over {BATCHES} batches. The anomaly detection of PyTorch names the node of
+the graph at which a gradient becomes NaN; it does not look at values in the forward pass, nor at infinite gradients.
+`DebugMode` logs operators and keeps their outputs, which are searched here for the first that is not finite; it knows
+no layers.
 """
     report("diagnosis", "Cost of diagnosis", about, lines, {**numbers, "faults": names})
 

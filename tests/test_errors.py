@@ -24,6 +24,8 @@ CASES = {
     tl.StructureError("a[0]", "a tensor"): LookupError,
     tl.EditError("a", "problem"): ValueError,
     tl.FeatureNotFoundError("a", ["b"]): KeyError,
+    tl.GenerationError("text", "fix"): RuntimeError,
+    tl.DetectorError("text"): TypeError,
     tl.GradientError("a", "problem"): RuntimeError,
     tl.NotAModuleError(str): TypeError,
     tl.ScriptedModuleError("a.b", "a"): TypeError,

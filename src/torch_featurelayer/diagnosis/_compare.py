@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from difflib import SequenceMatcher
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from ._runs import LayerCall, Run
 Match: TypeAlias = Callable[[str], str | None] | Mapping[str, str] | Literal["order"]
 
 _MOST_NAMED: Final = 5
+_PIECE: Final = 1 << 18  # values that are compared at once (benchmarks.diagnosis)
+_ROW: Final = 1 << 12  # values whose squares are added in their own dtype
 
 
 def compare_runs(first: Run, second: Run, match: Match | None, rtol: float) -> DiffTable:
@@ -101,34 +103,95 @@ def _row(one: LayerCall, other: LayerCall) -> DiffRow:
     )
 
 
+class _Sums(NamedTuple):
+    """Sums over pairs of values, and the largest difference.
+
+    Attributes:
+        off: The sum of the squares of the differences.
+        own: The sum of the squares of the first values.
+        others: The sum of the squares of the second values.
+        largest: The largest absolute difference.
+        place: Its position in the flat values.
+        is_bad: Whether a NaN or infinite value differs.
+    """
+
+    off: float
+    own: float
+    others: float
+    largest: float
+    place: int
+    is_bad: bool = False
+
+
 def _measure(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[float, float, float, tuple[int, ...]]:
     """Returns the relative error, the cosine, the largest difference and its index."""
-    squares = torch.zeros(4, dtype=torch.float64)  # of the difference, of both outputs, and their product
-    largest, is_bad = 0.0, False
+    pairs = [(_real(one), _real(other)) for one, other in zip(first, second, strict=True)]
+    sums = [_sum_up(one.flatten(), other.flatten()) for one, other in pairs]
+    off, own, others = (sum(column) for column in list(zip(*sums, strict=True))[:3])
+    number = max(range(len(sums)), key=lambda place: sums[place].largest)
+    largest = sums[number].largest
     where: tuple[int, ...] = ()
-    for number, pair in enumerate(zip(first, second, strict=True)):
-        one, other = map(_real, pair)
-        same = (one == other) | (one.isnan() & other.isnan())
-        is_bad |= bool((~same & ~(one.isfinite() & other.isfinite())).any())
-        # What is equal differs by nothing, infinite values included.
-        one, other = (each.masked_fill(same & ~each.isfinite(), 0).nan_to_num() for each in (one, other))
-        change = other - one
-        parts = [(change, change), (one, one), (other, other), (one, other)]
-        squares += torch.stack([(x.double() * y.double()).sum() for x, y in parts]).cpu()
-        if change.numel() and (size := float(change.abs().max())) > largest:
-            place = tuple(int(each) for each in torch.unravel_index(change.abs().argmax(), change.shape))
-            largest, where = size, ((number, *place) if len(first) > 1 else place)
-    off, own, others, product = (float(each) for each in squares)
+    if largest:
+        index = torch.unravel_index(torch.tensor(sums[number].place), pairs[number][0].shape)
+        where = ((number,) if len(sums) > 1 else ()) + tuple(map(int, index))
+    is_bad = any(each.is_bad for each in sums)
     error = math.inf if is_bad or (off and not own) else math.sqrt(off / own) if off else 0.0
-    cosine = product / math.sqrt(own * others) if own and others else float(own == others)
-    return error, min(cosine, 1.0), largest, where
+    # The product of both, from the squares of both and of their difference.
+    cosine = (own + others - off) / 2 / math.sqrt(own * others) if own and others else float(own == others)
+    return error, max(min(cosine, 1.0), -1.0), largest, where
+
+
+def _sum_up(one: Tensor, other: Tensor) -> _Sums:
+    """Compares flat values in pieces that fit a cache: passes over whole outputs cost more than a forward pass."""
+    off = own = others = largest = 0.0
+    place, is_bad = 0, False
+    for start in range(0, len(one), _PIECE):
+        first, second = (_wide(each[start : start + _PIECE]) for each in (one, other))
+        found = _sum_piece(first, second)
+        if not all(map(math.isfinite, found)):
+            found = _sum_odd_piece(first, second)
+        off, own, others, is_bad = off + found.off, own + found.own, others + found.others, is_bad or found.is_bad
+        if found.largest > largest:
+            largest, place = found.largest, start + int((second - first).abs().nan_to_num(0, 0, 0).argmax())
+    return _Sums(off, own, others, largest, place, is_bad)
+
+
+def _sum_piece(one: Tensor, other: Tensor) -> _Sums:
+    """Returns the sums of finite values; not finite for others, and for squares that do not fit their dtype."""
+    change = other - one
+    low, high = torch.aminmax(change)
+    off, own, others = map(_sum_squares, (change, one, other))
+    largest = max(-float(low), float(high))
+    # Squares of very small values vanish.
+    return _Sums(off, own, others, largest if off or not largest else math.nan, 0)
+
+
+def _sum_odd_piece(one: Tensor, other: Tensor) -> _Sums:
+    same = (one == other) | (one.isnan() & other.isnan())
+    is_bad = bool((~same & ~(one.isfinite() & other.isfinite())).any())
+    # What is equal differs by nothing, infinite values included.
+    one, other = (each.masked_fill(same & ~each.isfinite(), 0).nan_to_num().double() for each in (one, other))
+    change = other - one
+    off, own, others = (float(each.square().sum()) for each in (change, one, other))
+    return _Sums(off, own, others, float(change.abs().max()), 0, is_bad)
+
+
+def _sum_squares(values: Tensor) -> float:
+    """Returns the sum of squares: of rows in the dtype of the values, and of their sums in float64."""
+    whole = len(values) - len(values) % _ROW
+    rows = [values[:whole].view(-1, _ROW), values[whole:].view(1, -1)]
+    return sum(float(torch.linalg.vector_norm(each, dim=1).double().square().sum()) for each in rows if each.numel())
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """Returns real values on the CPU, in float32 or wider."""
+    """Returns real values on the CPU."""
     value = tensor.dequantize() if tensor.is_quantized else tensor
-    value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
-    return value.cpu().to(torch.float64 if value.dtype in (torch.float64, torch.int64) else torch.float32)
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).cpu()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Returns values in float32 or wider."""
+    return values.to(torch.float64 if values.dtype in (torch.float64, torch.int64) else torch.float32)
 
 
 def _outline(call: LayerCall, which: str) -> str:

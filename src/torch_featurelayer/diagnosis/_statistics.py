@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from .._exceptions import ItemError, LayoutError, StoreCorruptError, StoreMismatchError
-from .._feature_layer import FeatureLayers
 from .._layouts import find_layouts
 from .._optional import need
 from ..address import Selector
 from ..engine import Tokens
 from ..extraction.batches import Group, as_arguments, count_rows, map_inputs
-from ..extraction.collating import Collate, Prepare, make_collator
+from ..extraction.collating import Collate, Prepare
 from ..extraction.identity import digest
 from ..extraction.job import ExtractionJob, eval_mode, take_row, use_threads
 from ..extraction.memory import keep_memory
 from ..extraction.metadata import describe_extraction
 from ..extraction.modes import default_mode
-from ..extraction.reading import ShardBatches, ShardTask, choose_workers, read_items, read_iterable
+from ..extraction.preparing import prepare
+from ..extraction.reading import ShardBatches, ShardTask, read_items, read_iterable
 from ..extraction.row_buffer import Rows
 from ..extraction.runner import FeatureRunner, FeatureSpec, RejectedError
-from ..extraction.sources import IterableSource, MapSource, make_source
+from ..extraction.sources import IterableSource, MapSource
 from ..extraction.sources.reading import describe
-from ..models import LoadedModel, Preprocess
+from ..models import LoadedModel
 from ..store import differences
 from ._accumulate import ChannelAccumulator
 from ._layer_statistics import LayerStatistics, Statistics
@@ -108,21 +108,24 @@ def statistics(
         >>> found["1"].positions, found["1"].mean.shape
         (4, torch.Size([3]))
     """
-    loaded = model if isinstance(model, LoadedModel) else None
-    network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
-    network = network.to(device) if device else network
-    prepare = preprocess or (loaded.preprocess if loaded else Preprocess())
-    collator = make_collator(network, prepare, collate_fn, is_default=preprocess is None, max_length=max_length)
-    source = make_source(data, collator, column, ())
-    batch_size = batch_size or getattr(data, "batch_size", None) or 16
-    names = FeatureLayers(network, layers).names
-    spec = FeatureSpec(network, names, None, tokens, layout, None, autocast, mode=default_mode(network))
-    workers = choose_workers(source, batch_size, spec.device) if num_workers is None else num_workers
+    ready = prepare(
+        model,
+        layers,
+        data,
+        preprocess=preprocess,
+        collate_fn=collate_fn,
+        column=column,
+        columns=(),
+        max_length=max_length,
+        device=device,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+    network, source = ready.model, ready.source
+    spec = FeatureSpec(network, ready.layers, None, tokens, layout, None, autocast, mode=default_mode(network))
     threads = num_threads or torch.get_num_threads()
-    job = ExtractionJob(spec, fspath(out or ""), batch_size, _PART, workers, False, "record", threads)
-    title = loaded.name if loaded else type(network).__name__
-    functions = getattr(source.collator, "functions", prepare)
-    config = describe_extraction(title, job, source, data, preprocess=functions, column=column, columns=())
+    job = ExtractionJob(spec, fspath(out or ""), ready.batch_size, _PART, ready.num_workers, False, "record", threads)
+    config = describe_extraction(ready.title, job, source, data, preprocess=ready.preprocess, column=column, columns=())
     metadata = json.loads(json.dumps({**config.to_json(), "top": top, "covariance": covariance}))
     file = None if out is None else _File(Path(out))
     state = _State(metadata) if file is None else file.read(metadata)

@@ -15,7 +15,7 @@ from .profile import profile_model
 from .recorder import ActivationRecorder, layout_finders
 from .scope import Scope
 from .signature import input_signature
-from .token_masks import SPECIAL_MASK, TokenMasks, Tokens
+from .token_masks import SPECIAL_MASK, TokenMasks, Tokens, choose_tokens, find_cache, is_in_encoder, name_inputs
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
@@ -36,12 +36,16 @@ __all__ = [
     "TokenMasks",
     "Tokens",
     "call_selectors",
+    "choose_tokens",
+    "find_cache",
     "force_eager",
     "has_compiled_code",
     "in_function_transform",
     "input_signature",
+    "is_in_encoder",
     "layout_finders",
     "lazy_copy",
+    "name_inputs",
     "operation_name",
     "profile_model",
     "register",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -168,6 +169,14 @@ def checkpointed_functions(frame: FrameType | None) -> Iterator[tuple[Any, str]]
             elif hasattr(names.get("ctx"), "run_function"):
                 yield names["ctx"], "run_function"
         frame = frame.f_back
+
+
+def index_with_tensors() -> AbstractContextManager[object]:
+    """Returns a context in which `torch.vmap` can index a tensor by tensors of one element, as flex attention does."""
+    module = sys.modules.get("torch._dynamo._trace_wrapped_higher_order_op")  # flex attention has imported it
+    mode = getattr(module, "TransformGetItemToIndex", nullcontext)
+    context: AbstractContextManager[object] = mode()
+    return context
 
 
 def calling_frame(frame: FrameType | None = None) -> FrameType | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..address import Request, has_forward
+from ..address import Request, ancestors, has_forward
 
 
 def explain_missing_call(model: nn.Module, missing: Sequence[Request], *, ran_elsewhere: bool = False) -> str:
@@ -32,12 +32,31 @@ def explain_missing_call(model: nn.Module, missing: Sequence[Request], *, ran_el
             return (
                 "nn.MultiheadAttention uses the weights of this layer without calling it: capture the attention itself."
             )
+        if fused := _fused(model, path):
+            return fused
     mode = "train" if model.training else "eval"
     return (
         f"Perhaps it runs only in {'eval' if model.training else 'train'} mode (this model is in {mode} mode) or under "
         "a condition. Hooks do not run for a layer that is called through `.forward()`, through its weights alone, or "
         "by a function that torch.compile compiled."
     )
+
+
+def _fused(model: nn.Module, path: str) -> str | None:
+    """Returns the switch that makes the modules around a layer call it, where one fused function runs them."""
+    for outer in ancestors(path):
+        module = model.get_submodule(outer)
+        experts = getattr(getattr(module, "config", None), "_experts_implementation", None)
+        if "Experts" in type(module).__name__ and experts not in (None, "eager"):
+            return (
+                f"{outer!r} runs all experts as one function ({experts!r}), which calls no module inside: call "
+                'model.set_experts_implementation("eager") first.'
+            )
+        kernel = getattr(module, "kernel_layer_name", None)
+        # An instance has a forward of its own where a kernel replaced that of its class.
+        if kernel is not None and "forward" in vars(module):
+            return f"{outer!r} runs as the kernel {kernel!r}, without modules inside: load with use_kernels=False."
+    return None
 
 
 def _holder(path: str, module: nn.Module) -> str:

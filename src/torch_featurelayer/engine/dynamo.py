@@ -36,11 +36,12 @@ def run_outside_dynamo(function: Callable[[], Result]) -> Result:
     return eager()
 
 
-def force_eager(purpose: str = "captured") -> AbstractContextManager[object]:
+def force_eager(purpose: str | None = "captured") -> AbstractContextManager[object]:
     """Returns a context in which compiled code runs as plain Python, and warns about it.
 
     Args:
-        purpose: What is done with a layer, for the warning. Default: `"captured"`, which can be compiled too.
+        purpose: What is done with a layer, for the warning. Default: `"captured"`, which can be compiled too. None for
+            no warning.
 
     Raises:
         CompileError: If this PyTorch cannot run compiled code eagerly.
@@ -55,11 +56,17 @@ def force_eager(purpose: str = "captured") -> AbstractContextManager[object]:
         if purpose == "captured"
         else ""
     )
+    if purpose is None:
+        return _eager_stance()
     warnings.warn(
         f"a layer inside a compiled model is {purpose}, and compiled code ignores hooks: this call runs the model "
         f"eagerly.{advice}",
         UserWarning,
         stacklevel=2,
     )
+    return _eager_stance()
+
+
+def _eager_stance() -> AbstractContextManager[object]:
     stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance

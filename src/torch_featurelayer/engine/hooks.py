@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._pytree import substitute, tensors
-from ..address import Request, locate
+from ..address import ATTENTION_WEIGHTS, EXPERT_PARTS, Request, locate
 from .arguments import Arguments, replace_arguments
 from .captured import CapturedValue
+from .dynamo import force_eager
+from .experts import ExpertHook
 from .layouts import LayoutFinder
 from .operations import OperationMode
 from .scope import Scope
@@ -156,7 +158,7 @@ class HookPoint:
         Returns:
             The arguments to call with: copies replace those whose gradient is requested. None if nothing is recorded.
         """
-        if kwargs is None or not self._is_input or (current := self._current()) is None:
+        if kwargs is None or not self._is_input or (current := self.current()) is None:
             return None
         forward, value = current
         given: Arguments = (args, kwargs)
@@ -178,7 +180,7 @@ class HookPoint:
         Returns:
             The output that the model continues with, in which copies may replace tensors; None if nothing is recorded.
         """
-        if self._is_input or (current := self._current()) is None:
+        if self._is_input or (current := self.current()) is None:
             return None
         forward, value = current
         output = value.record(output, number)
@@ -201,7 +203,7 @@ class HookPoint:
         """Whether a forward pass is recorded and the running code belongs to it."""
         return self.connected is not None and self.connected[0].scope.is_current()
 
-    def _current(self) -> tuple[Pass, CapturedValue] | None:
+    def current(self) -> tuple[Pass, CapturedValue] | None:
         """Returns the forward pass and its value; None for a call that does not belong to the forward pass."""
         if self.connected is None:
             return None
@@ -251,16 +253,20 @@ class HookSet:
     def __init__(
         self, model: nn.Module, requests: Sequence[Request], finders: Sequence[LayoutFinder | None] = ()
     ) -> None:
+        self._model, self._has_flex = model, False
         self.modules = locate(model, requests)
         self.operations: OperationMode | None = None
         self._points: list[tuple[nn.Module, Request, HookPoint]] = []
         for request in requests:
             module, point = self.modules[request.address.path], HookPoint(request)
             self._points.append((module, request, point))
-            if request.address.operation is not None:
+            operation = request.address.operation
+            if operation == ATTENTION_WEIGHTS:
+                self._has_flex |= _is_flex(module)
+            if operation is not None and operation not in EXPERT_PARTS:
                 # Without a requested operation, no function mode is built.
                 self.operations = self.operations or OperationMode()  # built only if a request needs it
-                self.operations.watch(module, request.address.operation, request.address.number, point)
+                self.operations.watch(module, operation, request.address.number, point)
         # `finders` is empty if no reduction depends on the layout.
         for (module, _, _), finder in zip(self._points, finders, strict=False):
             if finder is not None:
@@ -273,7 +279,8 @@ class HookSet:
         for (module, request, point), value in zip(self._points, forward.values, strict=True):
             point.connected = (forward, value)
             point.substituted.clear()
-            if self.operations is not None and request.address.operation is not None:
+            operation = request.address.operation
+            if self.operations is not None and operation is not None and operation not in EXPERT_PARTS:
                 value.operations = self.operations.watchers[id(module)]
 
     def disconnect(self) -> None:
@@ -292,11 +299,22 @@ class HookSet:
     def install(self, stack: ExitStack) -> None:
         """Registers the hooks; the stack removes them."""
         disable_fast_path(self.modules.values(), stack)
+        if self._has_flex:
+            # Its kernel is compiled, and the weights are those of its arguments.
+            stack.enter_context(force_eager(None))
         for module, request, point in self._points:
             if request.address.operation is None:
                 point.install(module, stack)
+            elif request.address.operation in EXPERT_PARTS:
+                register_with, hook, options = ExpertHook(point, request, self._model).find(module)
+                register(register_with, hook, stack, **options)
         if self.operations is not None:
             register_operations(self.operations, stack)
+
+
+def _is_flex(module: nn.Module) -> bool:
+    """Whether a module of transformers runs flex attention, which compiles itself."""
+    return getattr(getattr(module, "config", None), "_attn_implementation", None) == "flex_attention"
 
 
 def disable_fast_path(modules: Iterable[nn.Module], stack: ExitStack) -> None:

@@ -157,6 +157,8 @@ def _editable(request: Request) -> Address:
         raise EditError(request.name, "gradients can be captured, but not edited.")
     if address.operation == ATTENTION_WEIGHTS:
         raise EditError(request.name, "the model does not compute these weights itself. Edit its fused operation.")
+    if address.is_expert_part:
+        raise EditError(request.name, "this part is computed beside the model. Edit the input of the experts.")
     if isinstance(address.call, int) and address.call < 0:
         raise EditError(request.name, "the last call is not known in advance. Count from the first call, @0.")
     return address

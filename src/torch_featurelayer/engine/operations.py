@@ -32,7 +32,7 @@ from ._torch_private import (
     remove_function_mode,
 )
 from .arguments import Arguments
-from .attention import FUSED, attention_weights
+from .attention import EAGER, FUSED, attention_weights, eager_weights
 from .operation_names import ATTRIBUTES, operation_name
 
 # By id: hashing a code object hashes everything it holds, each time.
@@ -144,6 +144,8 @@ class OperationMode(TorchFunctionMode):
         """Passes an operation of a module to a hook point, once the hooks are registered."""
         watcher = self.watchers.setdefault(id(module), Watcher(module, self))
         watcher.points.setdefault(operation, {}).setdefault(number or 0, []).append(point)
+        if operation == ATTENTION_WEIGHTS:
+            watcher.followed = EAGER
 
     def hooks(self) -> Iterator[ModuleHooks]:
         """Yields the hooks to register: a module, a pre-hook, a hook, and whether the module is a watched one."""
@@ -202,7 +204,7 @@ class OperationMode(TorchFunctionMode):
         if not self._running or (watcher := self._running[-1].watcher) is None:
             return func(*args, **kwargs)
         counts, name = self._running[-1].counts, operation_name(func)
-        if name not in watcher.points and name not in FUSED:
+        if name not in watcher.points and name not in FUSED and name not in watcher.followed:
             output = func(*args, **kwargs)
             watcher.note(counts, func, name, output, sys._getframe(1))
             return output
@@ -233,6 +235,7 @@ class Watcher:
         points: The hook points of each operation, by name and number.
         counts: The largest number of times that each operation ran in one call of the module, by name.
         calls: The number of calls of the module.
+        followed: The operations of eager attention, if its weights are requested.
     """
 
     def __init__(self, module: nn.Module, mode: OperationMode) -> None:
@@ -240,6 +243,8 @@ class Watcher:
         self.points: dict[str, dict[int, list[OperationPoint]]] = {}
         self.counts: dict[str, int] = {}
         self.calls = 0
+        self.followed: frozenset[str] = frozenset()
+        self._probabilities: Tensor | None = None  # the output of a softmax, which may be the weights of attention
         self._mode = mode
         self._foreign = mode.foreign.setdefault(id(self.code), set())
 
@@ -247,6 +252,7 @@ class Watcher:
         """Begins a call of the module: its pre-hook."""
         if self._is_ours():
             self.calls += 1
+            self._probabilities = None
             self._mode.begin(self.module, self)
 
     def end(self, *_: Any) -> None:
@@ -305,11 +311,29 @@ class Watcher:
         if points:
             output = _call_after(points, func, args, kwargs, output, number)
         if name in FUSED:
-            points = self.points.get(ATTENTION_WEIGHTS, {}).get(counts.get(ATTENTION_WEIGHTS, 0), [])
-            # Counted for every fused attention, so that the number in an address is that of the call.
-            counts[ATTENTION_WEIGHTS] = counts.get(ATTENTION_WEIGHTS, 0) + 1
-            _pass_weights(points, self.module, name, args, kwargs, number)
+            sinks = getattr(self.module, "sinks", None) if name == "flex_attention" else None
+            self._pass_weights(counts, lambda: attention_weights(name, args, kwargs, sinks), number)
+        elif name in self.followed:
+            self._follow_eager(counts, name, args, output, number)
         return output
+
+    def _follow_eager(self, counts: dict[str, int], name: str, args: tuple[Any, ...], output: Any, number: int) -> None:
+        """Takes the weights from a softmax, once a product has multiplied values with them."""
+        if name == "softmax":
+            self._probabilities = output
+        elif self._probabilities is not None:
+            weights = eager_weights(self._probabilities, args)
+            if weights is not None:
+                self._probabilities = None
+                self._pass_weights(counts, lambda: weights, number)
+
+    def _pass_weights(self, counts: dict[str, int], compute: Callable[[], Tensor], number: int) -> None:
+        """Passes the weights of attention to their hook points."""
+        points = self.points.get(ATTENTION_WEIGHTS, {}).get(counts.get(ATTENTION_WEIGHTS, 0), [])
+        # Counted for every attention, so that the number in an address is that of the call.
+        counts[ATTENTION_WEIGHTS] = counts.get(ATTENTION_WEIGHTS, 0) + 1
+        if points:
+            _show_weights(points, self.module, compute, number)
 
 
 def _is_large(module: nn.Module) -> bool:
@@ -339,11 +363,9 @@ def _call_after(
     return output
 
 
-def _pass_weights(
-    points: list[OperationPoint], module: nn.Module, name: str, args: Any, kwargs: dict[str, Any], number: int
-) -> None:
+def _show_weights(points: list[OperationPoint], module: nn.Module, compute: Callable[[], Tensor], number: int) -> None:
     for point in points:
-        point.after(module, args, attention_weights(name, args, kwargs), number)
+        point.after(module, (), compute(), number)
 
 
-_CALLS_HOOKS: Final = {id(function.__code__) for function in (_call_before, _call_after, _pass_weights)}
+_CALLS_HOOKS: Final = {id(function.__code__) for function in (_call_before, _call_after, _show_weights)}

@@ -92,6 +92,8 @@ class _Reader:
     def _parts(self, value: Any, depth: int) -> Hashable:
         if isinstance(value, (list, tuple)):
             return tuple(self.read(part, depth) for part in value)
+        if isinstance(value, Mapping) and self._unreadable is id and not isinstance(value, dict):
+            return id(value)  # of the model's own state: one that loads weights when it is read, as in accelerate
         if isinstance(value, Mapping):
             return tuple((self.read(key, depth), self.read(part, depth)) for key, part in value.items())
         if isinstance(value, (set, frozenset)):

@@ -22,6 +22,7 @@ SPECIAL_MASK: Final = "special_tokens_mask"
 # By side: the names of masks that are 1 at tokens, those of masks that are 1 at padding, and those of token ids.
 _ENCODER: Final = (("attention_mask",), ("src_key_padding_mask", "key_padding_mask"), ("input_ids",))
 _DECODER: Final = (("decoder_attention_mask",), ("tgt_key_padding_mask",), ("decoder_input_ids",))
+_CACHES: Final = ("past_key_values", "cache_params", "past")  # those that are no object with a length
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class TokenMasks:
         shortens = hasattr(model, "_get_feature_vector_attention_mask")
         return TokenMask(
             chosen,
-            named.get("past_key_values") is not None,
+            find_cache(named) is not None,
             any(isinstance(value, Tensor) and value.ndim > 3 for value in named.values()),
             lambda length: _shortened(model, all_real, length, tokens) if shortens else None,
         )
@@ -143,6 +144,16 @@ def name_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     named = dict(zip(positional_names(model), args, strict=False))
     first = args[0] if args else None
     return {**(first if isinstance(first, Mapping) else {}), **named, **kwargs}
+
+
+def find_cache(named: Mapping[str, Any]) -> Any:
+    """Returns the cache of keys and values among the arguments of a call; None without one.
+
+    Args:
+        named: The arguments by name. Releases of transformers name the cache differently.
+    """
+    caches = (value for value in named.values() if hasattr(value, "get_seq_length"))
+    return next(caches, next((named[name] for name in _CACHES if named.get(name) is not None), None))
 
 
 def without_special_mask(model: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -263,17 +274,35 @@ def _special_ids(path: str) -> tuple[int, ...] | None:
 
 def _is_in_decoder(model: nn.Module, layer: str) -> bool:
     """Whether a layer of a model with encoder and decoder belongs to the decoder."""
+    encoder = _encoder(model)
+    return encoder is not None and not _is_inside(model, encoder, layer)
+
+
+def is_in_encoder(model: nn.Module, layer: str) -> bool:
+    """Whether a layer belongs to the encoder of a model that has a decoder too.
+
+    Args:
+        model: The model.
+        layer: The path of the layer.
+    """
+    encoder = _encoder(model)
+    return encoder is not None and _is_inside(model, encoder, layer)
+
+
+def _encoder(model: nn.Module) -> nn.Module | None:
+    """Returns the encoder of a model with encoder and decoder; None for others."""
     whole: Any = model
     if isinstance(model, nn.Transformer):
-        encoder = whole.encoder
-    elif getattr(getattr(model, "config", None), "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
+        return whole.encoder  # type: ignore[no-any-return]
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
         encoder = whole.get_encoder()
-    else:
-        return False
-    if encoder is model:
-        return False
-    path = next((name for name, module in model.named_modules() if module is encoder), None)
-    return path is None or not (layer == path or layer.startswith(f"{path}."))
+        return None if encoder is model else encoder
+    return None
+
+
+def _is_inside(model: nn.Module, outer: nn.Module, layer: str) -> bool:
+    path = next((name for name, module in model.named_modules() if module is outer), None)
+    return path is not None and (layer == path or layer.startswith(f"{path}."))
 
 
 def _shortened(model: nn.Module, real: Tensor, length: int, tokens: Tokens | None) -> Tensor | None:

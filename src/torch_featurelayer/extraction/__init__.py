@@ -7,8 +7,9 @@ writes them as shards in any process, and a backend (`backends`) distributes the
 from __future__ import annotations
 
 from ._extract import extract
+from ._plan import Plan, PlanRow, plan
 from .identity import named
 from .progress import Progress
 from .query import extract_like
 
-__all__ = ["Progress", "extract", "extract_like", "named"]
+__all__ = ["Plan", "PlanRow", "Progress", "extract", "extract_like", "named", "plan"]

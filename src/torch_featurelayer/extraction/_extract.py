@@ -14,20 +14,21 @@ from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions
 from ..address import Selector
-from ..engine import Tokens
-from ..models import LoadedModel, Preprocess
+from ..models import LoadedModel
 from ..store import Store, open_store
 from .autotune import choose, first_batch
 from .backends import BackendName, make_backend
 from .batches import as_arguments, map_inputs
-from .collating import Collate, Prepare, make_collator
+from .collating import Collate, Prepare
 from .continuing import extract_iterable, extract_map
+from .detecting import AS_IT_IS, Detecting
+from .generating import GenerationTokens
 from .job import ExtractionJob, Finite, eval_mode, use_threads
 from .metadata import describe_extraction
+from .preparing import prepare
 from .progress import Progress, ProgressTracker, describe_setup
-from .reading import choose_workers
 from .runner import FeatureSpec, precision_error
-from .sources import Columns, IterableSource, MapSource, make_source
+from .sources import Columns, IterableSource, MapSource
 
 Verify: TypeAlias = Literal["auto", "contents", "ids"]
 Changed: TypeAlias = Literal["error", "redo"]
@@ -44,7 +45,9 @@ def extract(
     column: str | None = None,
     columns: Columns = (),
     reduce: Reductions = None,
-    tokens: Tokens | None = None,
+    tokens: GenerationTokens | None = None,
+    generate: Mapping[str, Any] | None = None,
+    objects: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     layout: str | Mapping[str, str] | None = None,
     dtype: torch.dtype | None = torch.float16,
@@ -94,7 +97,14 @@ def extract(
         reduce: The reduction of each feature, as in `FeatureLayers`, or a dict from layer to reduction. Default: None,
             whole features.
         tokens: The tokens of texts to keep, as in `FeatureLayers`. Without a reduction, the store has a row for each
-            token. Default: None, all tokens; the reductions leave out padding.
+            token. With `generate`, also `"prompt"` or `"answer"`. Default: None, all tokens; the reductions leave out
+            padding.
+        generate: The arguments of the model's `generate`, such as `{"max_new_tokens": 20}`: the model continues each
+            text, and the tokens are those of prompt and answer, as in `tl.generate`. Sampling is seeded by the texts of
+            a batch. Default: None, the model runs on the texts alone.
+        objects: The arguments of `tl.objects`, such as `{"threshold": 0.5}`, for a detector: the store has a row for
+            each object that it finds, and `store.objects(id)` their boxes, scores and classes. Default: None, a row for
+            each image.
         max_length: The number of tokens at which texts are truncated; the column `"truncated"` has the number of tokens
             that were cut off. Default: None, the maximum of the tokenizer or of the model.
         layout: The layout of features, as in `FeatureLayers`. Whole features whose items are not in the first
@@ -158,26 +168,33 @@ def extract(
         >>> store.ids, store["1"].shape
         (('a', 'b'), (2, 3))
     """
-    loaded = model if isinstance(model, LoadedModel) else None
-    network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
-    prepare = preprocess or (loaded.preprocess if loaded else Preprocess())
     for name, value, choices in (("verify", verify, Verify), ("changed", changed, Changed), ("finite", finite, Finite)):
         _check_choice(name, value, choices)
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type, not {dtype}, which would truncate values")
-    collator = make_collator(network, prepare, collate_fn, is_default=preprocess is None, max_length=max_length)
-    source = make_source(data, collator, column, columns)
+    ready = prepare(
+        model,
+        layers,
+        data,
+        preprocess=preprocess if objects is None else AS_IT_IS,
+        collate_fn=collate_fn,
+        column=column,
+        columns=columns,
+        max_length=max_length,
+        device=device,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+    source, batch_size, network = ready.source, ready.batch_size, ready.model
     source.verify = verify
-    batch_size = batch_size or getattr(data, "batch_size", None) or 16
     processes = make_backend(backend, num_actors)
     if isinstance(source, IterableSource) and (backend is not None or autotune):
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
-    # Resolved before anything is read: a misspelled layer is an error at once.
-    names = FeatureLayers(network, layers).names
-    network = network.to(device) if device else network
-    spec = FeatureSpec(network, names, reduce, tokens, layout, dtype, autocast, precision)
-    if num_workers is None:
-        num_workers = choose_workers(source, batch_size, spec.device)
+    spec = FeatureSpec(network, ready.layers, reduce, None, layout, dtype, autocast, precision)
+    spec = spec.with_tokens(tokens, generate)
+    if objects is not None:
+        detector = replace(model, model=network) if isinstance(model, LoadedModel) else network
+        spec = replace(spec, detecting=Detecting(detector, **objects))
 
     def configure(existing: Mapping[str, Any]) -> tuple[ExtractionJob, dict[str, Any]]:
         # A continued store keeps its number of threads and its mode, on which the last bits of features depend.
@@ -188,10 +205,12 @@ def extract(
                 example = first_batch(source, batch_size)
             tuned, runner = choose(spec, example, existing.get("mode"), measure=autotune)
             error = existing.get("precision_error") or precision_error(spec, example)
-        job = ExtractionJob(tuned, fspath(out), batch_size, shard_size, num_workers, strict, finite, threads, runner)
-        title = loaded.name if loaded else type(network).__name__
-        function = getattr(source.collator, "functions", prepare)
-        config = describe_extraction(title, job, source, data, preprocess=function, column=column, columns=columns)
+        job = ExtractionJob(
+            tuned, fspath(out), batch_size, shard_size, ready.num_workers, strict, finite, threads, runner
+        )
+        config = describe_extraction(
+            ready.title, job, source, data, preprocess=ready.preprocess, column=column, columns=columns
+        )
         return job, {**config.to_json(), "precision_error": error}
 
     with eval_mode(network):

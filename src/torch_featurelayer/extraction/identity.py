@@ -25,6 +25,12 @@ from torch import Tensor, nn
 _PLAIN: Final = (type(None), type(...), bool, int, float, complex, str)
 _PRINTED: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, PurePath, slice, range)
 _OWN_STATE: Final = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, its mode
+# Where accelerate keeps weights, and the forward that loads them, which do not change the features.
+_OF_ACCELERATE: Final = frozenset(["_hf_hook", "_old_forward", "forward", "hf_device_map"])
+# Attributes that a module computes in its first call.
+_COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
+# A hash that an object of transformers has kept: hashes of strings differ between processes.
+_KEPT_HASH: Final = "_original_object_hash"
 _ADDED: Final = frozenset(["__module__", "__doc__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__"])
 _LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -111,8 +117,25 @@ def hash_weights(model: nn.Module) -> str:
     """Returns the digest of the parameters and buffers of a model, with their names."""
     # Buffers that are not saved compute too.
     buffers = dict(model.named_buffers(remove_duplicate=False))
-    # Sorted, because the order of registration is not part of the identity.
-    return digest(*sorted({**buffers, **model.state_dict()}.items()), strict=False)
+    found: dict[str, Any] = {**buffers, **model.state_dict()}
+    offloaded = _offloaded(model)
+    # Sorted, because the order of registration is not part of the identity; one by one, since offloaded weights are
+    # more than the memory holds.
+    digests = ((name, digest(offloaded[name]() if name in offloaded else found[name], strict=False)) for name in found)
+    return digest(*sorted(digests))
+
+
+def _offloaded(model: nn.Module) -> dict[str, Callable[[], Tensor]]:
+    """Returns functions that load the weights which accelerate keeps on the CPU or on the disk, by name."""
+    found: dict[str, Callable[[], Tensor]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        hook = getattr(module, "_hf_hook", None)
+        for each in getattr(hook, "hooks", [hook]):
+            weights: Any = getattr(each, "weights_map", None)
+            for name, tensor in {**module._parameters, **module._buffers}.items():
+                if weights is not None and tensor is not None and tensor.is_meta:
+                    found[f"{path}.{name}".removeprefix(".")] = functools.partial(weights.__getitem__, name)
+    return found
 
 
 def _hooks(module: nn.Module) -> list[Any]:
@@ -121,7 +144,9 @@ def _hooks(module: nn.Module) -> list[Any]:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in sorted(vars(module).items()) if name not in _OWN_STATE}
+    skipped = _OWN_STATE | _OF_ACCELERATE if hasattr(module, "_hf_hook") else _OWN_STATE
+    skipped |= _COMPUTED.get(type(module).__name__, frozenset())
+    return {name: value for name, value in sorted(vars(module).items()) if name not in skipped}
 
 
 def _tokenizer(tokenizer: Any) -> Iterable[Any]:
@@ -242,7 +267,7 @@ class _Walk:
             return (type(value),)
         if isinstance(reduced, str):
             return reduced, type(value)
-        return [type(value), *(list(part) if isinstance(part, Iterator) else part for part in reduced)]
+        return [type(value), *map(_without_hash, reduced)]
 
     def _use(self, module: str) -> str:
         """Notes that code of a module is used, and returns the name of its package."""
@@ -271,6 +296,13 @@ def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
         return *about, str(tensor.layout), tensor.to_dense()
     values = tensor.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     return *about, values.view(torch.uint8).numpy().tobytes()
+
+
+def _without_hash(part: Any) -> Any:
+    """Returns a part of a pickled object as a value with a digest."""
+    if isinstance(part, dict) and _KEPT_HASH in part:
+        return {name: value for name, value in part.items() if name != _KEPT_HASH}
+    return list(part) if isinstance(part, Iterator) else part
 
 
 def _quantization(tensor: Tensor) -> tuple[Any, ...]:
@@ -368,3 +400,13 @@ def describe_function(function: Any, packages: set[str]) -> Mapping[str, Any] | 
         return {"name": name, "digest": digest(function, packages=packages)}
     except UnidentifiedError as error:
         return {"name": name, "digest": None, "problem": str(error)}
+
+
+def describe_options(options: Mapping[str, Any] | None, packages: set[str]) -> dict[str, Any] | None:
+    """Returns the identity of keyword arguments, as JSON values; None for None."""
+    if options is None:
+        return None
+    return {
+        name: value if isinstance(value, (bool, int, float, str, type(None))) else describe_function(value, packages)
+        for name, value in options.items()
+    }

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from .identity import describe_function, model_digests, package_versions, strip_addresses
+from .identity import describe_function, describe_options, model_digests, package_versions, strip_addresses
 from .job import ExtractionJob
 from .sources import Columns, IterableSource, MapSource
 
@@ -26,6 +26,8 @@ class ExtractConfig:
         layers: The addresses of the layers.
         reduce: The reduction, or that of each layer: a name, or the identity of a function.
         tokens: The tokens that were kept: a name, or the identity of a slice or function.
+        generate: The arguments of `generate` that continue texts; None without generation.
+        objects: The threshold and the size of features of objects; None for features of images.
         preprocess: The identity of the preprocessing, or of the function that collates samples.
         max_length: The largest number of tokens of a text.
         layout: The layout that the user gave.
@@ -50,6 +52,8 @@ class ExtractConfig:
     layers: tuple[str, ...]
     reduce: Any
     tokens: Any
+    generate: Any
+    objects: Any
     preprocess: Any
     max_length: int | None
     layout: str | None
@@ -91,9 +95,10 @@ def describe_extraction(
     is_mapping = isinstance(spec.reduce, Mapping)
     reductions = dict(spec.reduce) if is_mapping else {"": spec.reduce}  # type: ignore[arg-type]
     described = {layer: describe_function(reduce, packages) for layer, reduce in reductions.items()}
+    tokens = spec.continuation.tokens if spec.continuation else spec.tokens
     functions = {
         "reduce": described if is_mapping else described[""],
-        "tokens": describe_function(_slice_as_text(spec.tokens), packages),
+        "tokens": describe_function(_slice_as_text(tokens), packages),
         "preprocess": describe_function(preprocess, packages),
     }
     python = ".".join(platform.python_version_tuple()[:2])  # bytecode differs between minor versions
@@ -102,6 +107,8 @@ def describe_extraction(
         identity=identity,
         layers=spec.layers,
         **functions,
+        objects=None if spec.detecting is None else [spec.detecting.threshold, spec.detecting.size],
+        generate=describe_options(spec.continuation.options if spec.continuation else None, packages),
         max_length=source.collator.max_length,
         layout=_text(spec.layout),
         dtype=_text(spec.dtype),

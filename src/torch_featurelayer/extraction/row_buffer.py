@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..store import Item, StoreWriter
+
+_NO_ROWS: Final = "no row: no token of it is among those of tokens=, or no object was found in it"
 
 
 class Rows(NamedTuple):
@@ -86,7 +88,9 @@ class RowBuffer:
         nonfinite = torch.cat(self._nonfinite).tolist() if self._nonfinite else []
         found = list(items)
         for place, count, bad in zip(self._places, self._counts, nonfinite, strict=True):
-            if count != 1 or bad:
+            if not count:
+                found[place] = items[place]._replace(error=_NO_ROWS)
+            elif count != 1 or bad:
                 found[place] = items[place]._replace(rows=count, nonfinite=bad)
         held = {name: rows[: self._length] for name, rows in self._held.items()}
         if self._places != sorted(self._places):

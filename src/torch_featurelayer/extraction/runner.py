@@ -6,20 +6,24 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from .._device import input_device
 from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._feature_layer import FeatureLayers
 from .._layout import Layout, layout_for
 from .._layouts import find_layouts, item_dimensions
 from .._reduce import Reductions
 from ..engine import SPECIAL_MASK, TokenMasks, Tokens
-from ..store import SPANS, TOKEN_IDS
+from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
+from .detecting import Detecting
+from .generating import Continuation, GenerationTokens
 from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
 from .row_buffer import Rows
 
@@ -55,6 +59,8 @@ class FeatureSpec:
             itself.
         mode: How the model runs.
         example: A full batch of inputs; only inputs of its shape run in a mode other than eager.
+        continuation: How the model continues texts; None to run it on the texts alone.
+        detecting: How objects are found in images, for a row for each object; None for a row for each image.
     """
 
     model: nn.Module
@@ -67,17 +73,35 @@ class FeatureSpec:
     precision: torch.dtype | None = None
     mode: Mode = EAGER
     example: Any = None
+    continuation: Continuation | None = None
+    detecting: Detecting | None = None
 
     @property
     def device(self) -> torch.device:
         """The device of the model."""
-        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        return input_device(self.model)
 
     def capture(self, model: nn.Module) -> FeatureLayers:
         """Returns the capture of the layers in this model or in a copy of it."""
         return FeatureLayers(
             model, list(self.layers), reduce=self.reduce, tokens=self.tokens, layout=self.layout, detach=True
         )
+
+    def with_tokens(self, tokens: GenerationTokens | None, generate: Mapping[str, Any] | None) -> FeatureSpec:
+        """Returns this specification with a choice of tokens, and of how the model continues texts.
+
+        Args:
+            tokens: The tokens.
+            generate: The arguments of the model's `generate`; None to run the model on texts alone.
+
+        Raises:
+            ValueError: If the tokens are those of a generation and there is none.
+        """
+        if generate is not None:
+            return replace(self, continuation=Continuation(generate, tokens))
+        if tokens == "prompt" or tokens == "answer":
+            raise ValueError(f"tokens={tokens!r} needs generate=, such as generate={{'max_new_tokens': 20}}")
+        return replace(self, tokens=tokens)
 
     def find_layout(self, name: str) -> str | None:
         """Returns the layout that the user gave for a layer."""
@@ -145,6 +169,8 @@ class FeatureRunner:
         # Before conversion: the example has the dtype of what is read.
         is_full = self._faster is not None and signature(inputs) == signature(self._spec.example)
         inputs = map_inputs(inputs, self._to_device)
+        if self._spec.detecting is not None:
+            return self._object_rows(inputs, self._spec.detecting)
         if not isinstance(inputs, Tensor) and SPECIAL_MASK in inputs:
             return self._text_rows(inputs)
         if not self._is_checked:
@@ -198,6 +224,8 @@ class FeatureRunner:
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
+        if self._spec.continuation is not None:
+            return self._generated_rows(inputs, self._spec.continuation)
         arguments, own = texts.split_own(inputs)
         if not self._is_checked:
             self._is_checked = True
@@ -221,6 +249,29 @@ class FeatureRunner:
             features[SPANS] = own[texts.SPANS][mask.chosen]
         counts = mask.chosen.sum(1)
         return Rows(features, counts.tolist(), _sum_by_item(bad, counts))
+
+    def _generated_rows(self, inputs: Mapping[str, Tensor], continuation: Continuation) -> Rows:
+        """Returns the rows of texts that the model continues."""
+        with self._precision():
+            run = self._rejecting(lambda: continuation.run(self._spec.model, self._spec.layers, inputs))
+        found, numbers = continuation.rows(run, inputs, self._spec.reduce)
+        features, bad = {}, []
+        for name, rows in found.items():
+            features[name], count = self._convert(name, rows)
+            bad += [] if count is None else [count]
+        counts = torch.tensor(numbers, device=self._device)
+        return Rows(features, numbers, _sum_by_item(bad, counts))
+
+    def _object_rows(self, images: Tensor, detecting: Detecting) -> Rows:
+        """Returns the rows of the objects of images `[N, 3, H, W]`."""
+        with self._precision():
+            parts = [self._rejecting(partial(detecting.rows, self._spec.layers, image)) for image in images]
+        numbers = [len(part[BOXES]) for part in parts]
+        features, bad = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, []
+        for name in self._spec.layers:
+            features[name], count = self._convert(name, features[name])
+            bad += [] if count is None else [count]
+        return Rows(features, numbers, _sum_by_item(bad, torch.tensor(numbers, device=self._device)))
 
     def _rows(self, layers: FeatureLayers, inputs: Any, count: int) -> Rows:
         """Returns the rows of the first items of an input."""

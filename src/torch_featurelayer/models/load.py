@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
@@ -15,11 +15,13 @@ from .._exceptions import DeviceError, MissingExtraError, ModelNotFoundError
 from .._optional import need
 from . import _bundled, _callable, _hf, _timm, _torchvision
 from .loaded_model import LoadedModel
+from .quantize import Quantization, is_of_transformers, quantize
 from .weights import DEFAULT, RANDOM, load_file
 
 Source: TypeAlias = Callable[[str, str], LoadedModel]
+DeviceMap: TypeAlias = str | Mapping[str, int | str | torch.device]
 
-_SOURCES: Final[Mapping[str, Source]] = {"torchvision": _torchvision.load, "timm": _timm.load, "hf": _hf.load}
+_SOURCES: Final[Mapping[str, Source]] = {"torchvision": _torchvision.load, "timm": _timm.load}
 
 
 def load(
@@ -27,6 +29,9 @@ def load(
     *,
     weights: str | PathLike[str] = DEFAULT,
     device: torch.device | str | None = None,
+    device_map: DeviceMap | None = None,
+    dtype: torch.dtype | None = None,
+    quantization: Quantization | None = None,
     seed: int = 0,
 ) -> LoadedModel:
     """Loads a model with its preprocessing, labels and stages.
@@ -42,6 +47,13 @@ def load(
             downloaded; `"random"` for random weights; or the path of a state dict, a `.safetensors` file or a file that
             `torch.load` reads with `weights_only=True`. A state dict must fit the model exactly.
         device: The device of the model. Default: None, the CPU.
+        device_map: The devices of parts of a model of transformers, as `from_pretrained` takes them: `"auto"`, or a
+            dict from the name of a module to a device, `"cpu"` or `"disk"`. Weights that are offloaded are loaded for
+            each call. Default: None, one device.
+        dtype: The dtype of the weights. Default: None, that of the checkpoint or float32.
+        quantization: The quantization of the linear layers: `"int8"` or `"int4"` or a configuration of torchao, which
+            keep weights as integers; or a configuration of transformers, for `hf:` models. Default: None, that of the
+            checkpoint.
         seed: The seed of random weights. The random generators of the process are not changed. Default: 0.
 
     Returns:
@@ -54,6 +66,8 @@ def load(
         WeightsMismatchError: If the state dict does not fit the model.
         MissingExtraError: If the library of the model is not installed.
         DeviceError: If the device is not available.
+        ValueError: If `device_map` is given for a model of another library than transformers, or `quantization` is not
+            one of the values above.
 
     Examples:
         >>> vgg = load("torchvision:vgg11", weights="random")
@@ -62,16 +76,47 @@ def load(
     """
     kind, _, name = spec.partition(":")
     # For weights from a file, the model is built without downloading others.
-    choice = weights if weights in (DEFAULT, RANDOM) else RANDOM
+    choice = str(weights) if weights in (DEFAULT, RANDOM) else RANDOM
+    options = _hf_options(spec, device_map, dtype, quantization)
     # Building a model draws random weights; the generators of the process must not change.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = _source(spec)(name or kind, str(choice))
+        loaded = _hf.load(name, str(choice), options) if kind == "hf" and name else _source(spec)(name or kind, choice)
     if weights not in (DEFAULT, RANDOM):
         loaded = load_file(loaded, weights)
-    _move(loaded.model.eval(), device)
-    given = {"weights": (weights if weights in (DEFAULT, RANDOM) else fspath(weights), DEFAULT), "seed": (seed, 0)}
+    loaded.model.eval()
+    if dtype is not None:
+        loaded.model.to(dtype)
+    if quantization is not None and "quantization_config" not in options:
+        quantize(loaded.model, quantization)
+    if device is not None:
+        _move(loaded.model, device)
+    given = {
+        "weights": (choice if weights in (DEFAULT, RANDOM) else fspath(weights), DEFAULT),
+        "device_map": (device_map, None),
+        "dtype": (dtype, None),
+        "quantization": (quantization, None),
+        "seed": (seed, 0),
+    }
     return replace(loaded, arguments={name: value for name, (value, default) in given.items() if value != default})
+
+
+def _hf_options(
+    spec: str, device_map: DeviceMap | None, dtype: torch.dtype | None, quantization: Quantization | None
+) -> dict[str, Any]:
+    """Returns the options of `from_pretrained`.
+
+    Raises:
+        ValueError: If an option is for models of transformers and the model is none.
+    """
+    options = {"device_map": device_map, "dtype": dtype} if spec.startswith("hf:") else {}
+    if device_map is not None and not options:
+        raise ValueError(f"device_map= is for models of transformers (hf:...), not for {spec!r}: use device=")
+    if is_of_transformers(quantization):
+        if not options:
+            raise ValueError(f"this configuration is for models of transformers (hf:...), not for {spec!r}")
+        options["quantization_config"] = quantization
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _move(model: nn.Module, device: torch.device | str | None) -> None:

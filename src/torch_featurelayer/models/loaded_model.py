@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._device import input_device
 from .._exceptions import ImageError, LabelNotFoundError, LayoutError
 from .._layouts import find_layouts
 from .._optional import need
@@ -57,7 +58,7 @@ class LoadedModel:
             >>> args, kwargs = loaded.inputs("cat.jpg")  # doctest: +SKIP
             >>> feats, output = tl.FeatureLayers(loaded.model, loaded.stages)(*args, **kwargs)  # doctest: +SKIP
         """
-        device = next((parameter.device for parameter in self.model.parameters()), None)
+        device = input_device(self.model)
         inputs = self.preprocess(source)
         if isinstance(inputs, Tensor):
             return (inputs.to(device),), {}

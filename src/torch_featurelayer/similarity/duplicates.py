@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from .search import only_layer
+from .search import names_of_rows, only_layer
 from .vectors import chunks
 
 if TYPE_CHECKING:
@@ -55,4 +55,5 @@ def near_duplicates(store: Store, layer: str | None = None, *, threshold: float 
                 if start + one < later + two:
                     found.append((min(scores[one, two].item(), 1.0), start + one, later + two))
     found.sort(key=lambda pair: (-pair[0], pair[1:]))
-    return [Pair(store.ids[one], store.ids[two], score) for score, one, two in found]
+    first, second = names_of_rows(store, [one for _, one, _ in found]), names_of_rows(store, [two for *_, two in found])
+    return [Pair(one, two, score) for one, two, (score, *_) in zip(first, second, found, strict=True)]

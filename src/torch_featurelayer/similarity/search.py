@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -99,11 +100,16 @@ def row_of_id(store: Store, name: str) -> int:
 
     Raises:
         LookupError: If no item has this id.
+        ValueError: If the item has several rows, those of its tokens or objects.
     """
     try:
-        return store.ids.index(name)
+        rows = store.ids.rows(store.ids.index(name))
     except ValueError:
         raise LookupError(f"no item has the id {name!r} in {store.path!r}: see store.ids") from None
+    if len(rows) != 1:
+        one = f"store[layer].item({name!r})[0]"
+        raise ValueError(f"{name!r} has {len(rows)} rows: search for one of them, such as {one}")
+    return rows[0]
 
 
 def merge(best: tuple[Tensor, Tensor], more: tuple[Tensor, Tensor], k: int) -> tuple[Tensor, Tensor]:
@@ -116,4 +122,12 @@ def merge(best: tuple[Tensor, Tensor], more: tuple[Tensor, Tensor], k: int) -> t
 def to_matches(store: Store, scores: Tensor, rows: Tensor, own: int | None) -> list[Match]:
     """Returns scores and rows as matches, without the row of the query."""
     pairs = zip(scores.tolist(), rows.tolist(), strict=True)
-    return [Match(store.ids[row], score, row) for score, row in pairs if row != own and row >= 0 and score == score]
+    found = [(score, row) for score, row in pairs if row != own and row >= 0 and score == score]
+    names = names_of_rows(store, [row for _, row in found])
+    return [Match(name, score, row) for name, (score, row) in zip(names, found, strict=True)]
+
+
+def names_of_rows(store: Store, rows: Sequence[int]) -> list[str]:
+    """Returns the id of the item that each row belongs to: an item has several rows in a store of tokens or objects."""
+    places = store.ids.of_rows(torch.tensor(rows, dtype=torch.int64))
+    return [store.ids[place] for place in places.tolist()]

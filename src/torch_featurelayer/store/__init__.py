@@ -18,10 +18,13 @@ from .items import Item, RowError
 from .metadata import differences
 from .reader import Store, open_store, store_metadata
 from .rows import StoredLayer
-from .shards import SPANS, TOKEN_IDS, Shard
+from .shards import BOXES, CLASSES, SCORES, SPANS, TOKEN_IDS, Shard
 from .writer import StoreWriter
 
 __all__ = [
+    "BOXES",
+    "CLASSES",
+    "SCORES",
     "SPANS",
     "TOKEN_IDS",
     "Ids",

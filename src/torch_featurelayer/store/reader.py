@@ -18,7 +18,19 @@ from .manifest import ShardEntry, read_manifest
 from .metadata import differences, is_store, metadata_identity, read_metadata
 from .rows import ShardFiles, StoredLayer
 from .samples import StoredSamples
-from .shards import SPANS, TOKEN_IDS, checksum, has_tensor, layer_tensor, open_shard, read_shard, shard_name
+from .shards import (
+    BOXES,
+    CLASSES,
+    SCORES,
+    SPANS,
+    TOKEN_IDS,
+    checksum,
+    has_tensor,
+    layer_tensor,
+    open_shard,
+    read_shard,
+    shard_name,
+)
 from .tables import Content, write_lance, write_parquet
 
 
@@ -165,11 +177,36 @@ class Store:
             LookupError: If there is no such item.
             FeatureNotFoundError: If the store has no tokens.
         """
-        with open_shard(self._folder, self._full()[0].number) as file:
-            if not has_tensor(file, TOKEN_IDS):
-                raise FeatureNotFoundError("tokens", self.layers)
-        ids, spans = (StoredLayer(name, self._files, self._full(), self.ids).item(item) for name in (TOKEN_IDS, SPANS))
+        ids, spans = self._of_item(item, "tokens", (TOKEN_IDS, SPANS))
         return ids, spans
+
+    def objects(self, item: str | int) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads the objects of an item of a store of objects, in the order of the rows of its layers.
+
+        Args:
+            item: The id of the item, or its place among `ids`.
+
+        Returns:
+            The corners `x0, y0, x1, y1` of their boxes in pixels of the image `[K, 4]`, their scores `[K]`, both
+            float32, and the numbers of their classes, int64 `[K]`: tensors on the CPU.
+
+        Raises:
+            LookupError: If there is no such item.
+            FeatureNotFoundError: If the store has no objects.
+        """
+        boxes, scores, classes = self._of_item(item, "objects", (BOXES, SCORES, CLASSES))
+        return boxes, scores, classes
+
+    def _of_item(self, item: str | int, kind: str, names: tuple[str, ...]) -> list[Tensor]:
+        """Reads what is stored beside the features of an item.
+
+        Raises:
+            FeatureNotFoundError: If the store has nothing of this kind.
+        """
+        with open_shard(self._folder, self._full()[0].number) as file:
+            if not has_tensor(file, names[0]):
+                raise FeatureNotFoundError(kind, self.layers)
+        return [StoredLayer(name, self._files, self._full(), self.ids).item(item) for name in names]
 
     def samples(self, *layers: str) -> StoredSamples:
         """Returns the rows as a `torch.utils.data.Dataset` of dicts.

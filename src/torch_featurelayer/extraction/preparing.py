@@ -1,0 +1,74 @@
+"""What every pass over a dataset begins with: a model, a source of items, and the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from .._device import input_device
+from .._feature_layer import FeatureLayers
+from ..address import Selector
+from ..models import LoadedModel, Preprocess
+from .collating import Collate, Prepare, make_collator
+from .reading import choose_workers
+from .sources import Columns, IterableSource, MapSource, make_source
+
+
+class Prepared(NamedTuple):
+    """A model and a dataset, ready for a pass.
+
+    Attributes:
+        model: The model, on its device.
+        title: The name of the model.
+        layers: The addresses of the layers.
+        source: The items.
+        batch_size: The number of items in a batch.
+        num_workers: The number of worker processes that read items.
+        preprocess: The function that the items depend on: the preprocessing, or the one that collates samples.
+    """
+
+    model: nn.Module
+    title: str
+    layers: tuple[str, ...]
+    source: MapSource | IterableSource
+    batch_size: int
+    num_workers: int
+    preprocess: Any
+
+
+def prepare(
+    model: nn.Module | LoadedModel,
+    layers: Selector | Iterable[Selector],
+    data: Any,
+    *,
+    preprocess: Prepare | None,
+    collate_fn: Collate | None,
+    column: str | None,
+    columns: Columns,
+    max_length: int | None,
+    device: torch.device | str | None,
+    batch_size: int | None,
+    num_workers: int | None,
+) -> Prepared:
+    """Prepares a pass over a dataset; the arguments are those of `extract`.
+
+    Raises:
+        DatasetError: If `data` is not a dataset.
+        EmptyDatasetError: If the dataset has no items.
+        LayerNotFoundError: If the model has no such layer.
+    """
+    loaded = model if isinstance(model, LoadedModel) else None
+    network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
+    function = preprocess or (loaded.preprocess if loaded else Preprocess())
+    collator = make_collator(network, function, collate_fn, is_default=preprocess is None, max_length=max_length)
+    source = make_source(data, collator, column, columns)
+    # Resolved before anything is read: a misspelled layer is an error at once.
+    names = FeatureLayers(network, layers).names
+    network = network.to(device) if device else network
+    size = batch_size or getattr(data, "batch_size", None) or 16
+    workers = choose_workers(source, size, input_device(network)) if num_workers is None else num_workers
+    title = loaded.name if loaded else type(network).__name__
+    return Prepared(network, title, names, source, size, workers, getattr(collator, "functions", function))
