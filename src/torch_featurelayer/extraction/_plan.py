@@ -56,14 +56,18 @@ class PlanRow:
 class Plan(Table[PlanRow]):
     """The rows of each layer, and the totals of the extraction. It prints as a table.
 
-    Attributes:
+    Args:
+        rows: The rows of the table.
         items: The number of items.
         batch_size: The number of items in a batch.
-        total_bytes: The size of the features of all items in bytes, without ids and columns.
         peak_memory: The largest memory of the batch in bytes, weights included: of the device on CUDA, otherwise of the
             process since its start. None where the system does not tell.
         seconds: The estimated duration in seconds: reading one batch, and the model on it, for all batches.
         model_seconds: The part of it in the model.
+
+    Attributes:
+        total_bytes: The size of the features of all items in bytes, without ids and columns. The arguments are
+            attributes too.
     """
 
     _columns = ("layer", "row", "dtype", "rows/item", "bytes/row", "total")
