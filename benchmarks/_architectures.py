@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks._more_architectures import detectors, diffusers_models, torchaudio_models
+
 Case = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 Cases = Iterator[tuple[str, Callable[[], Case]]]
 
@@ -171,12 +173,71 @@ def transformers_models() -> Cases:
     for kind, names in (("text", TEXT), ("pair", PAIRS), ("image", IMAGES), ("sound", SOUNDS), ("both", BOTH)):
         for name in names:
             yield f"{name} ({kind})", lambda name=name, kind=kind: _transformers(name, kind)
+    from transformers import CONFIG_MAPPING
+
+    known = {*TEXT, *PAIRS, *IMAGES, *SOUNDS, *BOTH}
+    for name in CONFIG_MAPPING:
+        if name not in known:
+            yield name, lambda name=name: _any_transformers(name)
+
+
+_MOST_PARAMETERS = 200_000_000
+_TOKENS = (2, 12)
+
+
+def _any_transformers(name: str) -> Case:
+    """Builds a model of any family, and finds inputs that it runs with.
+
+    Raises:
+        ValueError: If it is too large though its configuration is small.
+    """
+    from transformers import CONFIG_MAPPING, AutoModel
+
+    config = shrunk(CONFIG_MAPPING[name](**SPECIAL.get(name, {})))
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
+    if count > _MOST_PARAMETERS:
+        raise ValueError(f"it has {count:,} parameters with a small configuration")
+    model, reason = AutoModel.from_config(config).eval(), ""
+    for inputs in _candidates(config):
+        try:
+            with torch.no_grad():
+                model(**inputs)
+        except Exception as error:  # noqa: BLE001 (it takes other inputs)
+            reason = reason or f"{type(error).__name__}: {error}"
+        else:
+            return model, (), inputs
+    raise ValueError(reason.splitlines()[0] if reason else "no inputs")
+
+
+def _candidates(config: Any) -> Iterator[dict[str, Any]]:
+    """Yields inputs of texts, pairs of texts, images, both, and sounds."""
+    tokens = torch.randint(3, 50, _TOKENS)
+    vision = getattr(config, "vision_config", config)
+    side = getattr(vision, "image_size", None) or 32
+    side = side if isinstance(side, int) else side[0]
+    yield {"input_ids": tokens}
+    yield {"input_ids": tokens, "decoder_input_ids": tokens[:, :7]}
+    for size in {side: 0, 32: 0, 64: 0, 224: 0}:
+        image = torch.randn(1, getattr(vision, "num_channels", 3), size, size)
+        yield {"pixel_values": image}
+        yield {"input_ids": tokens[:1], "pixel_values": image}
+        yield {"pixel_values": image[:, None].expand(-1, 8, -1, -1, -1).contiguous()}  # a video
+    for features in (getattr(config, "num_mel_bins", None) or 80, getattr(config, "feature_size", None) or 80):
+        yield {"input_features": torch.randn(1, features, 200)}
+        yield {"input_features": torch.randn(1, 200, features)}
+        yield {"input_features": torch.randn(1, features, 3000), "decoder_input_ids": tokens[:1]}
+    yield {"input_values": torch.randn(1, 4000)}
+    yield {"input_values": torch.randn(1, 1, 4000)}
+    yield {"input_values": torch.randn(1, 4000), "decoder_input_ids": tokens[:1]}
+    series = getattr(config, "num_input_channels", 1)
+    yield {"past_values": torch.randn(1, getattr(config, "context_length", 64), series)}
 
 
 def _transformers(name: str, kind: str) -> Case:
     from transformers import CONFIG_MAPPING, AutoModel
 
-    config = CONFIG_MAPPING[name]() if name in AS_THEY_ARE else _shrunk(CONFIG_MAPPING[name](**SPECIAL.get(name, {})))
+    config = CONFIG_MAPPING[name]() if name in AS_THEY_ARE else shrunk(CONFIG_MAPPING[name](**SPECIAL.get(name, {})))
     model = AutoModel.from_config(config)
     side = getattr(config, "image_size", None) or 32
     side = side if isinstance(side, int) else side[0]
@@ -200,11 +261,11 @@ def _transformers(name: str, kind: str) -> Case:
     return model, (), inputs
 
 
-def _shrunk(config: Any) -> Any:
+def shrunk(config: Any) -> Any:
     """Returns the configuration with every size it has made small, those of its parts too."""
     for part in (*vars(config).values(),):
         if hasattr(part, "model_type"):
-            _shrunk(part)
+            shrunk(part)
     for key, small in TINY.items():
         value = getattr(config, key, None)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -218,4 +279,11 @@ def _shrunk(config: Any) -> Any:
     return config
 
 
-LIBRARIES = {"torchvision": torchvision_models, "timm": timm_models, "transformers": transformers_models}
+LIBRARIES = {
+    "torchvision": torchvision_models,
+    "timm": timm_models,
+    "transformers": transformers_models,
+    "diffusers": diffusers_models,
+    "torchaudio": torchaudio_models,
+    "detectors": detectors,
+}

@@ -41,8 +41,8 @@ def test_no_other_public_names() -> None:
     visible = {name for name in vars(tl) if not name.startswith("_")}
     assert visible - packages - modules <= set(PUBLIC)
     assert packages == {
-        "address", "analysis", "cli", "diagnosis", "engine", "explorer", "extraction", "figures", "integrations",
-        "models", "similarity", "store",
+        "address", "analysis", "cli", "detection", "diagnosis", "engine", "explorer", "extraction", "figures",
+        "generation", "integrations", "models", "similarity", "store",
     }  # fmt: skip
     assert modules == {"demo", "images"}
 
@@ -52,11 +52,13 @@ def test_no_other_public_names() -> None:
     [
         "address",
         "analysis",
+        "detection",
         "diagnosis",
         "engine",
         "explorer",
         "extraction",
         "figures",
+        "generation",
         "images",
         "models",
         "similarity",
