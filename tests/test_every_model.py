@@ -250,6 +250,11 @@ def _sharded(rank: int, folder: str) -> None:
         torch.testing.assert_close(feats["1"], right["1"])
         torch.testing.assert_close(feats["2:linear"], output)
         torch.testing.assert_close(feats["0:grad_output"], whole[2].weight.sum(0) * (right["0"] > 0))
+        # All processes extract the same items, since they compute together; a second call continues the store.
+        items = torch.linspace(-1, 1, 40).reshape(10, 4)
+        for _ in range(2):
+            store = tl.extract(model, ["0", "1"], items, f"{folder}/store-{rank}", dtype=None, batch_size=4)
+        torch.testing.assert_close(store["1"][:], whole[:2](items).detach())
     finally:
         distributed.destroy_process_group()
 

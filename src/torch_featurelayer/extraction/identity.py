@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from operator import itemgetter
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -140,13 +141,22 @@ def _offloaded(model: nn.Module) -> dict[str, Callable[[], Tensor]]:
 
 def _hooks(module: nn.Module) -> list[Any]:
     """Returns the hooks of the user on the forward of a module."""
-    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    return [hook for hook in hooks if not _is_distributed(getattr(hook, "__self__", hook))]
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     skipped = _OWN_STATE | _OF_ACCELERATE if hasattr(module, "_hf_hook") else _OWN_STATE
     skipped |= _COMPUTED.get(type(module).__name__, frozenset())
-    return {name: value for name, value in sorted(vars(module).items()) if name not in skipped}
+    found = sorted((pair for pair in vars(module).items() if pair[0] not in skipped), key=itemgetter(0))
+    return {name: value for name, value in found if not _is_distributed(value)}
+
+
+def _is_distributed(value: Any) -> bool:
+    """Whether an object belongs to PyTorch's sharding of weights, which does not change what a model computes."""
+    parts = value.values() if isinstance(value, dict) and value else [value]
+    kinds = (part if isinstance(part, (type, types.FunctionType)) else type(part) for part in parts)
+    return all(kind.__module__.startswith(("torch.distributed.", "torch._C._distributed")) for kind in kinds)
 
 
 def _tokenizer(tokenizer: Any) -> Iterable[Any]:
@@ -283,6 +293,8 @@ def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
     Raises:
         UnidentifiedError: If the tensor has no values, on the device `meta`.
     """
+    if hasattr(tensor, "full_tensor"):  # sharded over processes, all of which call this function
+        tensor = tensor.full_tensor()
     if hasattr(tensor, "__tensor_flatten__"):  # a subclass that consists of other tensors, such as those of torchao
         names, context = tensor.__tensor_flatten__()
         return type(tensor).__qualname__, context, [(name, getattr(tensor, name)) for name in names]
