@@ -71,4 +71,4 @@ def prepare(
     size = batch_size or getattr(data, "batch_size", None) or 16
     workers = choose_workers(source, size, input_device(network)) if num_workers is None else num_workers
     title = loaded.name if loaded else type(network).__name__
-    return Prepared(network, title, names, source, size, workers, getattr(collator, "functions", function))
+    return Prepared(network, title, names, source, size, workers, getattr(source.collator, "functions", function))
