@@ -61,7 +61,7 @@ def check(found: LayerStatistics, values: Tensor, ids: list[str], *, top: int = 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], Tensor]:
     folder = tmp_path_factory.mktemp("images")
-    ids = make_images(folder, 300)
+    ids = make_images(folder, 2000)
     inputs = torch.cat([CUT(folder / name) for name in ids]).contiguous(memory_format=torch.channels_last)
     return folder, ids, inputs
 
@@ -74,7 +74,7 @@ def test_images(images: tuple[Path, list[str], Tensor], tmp_path: Path) -> None:
     found = tl.statistics(
         model, LAYERS, folder, tmp_path / "stats", preprocess=CUT, batch_size=16, progress=seen.append
     )
-    assert seen[-1] == found.num_items == 300
+    assert seen[-1] == found.num_items == 2000
     assert seen == sorted(seen)
     assert model.training
     again = tl.open_statistics(tmp_path / "stats")
