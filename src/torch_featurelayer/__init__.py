@@ -39,6 +39,7 @@ if _typing.TYPE_CHECKING:
     from .engine import GradientHandle
     from .extraction import Plan, PlanRow, extract, extract_like, named, plan
     from .generation import Generation, generate
+    from .probing import Head, ProbeRow, ProbeTable, head, probe
     from .store import open_store
 
 __version__ = "0.2.0"
@@ -53,12 +54,15 @@ _HOMES = {
     "Features": "_features",
     "Generation": "generation",
     "GradientHandle": "engine",
+    "Head": "probing",
     "LayerRow": "_layers",
     "LayerStatistics": "diagnosis",
     "LayerTable": "_layers",
     "Objects": "detection",
     "Plan": "extraction",
     "PlanRow": "extraction",
+    "ProbeRow": "probing",
+    "ProbeTable": "probing",
     "Record": "_capture",
     "Reduction": "_reduce",
     "Selector": "address",
@@ -72,12 +76,14 @@ _HOMES = {
     "generate": "generation",
     "get_layer_candidates": "address",
     "guard": "diagnosis",
+    "head": "probing",
     "layers": "_layers",
     "named": "extraction",
     "objects": "detection",
     "open_statistics": "diagnosis",
     "open_store": "store",
     "plan": "extraction",
+    "probe": "probing",
     "record_run": "diagnosis",
     "statistics": "diagnosis",
 }
@@ -91,12 +97,15 @@ __all__ = [
     "Features",
     "Generation",
     "GradientHandle",
+    "Head",
     "LayerRow",
     "LayerStatistics",
     "LayerTable",
     "Objects",
     "Plan",
     "PlanRow",
+    "ProbeRow",
+    "ProbeTable",
     "Record",
     "Reduction",
     "Selector",
@@ -112,6 +121,7 @@ __all__ = [
     "generate",
     "get_layer_candidates",
     "guard",
+    "head",
     "images",
     "layers",
     "models",
@@ -120,6 +130,7 @@ __all__ = [
     "open_statistics",
     "open_store",
     "plan",
+    "probe",
     "record_run",
     "similarity",
     "statistics",

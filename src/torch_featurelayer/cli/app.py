@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from .. import __version__
 from .._exceptions import FeatureLayerError
-from . import cam, check, compare, demo, diff, duplicates, explore, extract, layers, search, show, stats
+from . import cam, check, compare, demo, diff, duplicates, explore, extract, layers, probe, search, show, stats
 from .messages import describe_error
 
 
@@ -52,6 +52,7 @@ app.command("cam")(cam.cam)
 app.command("diff")(diff.diff)
 app.command("check")(check.check)
 app.command("stats")(stats.stats)
+app.command("probe")(probe.probe)
 app.command("extract")(extract.extract)
 app.command("search")(search.search)
 app.command("duplicates")(duplicates.duplicates)

@@ -20,6 +20,7 @@ from .image_grid import plot_image_grid
 from .layer_grid import plot_layer_grid
 from .overlay import plot_overlay
 from .pca import plot_pca
+from .probe import plot_probe
 from .top_items import plot_top_items
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "plot_layer_grid",
     "plot_overlay",
     "plot_pca",
+    "plot_probe",
     "plot_top_items",
 ]
