@@ -19,8 +19,9 @@ _CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
-    """The probes of one layer. Each accuracy is over all items, each of them predicted by a probe that was not fitted
-    to it.
+    """The probes of one layer.
+
+    Each accuracy is over all items, each of them predicted by a probe that was not fitted to it.
 
     Attributes:
         layer: The address of the layer.
