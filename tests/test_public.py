@@ -15,14 +15,14 @@ PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError BackendError CallNotMadeError CompileError DatasetError
 DetectorError DeviceError DiffRow DiffTable DuplicateRequestError EditError EmptyDatasetError EmptyRequestError
 FeatureLayer FeatureLayerError FeatureLayers FeatureNotFoundError FeatureOverflowError Features Generation
-GenerationError GradientError GradientHandle ImageError ItemError LabelNotFoundError LayerNotFoundError
+GenerationError GradientError GradientHandle Head ImageError ItemError LabelNotFoundError LayerNotFoundError
 LayerNotRunError LayerRow LayerStatistics LayerTable LayoutError MissingExtraError ModelNotFoundError NonFiniteError
-NotAModuleError Objects OperationNotFoundError Plan PlanRow Record Reduction ReductionError ScriptedModuleError
-Selector Statistics StoreCorruptError StoreIncompleteError StoreLockedError StoreMismatchError StoreNotFoundError
-StoreTargetError StructureError TemporaryReadError TransformError UncopyableValueError UnsupportedTorchError
-WeightsMismatchError WeightsNotFoundError analysis capture diff edit extract extract_like figures find_layouts
-generate get_layer_candidates guard images layers models named objects open_statistics open_store plan record_run
-similarity statistics
+NotAModuleError Objects OperationNotFoundError Plan PlanRow ProbeRow ProbeTable Record Reduction ReductionError
+ScriptedModuleError Selector Statistics StoreCorruptError StoreIncompleteError StoreLockedError StoreMismatchError
+StoreNotFoundError StoreTargetError StructureError TemporaryReadError TransformError UncopyableValueError
+UnsupportedTorchError WeightsMismatchError WeightsNotFoundError analysis capture diff edit extract extract_like
+figures find_layouts generate get_layer_candidates guard head images layers models named objects open_statistics
+open_store plan probe record_run similarity statistics
 """.split()  # noqa: SIM905
 
 
@@ -42,7 +42,7 @@ def test_no_other_public_names() -> None:
     assert visible - packages - modules <= set(PUBLIC)
     assert packages == {
         "address", "analysis", "cli", "detection", "diagnosis", "engine", "explorer", "extraction", "figures",
-        "generation", "integrations", "models", "similarity", "store",
+        "generation", "integrations", "models", "probing", "similarity", "store",
     }  # fmt: skip
     assert modules == {"demo", "images"}
 
@@ -61,6 +61,7 @@ def test_no_other_public_names() -> None:
         "generation",
         "images",
         "models",
+        "probing",
         "similarity",
         "store",
     ],

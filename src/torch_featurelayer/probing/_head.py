@@ -45,13 +45,29 @@ class Head(nn.Module):
             self.linear.bias.copy_(bias)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Returns the logits of the classes `[N, classes]`, with gradient, for the arguments of the model."""
+        """Computes the logits of the classes.
+
+        Args:
+            *args: The positional arguments of the model.
+            **kwargs: The keyword arguments of the model.
+
+        Returns:
+            A tensor `[N, classes]`, with gradient.
+        """
         feature = self.layer.features(*args, **kwargs)
         logits: Tensor = self.linear(feature.flatten(1).to(self.linear.weight.dtype))
         return logits
 
     def predict(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Returns the name of the most probable class of each item, for the arguments of the model."""
+        """Predicts the class of each item.
+
+        Args:
+            *args: The positional arguments of the model.
+            **kwargs: The keyword arguments of the model.
+
+        Returns:
+            The name of the most probable class of each item.
+        """
         with torch.no_grad():
             return [self.labels[index] for index in self(*args, **kwargs).argmax(-1).tolist()]
 

@@ -158,7 +158,7 @@ def probe(
     labels = read_labels(store, label, folds)
     splits = _split(labels, folds, seed)
     shuffled = numpy.random.default_rng(seed).permutation(labels)
-    names = list(layers or store.layers)
+    names = list(layers or _by_depth(store))
     right: dict[str, numpy.ndarray[Any, Any]] = {}
     rows = []
     for name in names:
@@ -179,6 +179,12 @@ def probe(
     classes, counts = numpy.unique(labels, return_counts=True)
     chance = float(counts.max() / len(labels))
     return ProbeTable(_compare(rows, right), classes.tolist(), len(labels), chance)
+
+
+def _by_depth(store: Store) -> list[str]:
+    """Returns the layers in the order in which they were requested; that of a store is alphabetical."""
+    requested = store.metadata.get("layers") or []
+    return sorted(store.layers, key=lambda name: requested.index(name) if name in requested else len(requested))
 
 
 def _split(labels: numpy.ndarray[Any, Any], folds: int, seed: int) -> list[Any]:
