@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .assess import Assessment, assess
 from .cka import cka
 from .cosine import cosine
 from .duplicates import Pair, near_duplicates
@@ -13,11 +14,13 @@ from .rsa import rsa
 from .search import Match, search
 
 __all__ = [
+    "Assessment",
     "FaissIndex",
     "Index",
     "Match",
     "MinibatchCKA",
     "Pair",
+    "assess",
     "cka",
     "cosine",
     "near_duplicates",
