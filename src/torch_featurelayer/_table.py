@@ -35,6 +35,10 @@ class Table(Sequence[Row], Generic[Row]):
     def _cells(self, row: Row) -> tuple[str, ...]:
         """Returns the text of a row for each column."""
 
+    def _remarks(self) -> list[str]:
+        """Returns the lines below the table. Default: none."""
+        return []
+
     def _with(self, rows: Iterable[Row]) -> Self:
         """Returns a table of other rows."""
         return type(self)(rows)
@@ -69,7 +73,8 @@ class Table(Sequence[Row], Generic[Row]):
     def __str__(self) -> str:
         cells = self._all_cells()
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+        lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+        return "\n".join([*lines, *self._remarks()])
 
     def __repr__(self) -> str:
         return str(self)
@@ -88,6 +93,7 @@ class Table(Sequence[Row], Generic[Row]):
         yield table
         if left_out := [column for column in self._columns if column not in shown]:
             yield f"Columns that do not fit: {', '.join(left_out)}."
+        yield from (each.replace("[", "\\[") for each in self._remarks())
 
     def _all_cells(self) -> list[tuple[str, ...]]:
         return [self._columns, *(self._cells(row) for row in self._rows)]
@@ -107,4 +113,5 @@ class Table(Sequence[Row], Generic[Row]):
         head = "".join(f'<th scope="col">{column}</th>' for column in self._columns)
         lines = ("".join(f"<td>{escape(cell)}</td>" for cell in self._cells(row)) for row in self._rows)
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        remarks = "".join(f"<p>{escape(each)}</p>" for each in self._remarks())
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{remarks}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from .._table import Table
 
@@ -100,9 +100,6 @@ class DiffTable(Table[DiffRow]):
     def __iter__(self) -> Iterator[DiffRow]:
         return iter(self._rows)
 
-    def __str__(self) -> str:
-        return "\n".join([super().__str__(), *self._remarks()])
-
     def _remarks(self) -> list[str]:
         row = self.first()
         found = f"first above {self.rtol:g}: {_shown(row.name)}" if row else f"no layer above {self.rtol:g}"
@@ -110,11 +107,6 @@ class DiffTable(Table[DiffRow]):
             f"only in {which}: {_listed(names)}" for which, names in (("a", self.only_a), ("b", self.only_b)) if names
         ]
         return [found, *only, *self.notes]
-
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        """Yields the table for rich, and the remarks."""
-        yield from super().__rich_console__(console, options)
-        yield from (each.replace("[", "\\[") for each in self._remarks())
 
     def _with(self, rows: Iterable[DiffRow]) -> DiffTable:
         return DiffTable(rows, self.rtol, self.only_a, self.only_b, self.notes)

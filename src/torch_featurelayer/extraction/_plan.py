@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -108,16 +108,8 @@ class Plan(Table[PlanRow]):
             f"{_duration(self.seconds)} ({_duration(self.model_seconds)} in the model){memory}"
         )
 
-    def __str__(self) -> str:
-        return f"{super().__str__()}\n{self.summary}"
-
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        """Yields the table and the totals for rich."""
-        yield from super().__rich_console__(console, options)
-        yield self.summary
-
-    def _repr_html_(self) -> str:
-        return f"{super()._repr_html_()}<p>{self.summary}</p>"
+    def _remarks(self) -> list[str]:
+        return [self.summary]
 
 
 def plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Final
@@ -100,16 +100,8 @@ class ProbeTable(Table[ProbeRow]):
         names = ", ".join(row.layer for row in others)
         return f"{text}; {names} {'does' if len(others) == 1 else 'do'} not differ significantly from it."
 
-    def __str__(self) -> str:
-        return f"{super().__str__()}\n{self.summary}"
-
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        """Yields the table and the sentence for rich."""
-        yield from super().__rich_console__(console, options)
-        yield self.summary
-
-    def _repr_html_(self) -> str:
-        return f"{super()._repr_html_()}<p>{self.summary}</p>"
+    def _remarks(self) -> list[str]:
+        return [self.summary]
 
 
 def probe(
