@@ -44,15 +44,21 @@ def numbers(name: str) -> Numbers:
 def why() -> str:
     """README: why not a plain hook."""
     plain, peers = numbers("correctness"), numbers("peers")
-    torchvision, timm, transformers = (numbers(f"coverage_{name}") for name in ("torchvision", "timm", "transformers"))
+    torchvision, timm, transformers, diffusers, torchaudio, detectors = (
+        numbers(f"coverage_{name}")
+        for name in ("torchvision", "timm", "transformers", "diffusers", "torchaudio", "detectors")
+    )
     return f"""
 A hook that keeps `output` keeps a reference, which a later `ReLU(inplace=True)` or `+=` overwrites. In the
 {plain["models"]} classification models of torchvision, {plain["plain_wrong"]:,} of {plain["plain_outputs"]:,} outputs
 are then **silently wrong**. With this library, {_wrong(plain)} of {plain["features"]:,} outputs and inputs are wrong
 ([table](docs/benchmarks/correctness.md)). Including detectors, video and flow networks, it is {_wrong(torchvision)} of
 {torchvision["features"]:,} in [{torchvision["models"]} torchvision models](docs/benchmarks/coverage_torchvision.md);
-{_wrong(transformers)} in [{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md); and
-{_wrong(timm)} in [{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md). A comparison with
+{_wrong(transformers)} in [{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md),
+{_wrong(timm)} in [{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md), and
+{_wrong(diffusers) + _wrong(torchaudio) + _wrong(detectors)} in models of
+[diffusers](docs/benchmarks/coverage_diffusers.md), [torchaudio](docs/benchmarks/coverage_torchaudio.md) and
+[detectors of transformers](docs/benchmarks/coverage_detectors.md). A comparison with
 {len(peers) - 1} other libraries and versions: [summary](docs/benchmarks/index.md).
 """
 
