@@ -71,6 +71,13 @@ def settled(page: Page, expression: str) -> None:
         page.wait_for_timeout(20)
 
 
+def click_at(page: Page, selector: str, x: float, y: float) -> None:
+    """Clicks a place of an element, from 0 to 1."""
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
 def test_the_whole_path_of_a_user(page: Page, tmp_path: Path) -> None:
     """Search, choose, probe, page through channels, take one away, compare stages, another model, another picture."""
     assert "Egyptian cat" in page.inner_text("#classes") or "tiger cat" in page.inner_text("#classes")
@@ -78,8 +85,8 @@ def test_the_whole_path_of_a_user(page: Page, tmp_path: Path) -> None:
     page.click("#tree li[data-path='_blocks.10'] > span")
     settled(page, "document.querySelector('#where').textContent === '_blocks.10'")
     settled(page, "document.querySelector('#shape').textContent.startsWith('112 channels of 14 × 14, a stride of 16')")
-    page.click("#photo", position={"x": 150, "y": 100})
-    settled(page, "document.querySelectorAll('#linked figure').length > 5")
+    click_at(page, "#photo", 6.5 / 14, 4.5 / 14)
+    settled(page, "document.querySelectorAll('#linked button i').length > 5")
     assert "Row 4, column 6" in page.inner_text("#position")
     page.focus("#photo")
     page.keyboard.press("ArrowRight")
@@ -93,11 +100,13 @@ def test_the_whole_path_of_a_user(page: Page, tmp_path: Path) -> None:
     assert page.eval_on_selector_all("#linked i", "marks => marks.length") > 5
     page.hover("#photo", position={"x": 10, "y": 10})
     settled(page, "document.querySelector('#pointed').textContent.startsWith('Row 0, column 0: ')")
+    page.click("#tab-save")
     page.click("#values summary")
     settled(page, "document.querySelectorAll('#values-table td').length === 14 * 14")
-    for shown in ("pca", "cosine", "photo", "mean"):
+    for shown in ("pca", "cosine", "photo", "mean", "norm"):
         page.select_option("#shown", shown)
         settled(page, "document.querySelector('#live').textContent === ''")
+    page.click("#tab-alignment")
     page.click("#align")
     settled(page, "document.querySelectorAll('#alignment td').length > 20")
     page.select_option("#model", "1")
@@ -145,8 +154,10 @@ def test_grad_cam_side_by_side_and_saving(page: Page, tmp_path: Path) -> None:
     page.fill("#target", "Egyptian cat")
     page.keyboard.press("Enter")
     settled(page, "document.querySelector('#photo-caption').textContent.startsWith('Grad-CAM of Egyptian cat')")
+    page.click("#tab-beside")
     page.select_option("#range", "shared")
     settled(page, "document.querySelector('#right').nextElementSibling.textContent.includes('one range for both')")
+    page.click("#tab-save")
     for kind, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
         with page.expect_download() as saved:
             page.click(f"#save-{kind}")
@@ -156,9 +167,99 @@ def test_grad_cam_side_by_side_and_saving(page: Page, tmp_path: Path) -> None:
     settled(page, "document.querySelector('#code').textContent.includes('tl.figures.plot_cam')")
 
 
+def test_the_first_view(page: Page) -> None:
+    """One screen: the image beside the map of a middle stage, the strip, the channels, and the predictions as bars."""
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert page.inner_text("#where") == "_blocks.4"
+    for selector in ("#image", "#photo", "#linked", "#classes", "#channels"):
+        box = page.locator(selector).bounding_box()
+        assert box is not None
+        assert box["y"] < 900, selector
+    assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    assert page.locator("#linked button").count() == 5
+    widths = page.eval_on_selector_all("#classes .bar i", "bars => bars.map((bar) => parseFloat(bar.style.width))")
+    assert widths == sorted(widths, reverse=True)
+    assert 30 < widths[0] < 50
+    click_at(page, "#image", 0.4, 0.4)
+    settled(page, "document.querySelector('#position').textContent.startsWith('Row 11, column 11')")
+    page.click("#linked button >> nth=1")
+    settled(page, "document.querySelector('#where').textContent === '_blocks.2'")
+    assert page.locator("#linked button[aria-current=true]").count() == 1
+
+
+def test_the_mouse_opens_a_layer_that_has_a_map(page: Page) -> None:
+    where = page.inner_text("#where")
+    item = "#tree li[data-path='_blocks.6']"
+    assert page.get_attribute(item, "aria-expanded") == "false"
+    page.click(f"{item} > span > .twist")
+    assert page.get_attribute(item, "aria-expanded") == "true"
+    assert page.inner_text("#where") == where
+
+
+def test_what_belongs_to_another_view_is_removed(page: Page) -> None:
+    """An ablation with the layer, the CKA with the image."""
+    page.click("#channels button >> nth=2")
+    settled(page, "document.querySelector('#classes').caption.textContent.startsWith('Without channel 2')")
+    assert page.locator("#channels button[aria-pressed=true]").count() == 1
+    assert page.locator("#classes .bar b:not([hidden])").count() >= 4
+    page.click("#tab-alignment")
+    page.click("#align")
+    settled(page, "document.querySelectorAll('#alignment td').length > 20")
+    page.keyboard.press("]")
+    settled(page, "document.querySelector('#classes').caption.textContent === 'Most probable classes'")
+    assert page.is_hidden("#restore")
+    page.select_option("#picture", "1")
+    settled(page, "document.querySelectorAll('#alignment td').length === 0")
+
+
+def test_back_and_a_channel_by_its_number(page: Page) -> None:
+    first = page.inner_text("#where")
+    page.click("#tree li[data-path='_blocks.10'] > span")
+    settled(page, "document.querySelector('#where').textContent === '_blocks.10'")
+    page.fill("#go", "100")
+    page.keyboard.press("Enter")
+    settled(page, "document.querySelector('#photo-caption').textContent.startsWith('channel 100: ')")
+    settled(page, "document.querySelector('#page').textContent === 'page 2 of 2'")
+    page.go_back()
+    settled(page, f"document.querySelector('#where').textContent === '{first}'")
+
+
+def test_an_image_is_dropped(page: Page) -> None:
+    page.evaluate("""async () => {
+      const canvas = new OffscreenCanvas(40, 40);
+      canvas.getContext("2d").fillRect(5, 5, 20, 20);
+      const file = new File([await canvas.convertToBlob()], "dropped.png", { type: "image/png" });
+      const data = new DataTransfer();
+      data.items.add(file);
+      document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+    }""")
+    settled(page, "document.querySelector('#picture').selectedOptions[0].text === 'dropped.png'")
+
+
+def test_the_tabs_by_keyboard(page: Page) -> None:
+    page.focus("#tab-probe")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-statistics"
+    assert page.is_visible("#panel-statistics")
+    assert page.is_hidden("#panel-probe")
+    assert "Never above zero" in page.inner_text("#statistics")
+
+
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 850})
+    click_at(page, "#image", 0.4, 0.4)
+    settled(page, "document.querySelector('#position').textContent.startsWith('Row')")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.locator("#image").bounding_box()
+    assert box is not None
+    assert box["y"] < 400
+
+
 def test_axe_finds_no_violation(page: Page) -> None:
     """Nothing serious or critical, in light and in dark, with a probe set and a table computed."""
     page.click("#photo", position={"x": 100, "y": 100})
+    page.click("#tab-alignment")
     page.click("#align")
     settled(page, "document.querySelectorAll('#alignment td').length > 20")
     for scheme in ("light", "dark"):

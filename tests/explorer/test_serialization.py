@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,12 @@ def test_levels_span_the_range_and_leave_zero_for_what_is_no_number() -> None:
     maps = torch.tensor([[[0.0, 0.5, 1.0, float("nan"), float("inf"), 7.0]]])
     levels = quantize(maps, torch.tensor([0.0]), torch.tensor([1.0]))
     assert levels.tolist() == [[[1, 128, 255, 0, 0, 255]]]
+
+
+def test_numbers_that_json_does_not_have() -> None:
+    """NaN and infinite numbers come as null."""
+    told = frame({"classes": [("cat", math.nan)], "low": [1.0, math.inf]}, {})
+    length = int.from_bytes(told[:4], "little")
+    header = json.loads(told[4 : 4 + length])
+    assert header["classes"] == [["cat", None]]
+    assert header["low"] == [1.0, None]

@@ -30,7 +30,7 @@ def photo(explorer: Explorer, options: Options) -> bytes:
 
 
 def layer(explorer: Explorer, options: Options) -> bytes:
-    """The mean map, and a page of channels, each scaled from its smallest to its largest value."""
+    """The norm and the mean of the channels, and a page of channels, each scaled to its own range."""
     maps = _maps(explorer, options)
     ordered = order(maps, options.get("by", "index"))
     page = int(options.get("page", 0))
@@ -41,7 +41,7 @@ def layer(explorer: Explorer, options: Options) -> bytes:
         "shape": list(maps.shape), "order": shown, "pages": -(-len(ordered) // PAGE),
         "low": low.tolist(), "high": high.tolist(), "not_finite": int((~maps.isfinite()).sum()),
     }  # fmt: skip
-    return frame(header, {"mean": maps.mean(0), "channels": quantize(some, low, high)})
+    return frame(header, {"norm": maps.norm(dim=0), "mean": maps.mean(0), "channels": quantize(some, low, high)})
 
 
 def channel(explorer: Explorer, options: Options) -> bytes:
@@ -101,6 +101,15 @@ def linked_maps(explorer: Explorer, options: Options) -> bytes:
     return frame({"maps": positions}, arrays)
 
 
+def stages(explorer: Explorer, options: Options) -> bytes:
+    """The norms of the channels in the stages of a model."""
+    model, picture = selection(options)
+    maps = explorer.run(model, picture).maps
+    shown = [stage for stage in explorer.models[model].stages if stage in maps]
+    arrays = {str(number): maps[stage].norm(dim=0) for number, stage in enumerate(shown)}
+    return frame({"maps": [{"model": model, "layer": stage} for stage in shown]}, arrays)
+
+
 def statistics(explorer: Explorer, options: Options) -> bytes:
     """Statistics of the channels over all images."""
     return frame(explorer.statistics(selection(options)[0], options["layer"]), {})
@@ -134,5 +143,19 @@ def _ranges(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
     view.__name__: view
-    for view in (overview, photo, layer, channel, pca, probe, cam, linked_maps, statistics, ablate, alignment, picture)
+    for view in (
+        overview,
+        photo,
+        layer,
+        channel,
+        pca,
+        probe,
+        cam,
+        linked_maps,
+        stages,
+        statistics,
+        ablate,
+        alignment,
+        picture,
+    )
 }

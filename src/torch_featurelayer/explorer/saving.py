@@ -50,9 +50,9 @@ def drawing(explorer: Explorer, options: Options) -> Drawing:
         target = loaded.class_index(options["target"])
         title = f"{common['title']}: Grad-CAM of {loaded.label(target)}"
         return Drawing("plot_cam", {**common, "title": title}, target=target, with_image=True)
-    if shown not in ("mean", "channel", "photo"):
+    if shown not in ("norm", "mean", "channel", "photo"):
         raise ValueError(f"there is no view {shown!r} to save")
-    channel = int(options["channel"]) if shown == "channel" else "mean"
+    channel = int(options["channel"]) if shown == "channel" else "norm" if shown == "norm" else "mean"
     return Drawing("plot_feature_map", {**common, "channel": channel, "percentiles": (1, 99)})
 
 

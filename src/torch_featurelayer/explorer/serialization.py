@@ -8,6 +8,7 @@ JSON of the same numbers is 13 times as large.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def frame(header: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> bytes:
         }
         parts.append(_pad(content, b"\0"))
         offset += len(parts[-1])
-    text = json.dumps({**header, "arrays": description}, allow_nan=False).encode()
+    text = json.dumps(_finite({**header, "arrays": description}), allow_nan=False).encode()
     text = _pad(b"\0" * 4 + text, b" ")[4:]
     return len(text).to_bytes(4, "little") + text + b"".join(parts)
 
@@ -53,6 +54,15 @@ def quantize(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
     scaled = ((maps - low) / span).clamp(0, 1) * 254 + 1
     return torch.where(maps.isfinite(), scaled.nan_to_num(0.0), 0).to(torch.uint8)
+
+
+def _finite(value: Any) -> Any:
+    """Returns JSON values with null in place of NaN and infinite numbers, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _pad(content: bytes, with_: bytes) -> bytes:

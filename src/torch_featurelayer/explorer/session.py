@@ -21,7 +21,7 @@ from ..similarity import cka
 Options: TypeAlias = Mapping[str, str]
 
 PAGE: Final = 64  # channels on a page
-_CACHED_RUNS: Final = 8
+_CACHED_BYTES: Final = 1 << 30  # of the maps of runs
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Run:
     maps: Mapping[str, Tensor]
     output: Any
 
+    @property
+    def size(self) -> int:
+        """The size of the maps in bytes."""
+        return sum(values.nbytes for values in self.maps.values())
+
 
 class Explorer:
     """One or two models, and the images to run them on.
@@ -68,12 +73,13 @@ class Explorer:
         return {
             "models": [self._describe(number) for number in range(len(self.models))],
             "pictures": [picture.name for picture in self.pictures],
+            "page": PAGE,
         }
 
     def _describe(self, number: int) -> dict[str, Any]:
         model, maps = self.models[number], self.run(number, 0).maps
         rows = [
-            {"path": row.path, "type": row.type, "output": row.output, "drawn": row.path in maps,
+            {"path": row.path, "type": row.type, "output": row.output, "calls": row.calls, "drawn": row.path in maps,
              "shape": list(maps[row.path].shape) if row.path in maps else None}
             for row in self._table(number)
         ]  # fmt: skip
@@ -92,7 +98,8 @@ class Explorer:
         key = (model, picture)
         if key not in self._runs:
             self._runs[key] = self._compute(self.models[model], self._table(model), self.pictures[picture])
-            if len(self._runs) > _CACHED_RUNS:
+            # The latest run stays, however large it is.
+            while len(self._runs) > 1 and sum(run.size for run in self._runs.values()) > _CACHED_BYTES:
                 self._runs.popitem(last=False)
         self._runs.move_to_end(key)
         return self._runs[key]
@@ -199,7 +206,7 @@ class Explorer:
         value of the layer, and several channels reach that value (such as 6 for a ReLU6); and selective by the distance
         of its largest value from its mean, in standard deviations. The numbers of positions and images are included.
         """
-        values = torch.cat([self.maps(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
+        values = torch.cat([self._one(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
         deviation = values.std(1).clamp_min(1e-12)
         selective = (values.amax(1) - values.mean(1)) / deviation
         at_most = values == values.max()
@@ -212,6 +219,18 @@ class Explorer:
             "constant": (values.std(1) == 0).nonzero().flatten().tolist(),
             "selective": [[channel, selective[channel].item()] for channel in best],
         }  # fmt: skip
+
+    def _one(self, model: int, picture: int, layer: str) -> Tensor:
+        """Returns the feature of a layer, `[C, H, W]`; for an image without a cached run, of that layer alone."""
+        if (model, picture) in self._runs or layer not in self.run(model, 0).maps:
+            return self.maps(model, picture, layer)
+        loaded, source = self.models[model], self.pictures[picture].source
+        args, kwargs = loaded.inputs(source)
+        with torch.no_grad():
+            feat, _ = FeatureLayers(loaded.model, [f"{layer}@-1"], detach=True)(*args, **kwargs)
+        height, width = loaded.image(source).shape[-2:]
+        found = _map(loaded, layer, feat[0], (height, width))
+        return self.maps(model, picture, layer) if found is None else found
 
     def alignment(self, picture: int) -> Tensor:
         """Returns the CKA of the stages of the first model with those of the last, `[A, B]`, over positions."""

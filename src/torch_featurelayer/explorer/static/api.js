@@ -1,7 +1,7 @@
 // Frames from the server. The token stays in the fragment of the address, which browsers never send.
 
-const fragment = new URLSearchParams(location.hash.slice(1));
-const token = fragment.get("token") ?? "";
+const fragment = () => new URLSearchParams(location.hash.slice(1));
+const token = fragment().get("token") ?? "";
 const page = Math.random().toString(36).slice(2);
 const headers = { "x-featurelayer-token": token, "x-featurelayer-page": page };
 const types = { uint8: Uint8Array, float32: Float32Array, int32: Int32Array };
@@ -19,12 +19,14 @@ export class Stale extends Error {}
 
 /** The options of the view in the address, but the token. */
 export function remembered() {
-  return Object.fromEntries([...fragment].filter(([name]) => name !== "token"));
+  return Object.fromEntries([...fragment()].filter(([name]) => name !== "token"));
 }
 
-/** Puts the options of the view into the address, so that a link restores it. */
-export function remember(options) {
-  history.replaceState(null, "", "#" + new URLSearchParams({ token, ...options }));
+/** Puts the options of the view into the address, so that a link restores it; as a step of the history if `isStep`. */
+export function remember(options, isStep = false) {
+  const address = "#" + new URLSearchParams({ token, ...options });
+  if (address === location.hash) return;
+  history[isStep ? "pushState" : "replaceState"](null, "", address);
 }
 
 /** The answer to a request: its header, and `arrays` by name, each `{ values, shape }`. */
@@ -33,7 +35,7 @@ export async function ask(view, options = {}) {
   return parse(await answered(response));
 }
 
-/** Adds a picture; returns its number and the names of all. */
+/** Adds an image; returns its number and the names of all. */
 export async function send(file) {
   const response = await fetch(`api/upload?${new URLSearchParams({ name: file.name })}`, { method: "POST", headers, body: file });
   return (await answered(response)).json();

@@ -1,13 +1,16 @@
-// The page: what is looked at is in `state`; every change asks for what it needs and draws it.
+// The page: the view is in `state`; every change asks for what it needs and draws it.
 
 import { Stale, ask, cancel, remember, remembered, send } from "./api.js";
 import { compose, diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
-import { at, fill, fillTable, matrix, number } from "./elements.js";
+import { at, fill, fillPredictions, fillTable, matrix, number } from "./elements.js";
+import { connectTabs } from "./tabs.js";
 import { Tree } from "./tree.js";
 
-const state = { model: 0, picture: 0, layer: "", x: null, y: null, shown: "mean", by: "index", page: 0, channel: 0, target: "" };
+const state = { model: 0, picture: 0, layer: "", x: null, y: null, shown: "norm", by: "index", page: 0, channel: 0, target: "" };
 const seen = {}; // what was last received, to draw again
+let kept = { ...state }; // the last view that was drawn completely, to which Escape returns
 let models = [];
+let told; // the overview
 const tree = new Tree(at("tree"), (path) => change({ layer: path, page: 0 }));
 
 /** Runs what a change asks for; after 300 ms says that it is at work; a mistake is said, an outdated answer dropped. */
@@ -15,9 +18,11 @@ async function working(what, call) {
   const slow = setTimeout(() => say(`${what} …`), 300);
   try {
     await call();
+    kept = { ...state };
     say("");
   } catch (error) {
-    if (!(error instanceof Stale)) say(error.name === "AbortError" ? "Stopped." : error.message);
+    if (error.name === "AbortError") goBack();
+    else if (!(error instanceof Stale)) say(error.message);
   } finally {
     clearTimeout(slow);
   }
@@ -27,16 +32,33 @@ function say(text) {
   at("live").textContent = text;
 }
 
+/** Shows the last complete view again, so that parts of two views are never mixed. */
+function goBack() {
+  Object.assign(state, kept);
+  showChoices();
+  working("Going back", showAll);
+}
+
+/** Writes the state into the controls. */
+function showChoices() {
+  for (const name of ["model", "picture", "shown", "by", "target"]) at(name).value = state[name];
+}
+
 function change(changes) {
   Object.assign(state, changes);
-  const { x, y, ...kept } = state;
-  remember(x === null ? kept : state);
   const names = Object.keys(changes);
+  // Another layer, image or model is a step to which the browser's Back returns.
+  rememberState(names.some((name) => ["model", "picture", "layer"].includes(name)));
   if (names.some((name) => ["model", "picture"].includes(name))) return working("Running the model", showAll);
   if (names.includes("layer")) return working("Drawing", showLayer);
   if (names.some((name) => ["x", "y"].includes(name))) return working("Comparing", showProbe);
   if (names.some((name) => ["by", "page"].includes(name))) return working("Drawing", showMaps);
   return working("Drawing", showPhoto);
+}
+
+function rememberState(isStep) {
+  const { x, y, ...others } = state;
+  remember(x === null ? others : state, isStep);
 }
 
 const which = () => ({ model: state.model, picture: state.picture });
@@ -45,35 +67,42 @@ async function showAll() {
   const model = models[state.model];
   tree.fill(model.layers);
   at("weights").textContent = `weights: ${model.weights}`;
-  if (!model.layers.some((row) => row.path === state.layer && row.drawn)) state.layer = model.stages.at(-1);
+  at("alignment").replaceChildren(); // of another model or image
+  // A stage in the middle, in which something of the image can be recognised.
+  if (!model.layers.some((row) => row.path === state.layer && row.drawn)) state.layer = model.stages[(model.stages.length - 1) >> 1];
   const answer = await ask("photo", which());
   seen.photo = answer.arrays.pixels;
-  fillTable("classes", answer.classes.map(([name, share]) => [`${(100 * share).toFixed(1)} %`, name]));
+  seen.classes = answer.classes;
   await showLayer();
 }
 
 async function showLayer() {
   tree.select(state.layer);
   at("where").textContent = state.layer || "the model";
+  showPredictions();
   await showMaps();
-  await Promise.all([showProbe(), showStatistics(), showBeside()]);
+  await Promise.all([state.x === null ? showStages() : showProbe(), showStatistics(), showBeside()]);
 }
 
 async function showMaps() {
   const { layer, by, page } = state;
   const answer = await ask("layer", { ...which(), layer, by, page });
   seen.mean = answer.arrays.mean;
+  seen.norm = answer.arrays.norm;
   const [channels, height, width] = answer.shape;
   const [, rows, columns] = seen.photo.shape;
   const odd = answer.not_finite ? `, ${answer.not_finite} values not finite (grey)` : "";
-  at("shape").textContent = `${channels} channels of ${height} × ${width}, a stride of ${number(rows / height)} × ${number(columns / width)} pixels${odd}`;
+  const { calls } = models[state.model].layers.find((row) => row.path === layer);
+  const last = calls > 1 ? `, the last of its ${calls} calls` : "";
+  at("shape").textContent = `${channels} channels of ${height} × ${width}, a stride of ${number(rows / height)} × ${number(columns / width)} pixels${last}${odd}`;
+  at("go").max = channels - 1;
   at("page").textContent = `page ${page + 1} of ${answer.pages}`;
   at("back").disabled = page === 0;
   at("next").disabled = page + 1 >= answer.pages;
   if (!answer.order.includes(state.channel)) state.channel = answer.order[0];
   seen.pca = undefined;
   await showPhoto();
-  await new Promise(requestAnimationFrame); // the picture first
+  await new Promise(requestAnimationFrame); // the large map first
   showChannels(answer);
 }
 
@@ -88,7 +117,16 @@ function showChannels({ order, arrays, low, high }) {
     drawLevels(canvas, arrays.channels, place);
     button.dataset.channel = order[place];
     told.textContent = `${order[place]}: ${number(low[place])} to ${number(high[place])}`;
+    button.setAttribute("aria-label", `Channel ${order[place]}, ${number(low[place])} to ${number(high[place])}`);
   });
+  markChannel();
+}
+
+/** Marks the tile of the channel that is shown. */
+function markChannel() {
+  for (const button of at("channels").children) {
+    button.setAttribute("aria-pressed", String(state.shown === "channel" && Number(button.dataset.channel) === state.channel));
+  }
 }
 
 function cell() {
@@ -99,17 +137,22 @@ function cell() {
     at("shown").value = "channel";
     change({ channel, shown: "channel" });
     ablate(channel);
+    at("photo").scrollIntoView({ block: "nearest" });
   });
   return button;
 }
 
-/** The large picture: the photo, and over it what was chosen. */
+/** The image, and beside it the map that was chosen. */
 async function showPhoto() {
   const { layer, channel } = state;
   const over = document.createElement("canvas");
-  let told = "the photo, as the model sees it";
+  let told = "the image";
   seen.values = null;
-  if (state.shown === "mean") told = scaled(over, seen.mean, "mean of the channels");
+  at("pointed").textContent = "Point at a map to read its values.";
+  markChannel();
+  at("scale").hidden = ["pca", "photo"].includes(state.shown);
+  at("scale").classList.toggle("signed", state.shown === "cosine");
+  if (["norm", "mean"].includes(state.shown)) told = scaled(over, seen[state.shown], `${state.shown} of the channels`);
   if (state.shown === "channel") {
     const answer = await ask("channel", { ...which(), layer, channel });
     told = scaled(over, answer.arrays.values, `channel ${channel}`);
@@ -120,7 +163,10 @@ async function showPhoto() {
     told = "three principal components as colours; colours of another layer are not comparable";
   }
   if (state.shown === "cam" && state.target !== "") {
-    const answer = await ask("cam", { ...which(), layer, target: state.target });
+    const options = { ...which(), layer, target: state.target };
+    const key = JSON.stringify(options);
+    if (seen.cam?.key !== key) seen.cam = { key, answer: await ask("cam", options) }; // kept while the opacity changes
+    const { answer } = seen.cam;
     drawMap(over, answer.arrays.values, [0, 1], viridis);
     seen.values = answer.arrays.values;
     told = `Grad-CAM of ${answer.target}: 0 (dark) to 1 (bright)`;
@@ -133,6 +179,7 @@ async function showPhoto() {
   at("target-label").hidden = state.shown !== "cam";
   showValues();
   const alone = over.width === 300 && over.height === 150; // nothing was drawn: the size canvases are born with
+  compose(at("image"), seen.photo, null, 1, state);
   compose(at("photo"), seen.photo, alone ? null : over, Number(at("opacity").value), state);
   at("photo-caption").textContent = told;
   at("photo").setAttribute("aria-label", `${layer}: ${told}. ${at("shape").textContent}.`);
@@ -171,55 +218,70 @@ async function showProbe() {
   fillTable("active", answer.active.map(([channel, value]) => [`channel ${channel}`, number(value)]));
   await showPhoto();
   const linked = await ask("linked_maps", { picture, ...place });
-  at("linked").replaceChildren(...linked.maps.map((map, index) => stage(map, linked.arrays[index])));
+  at("linked").replaceChildren(...linked.maps.map((map, index) => stage(map, linked.arrays[index], [-1, 1], diverging)));
 }
 
-function stage({ model, layer, position }, map) {
-  const figure = document.createElement("figure");
+/** The norm of each stage, before a probe is set. */
+async function showStages() {
+  const { maps, arrays } = await ask("stages", which());
+  at("linked").replaceChildren(...maps.map((map, index) => stage(map, arrays[index], limits(arrays[index].values), viridis)));
+}
+
+/** A stage in the strip: its map, and the mark of the probe; it chooses its layer. */
+function stage({ model, layer, position }, map, range, colours) {
+  const button = Object.assign(document.createElement("button"), { type: "button" });
   const canvas = document.createElement("canvas");
-  drawMap(canvas, map, [-1, 1], diverging);
-  const caption = document.createElement("figcaption");
-  caption.textContent = `${models.length > 1 ? models[model].name + " " : ""}${layer} (${position.join(", ")})`;
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Cosine of each position with that at row ${position[0]}, column ${position[1]}`);
-  const mark = document.createElement("i");
-  const [height, width] = map.shape;
-  mark.style.left = `${(100 * (position[1] + 0.5)) / width}%`;
-  mark.style.top = `${(100 * (position[0] + 0.5)) / height}%`;
-  const frame = document.createElement("div");
-  frame.append(canvas, mark);
-  figure.append(frame, caption);
-  return figure;
+  drawMap(canvas, map, range, colours);
+  const frame = document.createElement("span");
+  frame.append(canvas);
+  const told = document.createElement("small");
+  told.textContent = `${models.length > 1 ? models[model].name + " " : ""}${layer}`;
+  let what = `Norm of the channels of ${layer}`;
+  if (position) {
+    const [height, width] = map.shape;
+    const mark = document.createElement("i");
+    mark.style.left = `${(100 * (position[1] + 0.5)) / width}%`;
+    mark.style.top = `${(100 * (position[0] + 0.5)) / height}%`;
+    frame.append(mark);
+    what = `${told.textContent}: cosine of each position to that at row ${position[0]}, column ${position[1]}`;
+  }
+  button.setAttribute("aria-label", what);
+  button.setAttribute("aria-current", String(model === state.model && layer === state.layer));
+  button.addEventListener("click", () => {
+    at("model").value = model;
+    change(model === state.model ? { layer, page: 0 } : { model, layer, page: 0 });
+  });
+  button.append(frame, told);
+  return button;
+}
+
+/** The predictions of the model, or those without a channel beside them. */
+function showPredictions(after, channel) {
+  fillPredictions(after ?? seen.classes, after && seen.classes);
+  at("classes").caption.textContent = after ? `Without channel ${channel} of ${state.layer}` : "Most probable classes";
+  at("restore").hidden = !after;
 }
 
 async function showStatistics() {
   const told = await ask("statistics", { model: state.model, layer: state.layer });
-  const of = `of ${told.channels}, over ${told.positions} positions of ${told.pictures} ${told.pictures === 1 ? "picture" : "pictures"}`;
-  const lines = [
-    `Never above zero: ${told.silent.length} ${of}`,
-    `Saturated, at the layer's greatest value half of the time: ${told.saturated.length}`,
-    `Constant: ${told.constant.length}`,
-    `Most selective: ${told.selective.slice(0, 5).map(([channel, score]) => `${channel} (${number(score)} σ)`).join(", ")}`,
-  ];
-  if (told.pictures === 1) lines.push("One picture shows what is silent here, not what is dead.");
-  at("statistics").replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+  const only = told.pictures === 1 ? "this image" : `${told.pictures} images`;
+  fillTable("statistics", [
+    ["Never above zero", told.silent.length],
+    ["At the largest value of the layer half of the time", told.saturated.length],
+    ["Constant", told.constant.length],
+    ["Most selective", told.selective.slice(0, 5).map(([channel, score]) => `${channel} (${number(score)} σ)`).join(", ")],
+  ], `${told.channels} channels, ${told.positions} positions of ${only}`);
 }
 
 function ablate(channel) {
   const { layer } = state;
   return working("Running without the channel", async () => {
-    const { before, after } = await ask("ablate", { ...which(), layer, channels: channel });
-    const earlier = new Map(before);
-    fillTable("classes", after.map(([name, share]) => {
-      const was = earlier.get(name);
-      const moved = was === undefined ? "new" : `${share >= was ? "+" : "−"}${(100 * Math.abs(share - was)).toFixed(1)}`;
-      return [`${(100 * share).toFixed(1)} %`, name, moved];
-    }));
-    at("classes").caption.textContent = `Without channel ${channel} of ${layer}`;
+    const { after } = await ask("ablate", { ...which(), layer, channels: channel });
+    if (layer === state.layer) showPredictions(after, channel);
   });
 }
 
-/** Another model, picture or layer beside this one; labelled with the range of its colours. */
+/** Another model, image or layer beside this one; labelled with the range of its colours. */
 async function showBeside() {
   const options = { model: at("beside-model").value, picture: at("beside-picture").value, layer: at("beside-layer").value };
   const { arrays: { mean } } = await ask("layer", { ...options, panel: "beside" });
@@ -268,6 +330,15 @@ async function showCode() {
   if (open) at("code").textContent = (await saved("svg")).code;
 }
 
+/** Shows a channel by its number. */
+function goToChannel(event) {
+  const channel = Math.trunc(Number(event.target.value));
+  if (!event.target.value || channel < 0 || channel > Number(event.target.max)) return;
+  Object.assign(at("by"), { value: "index" });
+  at("shown").value = "channel";
+  change({ by: "index", page: Math.floor(channel / told.page), channel, shown: "channel" });
+}
+
 async function align() {
   const { arrays: { cka: { values } } } = await ask("alignment", { picture: state.picture });
   const columns = models.at(-1).stages;
@@ -294,16 +365,15 @@ function stepped(event) {
 function hovered(event) {
   if (!seen.values) return;
   const [height, width] = seen.values.shape;
-  const box = at("photo").getBoundingClientRect();
+  const box = event.currentTarget.getBoundingClientRect();
   const column = Math.min(Math.floor(((event.clientX - box.left) / box.width) * width), width - 1);
   const row = Math.min(Math.floor(((event.clientY - box.top) / box.height) * height), height - 1);
   at("pointed").textContent = `Row ${row}, column ${column}: ${seen.values.values[row * width + column]}`;
 }
 
-async function uploaded() {
-  const [file] = at("upload").files;
+async function uploaded(file) {
   if (!file) return;
-  await working("Reading the picture", async () => {
+  await working("Reading the image", async () => {
     const { picture, pictures } = await send(file);
     for (const id of ["picture", "beside-picture"]) fill(id, pictures);
     at("picture").value = picture;
@@ -311,19 +381,26 @@ async function uploaded() {
   });
 }
 
+/** Takes over the view of the address. */
+function restore() {
+  Object.assign(state, { x: null, y: null });
+  for (const [name, value] of Object.entries(remembered())) {
+    if (name in state) state[name] = ["layer", "shown", "by", "target"].includes(name) ? value : Number(value);
+  }
+  showChoices();
+}
+
 async function start() {
-  const told = await ask("overview");
+  told = await ask("overview");
   models = told.models;
   for (const id of ["model", "beside-model"]) fill(id, models.map((model) => model.name));
   for (const id of ["picture", "beside-picture"]) fill(id, told.pictures);
   at("beside-model").value = models.length - 1;
   at("beside-picture").value = models.length > 1 ? 0 : told.pictures.length - 1;
   fillBeside();
-  for (const [name, value] of Object.entries(remembered())) {
-    if (name in state) state[name] = ["layer", "shown", "by", "target"].includes(name) ? value : Number(value);
-  }
-  for (const name of ["model", "picture", "shown", "by", "target"]) at(name).value = state[name];
+  restore();
   await showAll();
+  rememberState(false);
   at("photo").dataset.ready = "true";
 }
 
@@ -340,13 +417,27 @@ at("search").addEventListener("input", (event) => tree.filter(event.target.value
 at("back").addEventListener("click", () => change({ page: state.page - 1 }));
 at("next").addEventListener("click", () => change({ page: state.page + 1 }));
 at("align").addEventListener("click", () => working("Comparing stages", align));
-at("upload").addEventListener("change", uploaded);
+at("upload").addEventListener("change", () => uploaded(at("upload").files[0]));
+at("go").addEventListener("change", goToChannel);
+at("restore").addEventListener("click", () => showPredictions());
+connectTabs(document.querySelector("[role=tablist]"));
+addEventListener("popstate", () => { restore(); working("Running the model", showAll); });
+document.addEventListener("paste", (event) => uploaded(event.clipboardData.files[0]));
+for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("drop", over);
+    if (name === "drop") uploaded(event.dataTransfer.files[0]);
+  });
+}
 at("photo").addEventListener("keydown", moved);
-at("photo").addEventListener("pointermove", hovered);
-at("photo").addEventListener("click", (event) => {
-  const box = at("photo").getBoundingClientRect();
-  change({ x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height });
-});
+for (const id of ["image", "photo"]) {
+  at(id).addEventListener("pointermove", hovered);
+  at(id).addEventListener("click", (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    change({ x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height });
+  });
+}
 document.addEventListener("keydown", stepped);
 document.addEventListener("keydown", (event) => event.key === "Escape" && cancel());
 working("Running the model", start);

@@ -25,7 +25,7 @@ export class Tree {
     if (first) first.tabIndex = 0;
   }
 
-  /** Shows which layer is looked at. */
+  /** Marks the chosen layer, and opens the layers around it. */
   select(path) {
     for (const [name, item] of this.items) item.setAttribute("aria-selected", String(name === path));
     const item = this.items.get(path);
@@ -35,7 +35,7 @@ export class Tree {
     item.firstElementChild.scrollIntoView({ block: "nearest" });
   }
 
-  /** Shows the layers whose path or type holds a text, and what they lie in. */
+  /** Shows the layers whose path or type holds a text, and the layers around them. */
   filter(text) {
     const wanted = text.trim().toLowerCase();
     for (const item of this.items.values()) item.hidden = wanted !== "";
@@ -52,7 +52,8 @@ export class Tree {
     const item = event.target.closest("li");
     if (!item) return;
     this.#rove(item, true);
-    if (item.ariaDisabled !== "true") this.choose(item.dataset.path);
+    if (event.target.classList.contains("twist")) toggle(item);
+    else if (item.ariaDisabled !== "true") this.choose(item.dataset.path);
     else toggle(item);
   }
 
@@ -106,6 +107,9 @@ function sublist(item) {
   const list = document.createElement("ul");
   list.setAttribute("role", "group");
   item.setAttribute("aria-expanded", "false");
+  const twist = Object.assign(document.createElement("b"), { className: "twist" });
+  twist.setAttribute("aria-hidden", "true");
+  item.firstElementChild.prepend(twist);
   item.append(list);
   return list;
 }
