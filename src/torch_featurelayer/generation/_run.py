@@ -60,6 +60,12 @@ class GenerationRun:
         return self.passes[0].ids.shape[1] if given is None else given.shape[1]
 
     @property
+    def beams(self) -> Tensor | None:
+        """The row of each sequence in each step `[sequences, generated]`; None without beams, and over a final text."""
+        found: Tensor | None = getattr(self.output, "beam_indices", None)
+        return found if self.prompt < self.sequences.shape[1] else None
+
+    @property
     def copies(self) -> int:
         """The number of sequences that were generated for each prompt."""
         first = next(value for value in self.inputs.values() if isinstance(value, Tensor))

@@ -63,7 +63,7 @@ def collect(run: GenerationRun) -> dict[str, States]:
         GenerationError: If a layer has no state for each token.
     """
     _check_prompt(run)
-    alignment = align(run.passes, run.sequences, run.prompt, getattr(run.output, "beam_indices", None))
+    alignment = align(run.passes, run.sequences, run.prompt, run.beams)
     return {name: _gather(run, name, alignment) for name in run.record.names}
 
 
