@@ -67,14 +67,14 @@ def main() -> None:
         assert server.stdout is not None
         address = re.search(r"http\S+", server.stdout.readline())
         assert address is not None
-        browser = driver.chromium.launch(executable_path=shutil.selection("chromium"), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         start = time.perf_counter()
         page.goto(address.group())
         page.wait_for_selector("#photo[data-ready]")
         first = time.perf_counter() - start
         layers = [
-            timed(page, on="body", key="[" if turn < count // 2 else "]", watch="#shape") for turn in range(count)
+            timed(page, on="body", key="]" if turn // 20 % 2 == 0 else "[", watch="#shape") for turn in range(count)
         ]
         probes = [
             timed(page, on="#photo", x=random.random(), y=random.random(), watch="#position") for _ in range(count)
