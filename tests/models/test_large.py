@@ -179,6 +179,42 @@ def test_texts_with_images(tmp_path: Path) -> None:
     assert loaded.image(image).shape == (1, 3, 32, 32)
 
 
+def test_a_chat_model_with_images(tmp_path: Path) -> None:
+    """A LLaVA: the token of the image is put before the text; it generates, and extracts samples of text and image."""
+    tokenizer = make_tokenizer("gpt2", "left")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.image_token = "<image>"  # noqa: S105 (no password)
+    tokenizer.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    small = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
+    text = {"vocab_size": len(tokenizer), "num_key_value_heads": 2, "eos_token_id": 3, "pad_token_id": 0}
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(patch_size=8, image_size=32, **small),
+        text_config=transformers.LlamaConfig(**text, **small), image_token_id=tokenizer.image_token_id,
+        image_seq_length=16,
+    )  # fmt: skip
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(tmp_path / "llava")
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    transformers.LlavaProcessor(
+        images, tokenizer, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    ).save_pretrained(tmp_path / "llava")
+    loaded = tl.models.load(f"hf:{tmp_path / 'llava'}")
+    image, layer = np.zeros((40, 48, 3), dtype=np.uint8), "model.language_model.layers.1"
+    _, inputs = loaded.inputs(("the cat sat", image))
+    assert inputs["input_ids"].shape == (1, 16 + 3)
+    run = tl.generate(loaded, layer, inputs, max_new_tokens=4)
+    assert int(run.prompt[0].sum()) == 19
+    assert run.texts is not None
+    with torch.no_grad():
+        whole, _ = tl.FeatureLayer(loaded.model, layer)(
+            input_ids=run.tokens[0][None], pixel_values=inputs["pixel_values"]
+        )
+    torch.testing.assert_close(run[layer][0], whole[0], rtol=1e-4, atol=1e-4)
+    samples = [(name, {"text": text, "images": image}) for name, text in (("a", "the cat"), ("b", "a dog sat on"))]
+    store = tl.extract(loaded, layer, samples, tmp_path / "out", reduce="last", dtype=torch.float32)
+    feat, _ = tl.FeatureLayer(loaded.model, layer)(**loaded.inputs(("a dog sat on", image))[1])
+    torch.testing.assert_close(store[layer][1], feat[0, -1].detach(), rtol=1e-4, atol=1e-4)
+
+
 def test_sounds(tmp_path: Path) -> None:
     """A model of sounds alone, and one with a decoder."""
     wave = transformers.Wav2Vec2Config(
