@@ -304,6 +304,7 @@ def test_explore_takes_models_then_images() -> None:
     from torch_featurelayer.cli.explore import split
 
     assert split(["timm:a", "cat.jpg"]) == (["timm:a"], [Path("cat.jpg")])
+    assert split(["timm:a", "efficientnet-lite0", "x.png"])[0] == ["timm:a", "efficientnet-lite0"]
     assert split(["a", "hf:b", "x.png", "y.png"]) == (["a", "hf:b"], [Path("x.png"), Path("y.png")])
     assert "give an image" in re.sub(r"\s+", " ", CliRunner().invoke(app, ["explore", "timm:a"]).output)
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     CLIPVisionConfig,
     GPT2Config,
     GPT2LMHeadModel,
@@ -184,6 +186,23 @@ def test_encoder_and_decoder(way: dict[str, Any]) -> None:
         for layer in run:
             expected = one_forward(model, layer, input_ids=source[None], decoder_input_ids=tokens[None])
             torch.testing.assert_close(run[layer][number], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_encoder_with_absolute_positions() -> None:
+    """Texts are padded on the right, so that they have the positions that they have alone."""
+    torch.manual_seed(0)
+    config = BartConfig(
+        d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=48, decoder_ffn_dim=48, vocab_size=VOCABULARY, init_std=0.3, pad_token_id=0, eos_token_id=END,
+        forced_eos_token_id=None, decoder_start_token_id=2, bos_token_id=1,
+    )  # fmt: skip
+    model, tokenizer = BartForConditionalGeneration(config).eval(), make_tokenizer("gpt2")
+    texts, layers = ["the cat sat on a mat", "a dog"], ["model.encoder.layers.1", "model.decoder.layers.1"]
+    run = tl.generate(model, layers, texts, tokenizer=tokenizer, max_new_tokens=5, num_beams=1)
+    for number, text in enumerate(texts):
+        alone = tl.generate(model, layers, text, tokenizer=tokenizer, max_new_tokens=5, num_beams=1)
+        for layer in layers:
+            torch.testing.assert_close(run[layer][number], alone[layer][0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

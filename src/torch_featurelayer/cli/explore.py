@@ -10,6 +10,8 @@ import typer
 from .console import load_model, print_lines
 from .options import MODEL_HELP, Device, Seed, Weights
 
+_BUNDLED = "efficientnet-lite0"  # the only name of a model without a colon
+
 
 def explore(
     sources: Annotated[
@@ -46,7 +48,7 @@ def split(sources: list[str]) -> tuple[list[str], list[Path]]:
     Raises:
         typer.BadParameter: If there is no image.
     """
-    second = len(sources) > 1 and not Path(sources[1]).is_file() and ":" in sources[1]
+    second = len(sources) > 1 and not Path(sources[1]).is_file() and (":" in sources[1] or sources[1] == _BUNDLED)
     models = sources[: 1 + second]
     images = [Path(name) for name in sources[len(models) :]]
     if not images:

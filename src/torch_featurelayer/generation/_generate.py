@@ -117,7 +117,7 @@ def _is_error(record: logging.LogRecord) -> bool:
 def _to_arguments(model: Any, inputs: Any, tokenizer: Any, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments of the model by name, on its device; tensors among the options of `generate` are moved."""
     if isinstance(inputs, str) or (isinstance(inputs, Sequence) and all(isinstance(text, str) for text in inputs)):
-        inputs = _tokenize(tokenizer, [inputs] if isinstance(inputs, str) else list(inputs))
+        inputs = _tokenize(model, tokenizer, [inputs] if isinstance(inputs, str) else list(inputs))
     if isinstance(inputs, Tensor):
         inputs = {IDS: inputs}
     if not isinstance(inputs, Mapping):
@@ -135,15 +135,18 @@ def _to_arguments(model: Any, inputs: Any, tokenizer: Any, generate_kwargs: dict
     return found
 
 
-def _tokenize(tokenizer: Any, texts: list[str]) -> dict[str, Tensor]:
-    """Returns the tokens of texts, padded on the left, where generation continues on the right."""
+def _tokenize(model: Any, tokenizer: Any, texts: list[str]) -> dict[str, Tensor]:
+    """Returns the tokens of texts: padded on the left of what is continued, on the right of the input of an encoder."""
     if tokenizer is None:
         raise GenerationError("texts need a tokenizer", "Pass tokenizer=, or load the model with tl.models.load.")
     rows = [torch.tensor(tokenizer(text)[IDS], dtype=torch.int64) for text in texts]
     length, padding = max(map(len, rows)), getattr(tokenizer, "pad_token_id", None) or 0
-    ids = torch.stack([torch.cat([row.new_full((length - len(row),), padding), row]) for row in rows])
-    mask = torch.stack([torch.arange(length) >= length - len(row) for row in rows])
-    return {IDS: ids, MASK: mask.long()}
+    ids, mask = torch.full((len(rows), length), padding), torch.zeros(len(rows), length, dtype=torch.int64)
+    is_encoder = bool(getattr(model.config, "is_encoder_decoder", False))
+    for number, row in enumerate(rows):
+        place = slice(0, len(row)) if is_encoder else slice(length - len(row), length)
+        ids[number, place], mask[number, place] = row, 1
+    return {IDS: ids, MASK: mask}
 
 
 def _infer_mask(model: Any, ids: Tensor) -> Tensor:
