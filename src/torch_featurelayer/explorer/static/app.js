@@ -333,7 +333,9 @@ async function showCode() {
 /** Shows a channel by its number. */
 function goToChannel(event) {
   const channel = Math.trunc(Number(event.target.value));
-  if (!event.target.value || channel < 0 || channel > Number(event.target.max)) return;
+  // From the overview: the maps of a layer just chosen may not have arrived.
+  const [count] = models[state.model].layers.find((row) => row.path === state.layer).shape;
+  if (!event.target.value || channel < 0 || channel >= count) return;
   Object.assign(at("by"), { value: "index" });
   at("shown").value = "channel";
   change({ by: "index", page: Math.floor(channel / told.page), channel, shown: "channel" });
