@@ -93,7 +93,8 @@ def _as_list(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
 def _expand(model: nn.Module, modules: dict[str, nn.Module], selector: Selector) -> tuple[list[Request], bool]:
     """Returns the requests of one selector, and whether it is a pattern."""
     if isinstance(selector, str):
-        return _expand_text(model, modules, selector)
+        requests, is_pattern = _expand_text(model, modules, selector)
+        return [replace(each, address=_expert_as_module(modules, each.address)) for each in requests], is_pattern
     if isinstance(selector, nn.Module):
         return [_to_request(_find_path(model, modules, selector))], False
     if isinstance(selector, re.Pattern):
@@ -115,13 +116,13 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
         return [_to_request(text)], False
     address = parse(text)
     if address.path in modules:
-        return [Request(text, _expert_as_module(modules, address))], False
+        return [Request(text, address)], False
     # Computed only if the path is not found: it walks all modules.
     unwrapped = aliases(modules)
     for path in (address.path, without_wrappers(address.path)):
         real = unwrapped.get(path, path)
         if real in modules and (real or not address.path):
-            return [Request(text, _expert_as_module(modules, replace(address, path=real)))], False
+            return [Request(text, replace(address, path=real))], False
     if not address.is_glob:
         near = nearest(address.path, modules)
         raise LayerNotFoundError(address.path, type(model).__name__, near)
@@ -131,8 +132,7 @@ def _expand_text(model: nn.Module, modules: dict[str, nn.Module], text: str) -> 
     plain = {} if paths else {path: real for path, real in unwrapped.items() if glob.fullmatch(path)}
     found = _matches(model, modules, address.path, paths or [*plain.values()], hint)
     names = {real: path for path, real in plain.items()}
-    renamed = [_rename(address, request.address.path, names, text) for request in found]
-    return [replace(request, address=_expert_as_module(modules, request.address)) for request in renamed], True
+    return [_rename(address, request.address.path, names, text) for request in found], True
 
 
 def _expert_as_module(modules: dict[str, nn.Module], address: Address) -> Address:

@@ -12,7 +12,7 @@ from .operation_names import ATTRIBUTES as PROPERTIES
 from .operation_names import operation_name
 from .options import Options
 from .profile import profile_model
-from .recorder import ActivationRecorder, layout_finders
+from .recorder import ActivationRecorder, ForwardTracker, layout_finders
 from .scope import Scope
 from .signature import input_signature
 from .token_masks import SPECIAL_MASK, TokenMasks, Tokens, choose_tokens, find_cache, is_in_encoder, name_inputs
@@ -29,6 +29,7 @@ __all__ = [
     "EarlyStop",
     "EditValue",
     "ForwardPass",
+    "ForwardTracker",
     "GradientHandle",
     "InterventionSet",
     "Options",

@@ -239,39 +239,34 @@ class FeatureRunner:
         mask = masks.of(self._spec.layers[0])
         if mask is None or isinstance(mask, FeatureLayerError):
             raise mask or ValueError("the arguments of the model have no input_ids")
-        features, bad = {}, []
-        for name, feat in self._forward(self._eager, call).items():
-            rows = torch.cat(feat)
-            features[name], found = self._convert(name, rows)
-            bad += [] if found is None else [found]
+        features = {name: torch.cat(feat) for name, feat in self._forward(self._eager, call).items()}
         features[TOKEN_IDS] = arguments["input_ids"][mask.chosen].to(torch.int32)
         if texts.SPANS in own:
             features[SPANS] = own[texts.SPANS][mask.chosen]
-        counts = mask.chosen.sum(1)
-        return Rows(features, counts.tolist(), _sum_by_item(bad, counts))
+        return self._rows_by_item(features, mask.chosen.sum(1))
 
     def _generated_rows(self, inputs: Mapping[str, Tensor], continuation: Continuation) -> Rows:
         """Returns the rows of texts that the model continues."""
         with self._precision():
             run = self._rejecting(lambda: continuation.run(self._spec.model, self._spec.layers, inputs))
         found, numbers = continuation.rows(run, inputs, self._spec.reduce)
-        features, bad = {}, []
-        for name, rows in found.items():
-            features[name], count = self._convert(name, rows)
-            bad += [] if count is None else [count]
-        counts = torch.tensor(numbers, device=self._device)
-        return Rows(features, numbers, _sum_by_item(bad, counts))
+        return self._rows_by_item(found, torch.tensor(numbers, device=self._device))
 
     def _object_rows(self, images: Tensor, detecting: Detecting) -> Rows:
         """Returns the rows of the objects of images `[N, 3, H, W]`."""
         with self._precision():
             parts = [self._rejecting(partial(detecting.rows, self._spec.layers, image)) for image in images]
         numbers = [len(part[BOXES]) for part in parts]
-        features, bad = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, []
+        features = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self._rows_by_item(features, torch.tensor(numbers, device=self._device))
+
+    def _rows_by_item(self, found: Mapping[str, Tensor], counts: Tensor) -> Rows:
+        """Converts the rows of layers, of which an item has any number; what is kept beside them is not converted."""
+        features, bad = dict(found), []
         for name in self._spec.layers:
-            features[name], count = self._convert(name, features[name])
-            bad += [] if count is None else [count]
-        return Rows(features, numbers, _sum_by_item(bad, torch.tensor(numbers, device=self._device)))
+            features[name], nonfinite = self._convert(name, found[name])
+            bad += [] if nonfinite is None else [nonfinite]
+        return Rows(features, counts.tolist(), _sum_by_item(bad, counts))
 
     def _rows(self, layers: FeatureLayers, inputs: Any, count: int) -> Rows:
         """Returns the rows of the first items of an input."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._exceptions import GenerationError
-from ..engine import Scope, find_cache, name_inputs, register
+from ..engine import ForwardTracker, Scope, find_cache, name_inputs
 
 
 class TokenPass(NamedTuple):
@@ -45,35 +45,31 @@ class PassTracker:
         # A wrapper passes generation to the model inside, so its own forward does not run.
         self._modules = [module for module in model.modules() if hasattr(module, "prepare_inputs_for_generation")]
         self._scope = Scope()
-        self._depth = 0
 
     @contextmanager
     def activate(self) -> Iterator[None]:
         """Notes forward passes while the context is open."""
+        tracker = ForwardTracker(self._scope, self._note, lambda: None)
         with ExitStack() as stack:
             stack.enter_context(self._scope.enter())
-            for module in self._modules:
-                register(module.register_forward_pre_hook, self._begin, stack, with_kwargs=True)
-                register(module.register_forward_hook, self._end, stack, always_call=True)
+            tracker.install_begin(self._modules, stack)
+            tracker.install_end(self._modules, stack)
             yield
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._scope.is_current():
-            return
-        self._depth += 1
-        if self._depth == 1:
-            named = name_inputs(module, args, kwargs)
-            ids = named.get("decoder_input_ids", named.get("input_ids"))
-            if not isinstance(ids, Tensor):
-                raise GenerationError(
-                    f"the forward pass of {type(module).__name__} gets no token ids but {', '.join(named)}",
-                    "Pass input_ids, not inputs_embeds.",
-                )
-            self.passes.append(TokenPass(self._find_start(find_cache(named), ids.shape[1]), ids.clone()))
+    def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Notes the tokens of a forward pass that begins.
 
-    def _end(self, *_: Any) -> None:
-        if self._depth and self._scope.is_current():
-            self._depth -= 1
+        Raises:
+            GenerationError: If it gets no token ids.
+        """
+        named = name_inputs(module, args, kwargs)
+        ids = named.get("decoder_input_ids", named.get("input_ids"))
+        if not isinstance(ids, Tensor):
+            raise GenerationError(
+                f"the forward pass of {type(module).__name__} gets no token ids but {', '.join(named)}",
+                "Pass input_ids, not inputs_embeds.",
+            )
+        self.passes.append(TokenPass(self._find_start(find_cache(named), ids.shape[1]), ids.clone()))
 
     def _find_start(self, cache: Any, length: int) -> int:
         """Returns the position of the first token of a forward pass, from the number of tokens in its cache."""

@@ -14,13 +14,13 @@ from .loaded_model import LoadedModel
 from .weights import RANDOM
 
 
-def load(name: str, weights: str, options: Mapping[str, Any]) -> LoadedModel:
+def load(name: str, weights: str, **options: Any) -> LoadedModel:
     """Builds `hf:NAME`. Code in the repository of the model is never run.
 
     Args:
         name: A folder or an id; of a model, or of an adapter, which is loaded on its base model.
         weights: `"default"` or `"random"`.
-        options: Options of `from_pretrained`, such as its dtype.
+        **options: Options of `from_pretrained`, such as its dtype.
     """
     library, spec = need("transformers", "models"), f"hf:{name}"
     base = _base_of_adapter(name)

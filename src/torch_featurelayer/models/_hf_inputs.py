@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,14 +47,21 @@ def _load(kind: Any, name: str) -> Any:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class HfImage:
+class _Wrapper:
+    """Shows the type of the object that it wraps, its first field."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        wrapped = getattr(self, fields(self)[0].name)  # type: ignore[arg-type]  # of a dataclass
+        return f"{type(self).__name__}({type(wrapped).__name__})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HfImage(_Wrapper):
     """Preprocesses images with an image processor of transformers."""
 
     processor: Any
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.processor).__name__})"
 
     def __call__(self, source: Source) -> dict[str, Tensor]:
         """Returns the keyword arguments of the model for an image."""
@@ -71,22 +78,19 @@ class HfImage:
         return (self.processor.image_mean, self.processor.image_std) if normal else ([0.0] * 3, [1.0] * 3)
 
 
-@dataclass(frozen=True, slots=True)
-class HfText:
+@dataclass(frozen=True, slots=True, repr=False)
+class HfText(_Wrapper):
     """Preprocesses texts with a tokenizer of transformers."""
 
     tokenizer: Any
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.tokenizer).__name__})"
 
     def __call__(self, text: str) -> dict[str, Tensor]:
         """Returns the keyword arguments of the model for a text."""
         return dict(self.tokenizer(text, return_tensors="pt"))
 
 
-@dataclass(frozen=True, slots=True)
-class HfAudio:
+@dataclass(frozen=True, slots=True, repr=False)
+class HfAudio(_Wrapper):
     """Preprocesses sounds with a feature extractor of transformers.
 
     Attributes:
@@ -96,9 +100,6 @@ class HfAudio:
 
     extractor: Any
     start: int | None = None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.extractor).__name__})"
 
     def __call__(self, sound: Any) -> dict[str, Tensor]:
         """Returns the keyword arguments of the model for a sound.
@@ -123,14 +124,11 @@ class HfAudio:
         return inputs if self.start is None else {**inputs, "decoder_input_ids": torch.tensor([[self.start]])}
 
 
-@dataclass(frozen=True, slots=True)
-class HfMultimodal:
+@dataclass(frozen=True, slots=True, repr=False)
+class HfMultimodal(_Wrapper):
     """Preprocesses texts with images, with a processor of transformers."""
 
     processor: Any
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.processor).__name__})"
 
     def __call__(self, sample: Any) -> dict[str, Tensor]:
         """Returns the keyword arguments of the model for a sample.

@@ -18,10 +18,10 @@ from .loaded_model import LoadedModel
 from .quantize import Quantization, is_of_transformers, quantize
 from .weights import DEFAULT, RANDOM, load_file
 
-Source: TypeAlias = Callable[[str, str], LoadedModel]
+Source: TypeAlias = Callable[..., LoadedModel]
 DeviceMap: TypeAlias = str | Mapping[str, int | str | torch.device]
 
-_SOURCES: Final[Mapping[str, Source]] = {"torchvision": _torchvision.load, "timm": _timm.load}
+_SOURCES: Final[Mapping[str, Source]] = {"torchvision": _torchvision.load, "timm": _timm.load, "hf": _hf.load}
 
 
 def load(
@@ -81,7 +81,7 @@ def load(
     # Building a model draws random weights; the generators of the process must not change.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = _hf.load(name, str(choice), options) if kind == "hf" and name else _source(spec)(name or kind, choice)
+        loaded = _source(spec)(name or kind, choice, **options)
     if weights not in (DEFAULT, RANDOM):
         loaded = load_file(loaded, weights)
     loaded.model.eval()
@@ -104,7 +104,7 @@ def load(
 def _hf_options(
     spec: str, device_map: DeviceMap | None, dtype: torch.dtype | None, quantization: Quantization | None
 ) -> dict[str, Any]:
-    """Returns the options of `from_pretrained`.
+    """Returns the options of `from_pretrained`; none for models of other libraries.
 
     Raises:
         ValueError: If an option is for models of transformers and the model is none.
