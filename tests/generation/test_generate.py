@@ -240,6 +240,15 @@ def test_conversions_and_several_ends() -> None:
         assert not set(tokens[answer].tolist()[:-1]) & {END, 7, 9}
 
 
+def test_no_mask_is_inferred_where_padding_is_the_end() -> None:
+    """A token that ends a text may be part of a prompt, as `generate` takes it."""
+    model = build("llama")
+    model.generation_config.pad_token_id = END
+    ids = torch.tensor([[END, 8, 9]])
+    run = tl.generate(model, "model.layers.1", ids, max_new_tokens=2)
+    assert run.tokens[0][:3].tolist() == ids[0].tolist()
+
+
 def test_texts_are_tokenized_and_decoded() -> None:
     tokenizer, texts = make_tokenizer("gpt2"), ["the cat sat on a mat", "a dog"]
     loaded = tl.models.LoadedModel("gpt2", build("gpt2"), HfText(tokenizer), "random")

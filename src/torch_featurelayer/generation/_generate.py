@@ -152,7 +152,7 @@ def _tokenize(model: Any, tokenizer: Any, texts: list[str]) -> dict[str, Tensor]
 def _infer_mask(model: Any, ids: Tensor) -> Tensor:
     """Returns the attention mask that `generate` infers from token ids: padding is masked if it is not the end."""
     config = model.generation_config
-    if config.pad_token_id is None or config.pad_token_id in end_ids(config):
+    if config.pad_token_id is None or config.pad_token_id in end_ids(config.eos_token_id):
         return torch.ones_like(ids)
     return torch.ne(ids, config.pad_token_id).long()
 

@@ -106,9 +106,7 @@ class GenerationRun:
         if not self.has_encoder or IDS not in self.inputs:
             return None
         ids, mask = self.inputs[IDS].repeat_interleave(self.copies, 0), self.encoder_mask
-        return [
-            row if mask is None else row[real] for row, real in zip(ids, ids if mask is None else mask, strict=True)
-        ]
+        return list(ids) if mask is None else [row[real] for row, real in zip(ids, mask, strict=True)]
 
     @property
     def encoder_mask(self) -> Tensor | None:
@@ -161,13 +159,7 @@ def end_ids(end: Any) -> tuple[int, ...]:
     """Returns the ids of the tokens that end a sequence, as a tuple."""
     if end is None:
         return ()
-    return (
-        tuple(map(int, end.flatten()))
-        if isinstance(end, Tensor)
-        else tuple(end)
-        if isinstance(end, (list, tuple))
-        else (end,)
-    )
+    return tuple(torch.as_tensor(end).flatten().tolist())
 
 
 def final_inputs(run: GenerationRun) -> dict[str, Any]:
