@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -71,6 +72,11 @@ class ExpertHook:
             self._refuse(block, f"It has {count} experts, from 0.")
         return experts.register_forward_pre_hook, self._record_part, {"with_kwargs": True}
 
+    @cached_property
+    def _declared(self) -> list[Any]:
+        """The parts of routers that the model declares as logits; read once, since it walks all modules."""
+        return list(_declared(self._model))
+
     def _find(self, block: nn.Module, found: nn.Module | None, kind: str) -> nn.Module:
         if found is None:
             inside = f"{type(block).__name__} has neither a module of {kind} nor is one"
@@ -111,7 +117,7 @@ class ExpertHook:
         if (current := self._point.current()) is None:
             return
         forward, value = current
-        logits = _logits(self._model, router, output)
+        logits = _logits(self._declared, router, output)
         if logits is None:
             value.fail(f"which part of the output of {type(router).__name__} has the logits is not known")
         else:
@@ -154,12 +160,12 @@ def _takes_three(experts: nn.Module) -> bool:
     return len(inspect.signature(experts.forward).parameters) >= 3
 
 
-def _logits(model: nn.Module, router: nn.Module, output: Any) -> Tensor | None:
+def _logits(declared: list[Any], router: nn.Module, output: Any) -> Tensor | None:
     """Returns the logits in the output of a router; None if they cannot be told from other parts."""
     if isinstance(output, Tensor):
         return output
     # Models of transformers declare the part.
-    for recorder in _declared(model):
+    for recorder in declared:
         if isinstance(router, recorder.target_class) and isinstance(output, tuple):
             part = output[recorder.index]
             return part if isinstance(part, Tensor) else None
