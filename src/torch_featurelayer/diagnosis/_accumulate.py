@@ -9,6 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from .._exceptions import LayoutError
+
 # Buckets of quantiles, as in HdrHistogram (Tene): 32 equal parts of each power of two, so that the middle of a bucket
 # is within 1 / 64 of each value in it. They are the upper bits of a float32, which makes them fast; they add up in any
 # order, and their number is fixed by the range of magnitudes.
@@ -122,10 +124,8 @@ class ChannelAccumulator:
 
     def _add_buckets(self, kept: Tensor, left_out: Tensor) -> None:
         channels = len(left_out)
-        bits = kept.float().contiguous().view(torch.int32)
-        level = ((bits & 0x7FFFFFFF) >> _SHIFT).sub_(_BASE - 1).clamp_(0, _SIDE)
         start = torch.arange(channels, dtype=torch.int32) * BUCKETS + _SIDE
-        place = torch.where(bits < 0, -level, level).add_(start)
+        place = _level(kept).add_(start)
         found = torch.bincount(place.view(-1), minlength=channels * BUCKETS).view(channels, BUCKETS)
         found[:, _SIDE] -= left_out  # they were replaced by zero
         self.state["buckets"] += found
@@ -145,6 +145,25 @@ class ChannelAccumulator:
         order = all_values.argsort(dim=1, descending=True, stable=True)[:, :top]
         self.state["top_values"] = all_values.gather(1, order)
         self.state["top_items"] = all_items.gather(1, order)
+
+
+def channels_last(layer: str, rows: Tensor, layout: str | None) -> tuple[Tensor, int]:
+    """Returns the values `[positions, C]` of a feature `[N, ...]`, and the number of positions of a row.
+
+    Args:
+        layer: The address of the layer.
+        rows: The feature; its items are in the first dimension, wherever the layout of the model has them.
+        layout: The layout of the model's feature; not needed for `[N]` and `[N, C]`.
+
+    Raises:
+        LayoutError: If the dimension of the channels is unknown.
+    """
+    if rows.ndim <= 2:
+        return rows.reshape(len(rows), -1), 1
+    if layout is None or len(layout) != rows.ndim:
+        raise LayoutError("the dimension of the channels is unknown", layer, shape=tuple(rows.shape))
+    values = rows.movedim(1 + layout.replace("N", "").index("C"), -1)
+    return values.reshape(-1, values.shape[-1]), math.prod(values.shape[1:-1])
 
 
 def _merge_moments(state: dict[str, Tensor], count: Tensor, moments: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
@@ -172,8 +191,40 @@ def quantile(state: Mapping[str, Tensor], share: float) -> Tensor:
     count = totals[:, -1]
     rank = (share * (count - 1).clamp(min=0).double()).floor().long()
     place = torch.searchsorted(totals, rank.unsqueeze(1), right=True).squeeze(1).clamp(max=BUCKETS - 1)
-    number = place - _SIDE
-    low, high = (((number.abs() - 1 + _BASE + end) << _SHIFT).int().view(torch.float32).double() for end in (0, 1))
-    middle = torch.where(number == 0, 0.0, (low + high) / 2 * number.sign())
+    low, high = _edges(place)
+    middle = (low + high) / 2
     bounded = torch.minimum(torch.maximum(middle, state["min"]), state["max"])
     return torch.where(count > 0, bounded, math.nan)
+
+
+def histogram(state: Mapping[str, Tensor], bins: int) -> tuple[Tensor, Tensor]:
+    """Returns the counts `[C, bins]` in equal bins from the smallest to the largest value, and the edges.
+
+    The values of a bucket are spread evenly over it, as far as it is between the smallest and the largest value.
+    """
+    finite = (state["count"] > 0).unsqueeze(1)
+    low = torch.where(finite, state["min"].unsqueeze(1), 0.0)
+    high = torch.where(finite, state["max"].unsqueeze(1), 0.0)
+    edges = low + (high - low) * torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    place = _level(edges).add_(_SIDE).long()
+    start, end = (torch.minimum(torch.maximum(side, low), high) for side in _edges(place))
+    share = torch.where(end > start, (edges - start) / (end - start), 1.0).clamp(0, 1)
+    found = state["buckets"].double()
+    below = (found.cumsum(1) - found).gather(1, place) + share * found.gather(1, place)
+    below[:, :1], below[:, -1:] = 0.0, found.sum(1, keepdim=True)
+    return below.diff(dim=1), edges
+
+
+def _level(values: Tensor) -> Tensor:
+    """Returns the number of the bucket of each value, counted from that of zero."""
+    bits = values.float().contiguous().view(torch.int32)
+    level = ((bits & 0x7FFFFFFF) >> _SHIFT).sub_(_BASE - 1).clamp_(0, _SIDE)
+    return torch.where(bits < 0, -level, level)
+
+
+def _edges(place: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the smallest and the largest value of buckets; both are zero for the bucket of zero."""
+    number = place - _SIDE
+    near, far = (((number.abs() - 1 + _BASE + end) << _SHIFT).int().view(torch.float32).double() for end in (0, 1))
+    near, far = (torch.where(number == 0, 0.0, side * number.sign()) for side in (near, far))
+    return torch.minimum(near, far), torch.maximum(near, far)

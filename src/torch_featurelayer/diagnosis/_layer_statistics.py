@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._exceptions import FeatureNotFoundError
 from .._optional import need
-from ._accumulate import quantile
+from ._accumulate import histogram, quantile
 
 _OUTLIER = 10.0  # times the median root mean square of the channels
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -123,6 +123,25 @@ class LayerStatistics:
         if not 0 <= share <= 1:
             raise ValueError(f"a quantile is of a share from 0 to 1, not {share}")
         return quantile(self._state, share)
+
+    def histogram(self, bins: int = 32) -> tuple[Tensor, Tensor]:
+        """Returns the distribution of the values of each channel, in bins between its smallest and largest value.
+
+        A value is at most 1/32 of itself from its place in the bins, as in `quantile`.
+
+        Args:
+            bins: The number of bins. Default: 32.
+
+        Returns:
+            The numbers of finite values in each bin `[C, bins]`, not rounded, and the edges of the bins
+            `[C, bins + 1]`: new float64 tensors.
+
+        Raises:
+            ValueError: If `bins` is below 1.
+        """
+        if bins < 1:
+            raise ValueError(f"a histogram needs one or more bins, not {bins}")
+        return histogram(self._state, bins)
 
     def top(self, channel: int) -> list[tuple[str, float]]:
         """Returns the items with the largest value of a channel at any position: their ids and values, largest first.

@@ -15,7 +15,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from .._exceptions import ItemError, LayoutError, StoreCorruptError, StoreMismatchError
+from .._exceptions import ItemError, StoreCorruptError, StoreMismatchError
 from .._layouts import find_layouts
 from .._optional import need
 from ..address import Selector
@@ -35,7 +35,7 @@ from ..extraction.sources import IterableSource, MapSource
 from ..extraction.sources.reading import describe
 from ..models import LoadedModel
 from ..store import differences
-from ._accumulate import ChannelAccumulator
+from ._accumulate import ChannelAccumulator, channels_last
 from ._layer_statistics import LayerStatistics, Statistics
 
 _FORMAT: Final = "torch_featurelayer statistics 1"
@@ -356,27 +356,18 @@ class _Pass:
         for name, feat in rows.features.items():
             if name.startswith("@"):  # ids and spans of tokens
                 continue
-            values, positions = self._channels_last(name, feat, inputs)
+            values, positions = channels_last(name, feat, self._find_layout(name, feat, inputs))
             if name not in self._state.layers:
                 self._state.layers[name] = ChannelAccumulator(values.shape[1], self._top, covariance=self._covariance)
             self._state.layers[name].add(values, [count * positions for count in rows.counts], items)
 
-    def _channels_last(self, name: str, feat: Tensor, inputs: Any) -> tuple[Tensor, int]:
-        """Returns the values `[positions, C]` of a feature, and the number of positions of a row.
-
-        Raises:
-            LayoutError: If the dimension of the channels is unknown.
-        """
+    def _find_layout(self, name: str, feat: Tensor, inputs: Any) -> str | None:
+        """Returns the layout of the model's feature; None for vectors, which need none, and if it is unknown."""
         if feat.ndim <= 2:
-            return feat.reshape(len(feat), -1), 1
+            return None
         if self._layouts is None:
             self._layouts = self._find_layouts(inputs)
-        text = self._job.spec.find_layout(name) or self._layouts.get(name)
-        if text is None or len(text) != feat.ndim:
-            raise LayoutError("the dimension of the channels is unknown", name, shape=tuple(feat.shape))
-        # The items are in the first dimension already.
-        values = feat.movedim(1 + text.replace("N", "").index("C"), -1)
-        return values.reshape(-1, values.shape[-1]), math.prod(values.shape[1:-1])
+        return self._job.spec.find_layout(name) or self._layouts.get(name)
 
     def _find_layouts(self, inputs: Any) -> Mapping[str, str | None]:
         args, kwargs = as_arguments(map_inputs(inputs, lambda value: value.to(self._job.spec.device)))

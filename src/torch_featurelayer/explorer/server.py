@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import webbrowser
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from io import BytesIO
 from typing import Any, Final
@@ -21,13 +24,14 @@ from starlette.staticfiles import StaticFiles
 from .. import images
 from .._exceptions import FeatureLayerError
 from .._optional import need
-from . import routes
+from . import dataset_routes, routes
 from .middleware import SecurityMiddleware
 from .queue import ModelThread, StaleError
 from .session import Explorer, Picture
 
 UPLOAD_BYTES: Final = 20_000_000
 UPLOAD_PIXELS: Final = 40_000_000
+_VIEWS: Final = {**routes.VIEWS, **dataset_routes.VIEWS}
 _STATIC: Final = files(__package__) / "static"
 
 
@@ -40,19 +44,26 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
         hosts: Additional host names of the server. Default: none.
     """
     thread = ModelThread()
+    # Thumbnails and projections do not wait for the model, and one does not replace another.
+    reading = ThreadPoolExecutor(2, thread_name_prefix="dataset")
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> Any:
         yield
         thread.close()
+        reading.shutdown(cancel_futures=True)
 
     async def view(request: Request) -> Response:
         name = request.path_params["view"]
-        if name not in routes.VIEWS:
-            raise HTTPException(404, f"no view {name!r}")
         options = dict(request.query_params)
-        kind = f"{request.headers.get('x-featurelayer-page', '')}/{name}/{options.get('panel', '')}"
-        content = await thread.run(kind, lambda: routes.VIEWS[name](explorer, options))
+        if name in dataset_routes.WITHOUT_MODEL:
+            call = partial(dataset_routes.WITHOUT_MODEL[name], explorer, options)
+            content = await asyncio.get_running_loop().run_in_executor(reading, call)
+        elif name in _VIEWS:
+            kind = f"{request.headers.get('x-featurelayer-page', '')}/{name}/{options.get('panel', '')}"
+            content = await thread.run(kind, partial(_VIEWS[name], explorer, options))
+        else:
+            raise HTTPException(404, f"no view {name!r}")
         return Response(content, media_type="application/octet-stream")
 
     async def upload(request: Request) -> Response:

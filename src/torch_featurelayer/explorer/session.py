@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +17,9 @@ from .._feature_layer import FeatureLayers
 from .._layers import LayerTable, layers
 from ..models import LoadedModel
 from ..similarity import cka
+from .dataset import Dataset
+from .inputs import Inputs, image_size, inputs_of, kind_of, token_texts
+from .thumbnails import Thumbnails
 
 Options: TypeAlias = Mapping[str, str]
 
@@ -26,23 +29,25 @@ _CACHED_BYTES: Final = 1 << 30  # of the maps of runs
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in the explorer.
+    """An image in the explorer, or a text.
 
     Attributes:
         name: Its name on the page, which is never a path of this machine.
-        source: The image, as for `images.load`.
+        source: The image, as for `images.load`, or the text.
+        item: Its number in the dataset; None if it is not from there.
     """
 
     name: str
     source: Any
+    item: int | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """The features of one model for one image.
+    """The features of one model for one image or text.
 
     Attributes:
-        maps: The features `[C, H, W]` of its layers, in float32.
+        maps: The features `[C, H, W]` of its layers, in float32; of a text, `[C, 1, T]`.
         output: The output of the model.
     """
 
@@ -56,17 +61,34 @@ class Run:
 
 
 class Explorer:
-    """One or two models, and the images to run them on.
+    """One or two models, and the images or texts to run them on.
 
     Args:
         models: The models, in eval mode and with their preprocessing.
-        pictures: The images; at least one.
+        pictures: The images or texts; at least one.
+        datasets: The dataset of each model; None for a model without one. Default: none.
+
+    Raises:
+        ValueError: If the models do not all take images, or all texts.
     """
 
-    def __init__(self, models: Sequence[LoadedModel], pictures: Sequence[Picture]) -> None:
+    def __init__(
+        self,
+        models: Sequence[LoadedModel],
+        pictures: Sequence[Picture],
+        datasets: Sequence[Dataset | None] = (),
+    ) -> None:
         self.models, self.pictures = list(models), list(pictures)
+        self.datasets = [*datasets, *[None] * (len(self.models) - len(datasets))]
+        kinds = {kind_of(model) for model in self.models}
+        if len(kinds) > 1:
+            raise ValueError("one model takes images and the other texts: the explorer shows two of a kind")
+        (self.kind,) = kinds
         self._tables: dict[int, LayerTable] = {}
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
+        self._thumbnails = {
+            number: Thumbnails(dataset) for number, dataset in enumerate(self.datasets) if dataset is not None
+        }
 
     def overview(self) -> dict[str, Any]:
         """Returns the models with their layers, and the images."""
@@ -74,6 +96,8 @@ class Explorer:
             "models": [self._describe(number) for number in range(len(self.models))],
             "pictures": [picture.name for picture in self.pictures],
             "page": PAGE,
+            "kind": self.kind,
+            "datasets": [_describe_dataset(dataset) for dataset in self.datasets],
         }
 
     def _describe(self, number: int) -> dict[str, Any]:
@@ -88,7 +112,7 @@ class Explorer:
     def _table(self, number: int) -> LayerTable:
         if number not in self._tables:
             model = self.models[number]
-            args, kwargs = model.inputs(self.pictures[0].source)
+            args, kwargs = inputs_of(model, self.pictures[0].source)
             with torch.no_grad():
                 self._tables[number] = layers(model.model, *args, **kwargs)
         return self._tables[number]
@@ -106,15 +130,40 @@ class Explorer:
 
     @staticmethod
     def _compute(model: LoadedModel, table: LayerTable, picture: Picture) -> Run:
-        args, kwargs = model.inputs(picture.source)
+        args, kwargs = inputs_of(model, picture.source)
         # All layers in one forward pass, so that changing the layer on the page runs nothing.
         names = [f"{row.path}@-1" if row.calls > 1 else row.path for row in table if row.calls]
         with torch.no_grad():
             feats, output = FeatureLayers(model.model, names, detach=True)(*args, **kwargs)
-        height, width = model.image(picture.source).shape[-2:]
         paths = {name: name.removesuffix("@-1") for name in names}
-        found = {paths[name]: _map(model, paths[name], feat, (height, width)) for name, feat in feats.items()}
-        return Run({path: one for path, one in found.items() if one is not None}, output)
+        size = image_size(model, picture.source)
+        found = {paths[name]: _maps(model, paths[name], feat, size) for name, feat in feats.items()}
+        return Run({path: maps[0] for path, maps in found.items() if maps is not None}, output)
+
+    def maps_of(self, model: int, layer: str, sources: Sequence[Any]) -> list[Tensor]:
+        """Returns the features of a layer for any images or texts, each `[C, H, W]`, without running later layers.
+
+        Raises:
+            LayoutError: If the layer does not return a map.
+        """
+        loaded = self.models[model]
+        found: list[Tensor] = []
+        for some, (args, kwargs) in _batches(loaded, sources):
+            with torch.no_grad():
+                feat = FeatureLayers(loaded.model, [f"{layer}@-1"], detach=True).features(*args, **kwargs)[0]
+            maps = _maps(loaded, layer, feat, image_size(loaded, some[0]))
+            if maps is None:
+                raise LayoutError("this feature is not a map", layer, hint="Choose another layer.")
+            found += maps.unbind()
+        return found
+
+    def thumbnails(self, model: int) -> Thumbnails:
+        """Returns the thumbnails of the dataset of a model."""
+        return self._thumbnails[model]
+
+    def tokens(self, model: int, picture: int) -> list[str]:
+        """Returns the tokens of a text, as they are written in it."""
+        return token_texts(self.models[model], self.pictures[picture].source)
 
     def maps(self, model: int, picture: int, layer: str) -> Tensor:
         """Returns the feature of a layer, `[C, H, W]`.
@@ -170,7 +219,7 @@ class Explorer:
             ValueError: If the model is not a classifier, or the layer does not return a map.
         """
         loaded = self.models[model]
-        args, kwargs = loaded.inputs(self.pictures[picture].source)
+        args, kwargs = inputs_of(loaded, self.pictures[picture].source)
         with torch.enable_grad():
             feats, output = FeatureLayers(loaded.model, [layer, f"{layer}:grad_output"])(*args, **kwargs)
             scores = loaded.logits(output)[0]
@@ -186,7 +235,7 @@ class Explorer:
     def ablate(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
         """Returns the output of a model with some channels of a layer set to zero."""
         loaded = self.models[model]
-        args, kwargs = loaded.inputs(self.pictures[picture].source)
+        args, kwargs = inputs_of(loaded, self.pictures[picture].source)
 
         layout = loaded.layouts.get(layer)
         if layout is None:
@@ -224,13 +273,7 @@ class Explorer:
         """Returns the feature of a layer, `[C, H, W]`; for an image without a cached run, of that layer alone."""
         if (model, picture) in self._runs or layer not in self.run(model, 0).maps:
             return self.maps(model, picture, layer)
-        loaded, source = self.models[model], self.pictures[picture].source
-        args, kwargs = loaded.inputs(source)
-        with torch.no_grad():
-            feat, _ = FeatureLayers(loaded.model, [f"{layer}@-1"], detach=True)(*args, **kwargs)
-        height, width = loaded.image(source).shape[-2:]
-        found = _map(loaded, layer, feat[0], (height, width))
-        return self.maps(model, picture, layer) if found is None else found
+        return self.maps_of(model, layer, [self.pictures[picture].source])[0]
 
     def alignment(self, picture: int) -> Tensor:
         """Returns the CKA of the stages of the first model with those of the last, `[A, B]`, over positions."""
@@ -241,8 +284,10 @@ class Explorer:
         return torch.tensor([[cka(one, other) for other in last] for one in first])
 
     def _grid(self, model: int, picture: int, layer: str) -> Tensor:
-        """Returns the vectors of a layer at 14 × 14 positions of the image, independently of its resolution."""
+        """Returns the vectors of a layer at 14 × 14 positions of the image, or at the tokens of the text."""
         maps = self.maps(model, picture, layer)[None]
+        if self.kind == "text":
+            return maps[0, :, 0].T
         resized: Tensor = torch.nn.functional.interpolate(maps, size=(14, 14), mode="bilinear", antialias=True)
         return resized[0].flatten(1).T
 
@@ -275,11 +320,36 @@ def _position(maps: Tensor, x: float, y: float) -> tuple[int, int]:
     return min(max(int(y * height), 0), height - 1), min(max(int(x * width), 0), width - 1)
 
 
-def _map(model: LoadedModel, layer: str, feat: Any, image_size: tuple[int, int]) -> Tensor | None:
-    """Returns a feature as `[C, H, W]` on the CPU; None if it is not a map of the image."""
+def _describe_dataset(dataset: Dataset | None) -> dict[str, Any] | None:
+    if dataset is None:
+        return None
+    return {
+        "name": dataset.name, "items": len(dataset), "layers": dataset.layers, "columns": dataset.columns,
+        "stored": [] if dataset.store is None else dataset.store.layers,
+    }  # fmt: skip
+
+
+def _batches(model: LoadedModel, sources: Sequence[Any]) -> Iterator[tuple[Sequence[Any], Inputs]]:
+    """Yields images or texts with the arguments of the model: one batch if they have one shape."""
+    inputs = [inputs_of(model, source) for source in sources]
+    shapes = {tuple(part.shape for part in (*args, *kwargs.values())) for args, kwargs in inputs}
+    if len(shapes) != 1:
+        yield from zip([[source] for source in sources], inputs, strict=True)
+        return
+    args = tuple(torch.cat(parts) for parts in zip(*(args for args, _ in inputs), strict=True))
+    yield sources, (args, {name: torch.cat([kwargs[name] for _, kwargs in inputs]) for name in inputs[0][1]})
+
+
+def _maps(model: LoadedModel, layer: str, feat: Any, size: tuple[int, int] | None) -> Tensor | None:
+    """Returns a feature as `[N, C, H, W]` on the CPU, or `[N, C, 1, T]` of texts; None if it is not a map."""
     if not isinstance(feat, Tensor) or not feat.is_floating_point():
         return None
+    if size is None:
+        layout = model.layouts.get(layer)
+        if layout is None or set(layout) != {"N", "T", "C"} or feat.ndim != 3:
+            return None
+        return feat.permute(*map(layout.index, "NCT")).unsqueeze(2).to("cpu", torch.float32)
     try:
-        return model.to_map(layer, feat, image_size)[0].to("cpu", torch.float32)
+        return model.to_map(layer, feat, size).to("cpu", torch.float32)
     except LayoutError:
         return None

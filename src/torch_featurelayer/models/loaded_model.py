@@ -64,6 +64,16 @@ class LoadedModel:
             return (inputs.to(device),), {}
         return (), {name: value.to(device) for name, value in inputs.items()}
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether the model takes images; otherwise texts or sounds."""
+        return hasattr(self.preprocess, "image")
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of a model of texts; None for other models."""
+        return getattr(self.preprocess, "tokenizer", None)
+
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """The addresses of the last layers of the model's stages, from shallow to deep.
@@ -167,7 +177,7 @@ class LoadedModel:
 
     def example(self) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Returns arguments that the model can be called with: a black image or a short text."""
-        if not hasattr(self.preprocess, "image"):
+        if not self.takes_images:
             return self.inputs("An example.")
         return self.inputs(need("PIL.Image", "images").new("RGB", (256, 256)))
 

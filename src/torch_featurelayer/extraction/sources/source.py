@@ -174,7 +174,11 @@ class MapSource(_Identified, Dataset[Batch]):
 
     def sample(self, name: str) -> Any:
         """Reads the sample of an id, without preprocessing."""
-        return self._split(self._read(self.ids.index(name))).sample
+        return self.sample_at(self.ids.index(name))
+
+    def sample_at(self, index: int) -> Any:
+        """Reads the sample at an index, without preprocessing."""
+        return self._split(self._read(index)).sample
 
     def _row_batch(self, rows: Callable[[slice], Tensor], indices: range) -> Batch:
         """Reads rows of a tensor at once: one by one, reading takes longer than a small model."""

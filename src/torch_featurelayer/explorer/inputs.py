@@ -1,0 +1,65 @@
+"""Images and texts as inputs of a model, and as they are shown."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor
+
+from .._device import input_device
+from ..extraction.texts import longest_text
+from ..models import LoadedModel
+
+Kind: TypeAlias = Literal["image", "text"]
+Inputs: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+
+
+def kind_of(model: LoadedModel) -> Kind:
+    """Returns what a model takes.
+
+    Raises:
+        ValueError: If it takes neither images nor texts.
+    """
+    if model.takes_images:
+        return "image"
+    if model.tokenizer is not None:
+        return "text"
+    raise ValueError(f"the explorer shows models of images and of texts, and {model.name} takes neither")
+
+
+def inputs_of(model: LoadedModel, source: Any) -> Inputs:
+    """Returns the arguments of the model for an image or a text, which is truncated as `extract` does."""
+    if model.takes_images:
+        return model.inputs(source)
+    device = input_device(model.model)
+    return (), {name: values.to(device) for name, values in _encode(model, source).items()}
+
+
+def token_texts(model: LoadedModel, text: str) -> list[str]:
+    """Returns the tokens of a text, as they are written in it; special tokens by their names."""
+    tokenizer: Any = model.tokenizer
+    numbers = _encode(model, text)["input_ids"][0].tolist()
+    special = set(tokenizer.all_special_ids)
+    if not tokenizer.is_fast:
+        return [
+            tokenizer.convert_ids_to_tokens(number) if number in special else tokenizer.decode([number])
+            for number in numbers
+        ]
+    spans = _encode(model, text, return_offsets_mapping=True)["offset_mapping"][0].tolist()
+    names = tokenizer.convert_ids_to_tokens(numbers)
+    return [text[start:end] if end > start else name for name, (start, end) in zip(names, spans, strict=True)]
+
+
+def image_size(model: LoadedModel, source: Any) -> tuple[int, int] | None:
+    """Returns the height and width of the model's input in pixels; None for a text."""
+    if not model.takes_images:
+        return None
+    height, width = model.image(source).shape[-2:]
+    return height, width
+
+
+def _encode(model: LoadedModel, text: str, **options: Any) -> Any:
+    tokenizer: Any = model.tokenizer
+    limit = longest_text(tokenizer, model.model)
+    cut = {} if limit is None else {"truncation": True, "max_length": limit}
+    return tokenizer(text, return_tensors="pt", **cut, **options)
