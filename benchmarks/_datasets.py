@@ -31,7 +31,8 @@ def make_sentences(count: int, seed: int = 0) -> list[str]:
     chance = random.Random(seed)
     subjects = {
         "the weather": ("Rain", "Snow", "A storm", "Fog", "Sunshine"),
-        "an animal": ("A cat", "The dog", "A horse", "An owl"), "food": ("Fresh bread", "The soup", "A ripe pear", "Cheese"),
+        "an animal": ("A cat", "The dog", "A horse", "An owl"),
+        "food": ("Fresh bread", "The soup", "A ripe pear", "Cheese"),
         "money": ("The bank", "Her salary", "A loan", "The price"),
     }  # fmt: skip
     verbs = {

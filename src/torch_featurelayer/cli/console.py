@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,14 @@ def print_table(table: Table[Any]) -> None:
 
 
 @contextmanager
-def status(activity: str) -> Iterator[None]:
-    """Shows an activity on the terminal while it lasts; shows nothing if output is piped."""
+def status(activity: str) -> Iterator[Callable[[str], None]]:
+    """Shows an activity on the terminal while it lasts; shows nothing if output is piped.
+
+    Yields a function that adds how far it is.
+    """
     console = Console(stderr=True)
-    with console.status(f"{activity} ..."):
-        yield
+    with console.status(f"{activity} ...") as shown:
+        yield lambda text: shown.update(f"{activity}: {text} ...")
 
 
 def load_model(spec: str, weights: str, device: str | None, seed: int) -> LoadedModel:

@@ -58,6 +58,13 @@ class Dataset:
         return len(self._source)
 
     @property
+    def kind(self) -> str:
+        """What it was opened from: `"items"`, `"statistics"` or a `"store"`."""
+        if self.store is None:
+            return "statistics"
+        return "items" if self._statistics else "store"
+
+    @property
     def ids(self) -> Sequence[str]:
         """The ids of the items."""
         return self._source.ids

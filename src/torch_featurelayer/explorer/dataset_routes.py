@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..extraction import extract_like
+from . import dataset_saving
 from .dataset import Dataset, Projection
 from .inputs import token_texts
-from .serialization import frame
+from .serialization import frame, picture_frame
 from .session import Explorer, Options, Picture, selection
 
 _BINS: Final = 24
@@ -107,11 +108,22 @@ def items(explorer: Explorer, options: Options) -> bytes:
 def open_item(explorer: Explorer, options: Options) -> bytes:
     """Opens an item as an image or text to look into; returns its number among them."""
     number, dataset = int(options["item"]), _dataset(explorer, options)
-    opened = [place for place, picture in enumerate(explorer.pictures) if picture.item == number]
+    origin = (selection(options)[0], number)
+    opened = [place for place, picture in enumerate(explorer.pictures) if picture.origin == origin]
     if not opened:
-        explorer.pictures.append(Picture(dataset.ids[number], dataset.sample(number), number))
+        explorer.pictures.append(Picture.of_item(dataset, number, origin[0]))
     place = opened[0] if opened else len(explorer.pictures) - 1
     return frame({"picture": place, "pictures": [picture.name for picture in explorer.pictures]}, {})
+
+
+def top_picture(explorer: Explorer, options: Options) -> bytes:
+    """The top images of a channel as a PNG or SVG file with its caption, and the Python code that draws it."""
+    dataset, layer, channel = _dataset(explorer, options), options["layer"], int(options["channel"])
+    loaded = explorer.models[selection(options)[0]]
+    code = dataset_saving.code(dataset, loaded, layer, channel)
+    if explorer.kind == "text":
+        return frame({"code": code}, {})
+    return picture_frame(dataset_saving.figure(dataset, layer, channel), f"{layer}.{channel}", options, code)
 
 
 def _dataset(explorer: Explorer, options: Options) -> Dataset:
@@ -134,8 +146,8 @@ def _query(explorer: Explorer, options: Options, dataset: Dataset, layer: str) -
     """
     model, place = selection(options)
     picture = explorer.pictures[place]
-    if picture.item is not None:
-        return picture.item
+    if picture.origin is not None and picture.origin[0] == model:
+        return picture.origin[1]
     if dataset.store is None:
         raise ValueError("statistics have no features to search: start featurelayer explore with a store or a folder")
     return extract_like(dataset.store, explorer.models[model], picture.source)[layer]
@@ -165,5 +177,5 @@ VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
     view.__name__: view for view in (top_maps, neighbours, open_item)
 }
 WITHOUT_MODEL: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
-    view.__name__: view for view in (channels, top, points, column, items)
+    view.__name__: view for view in (channels, top, top_picture, points, column, items)
 }

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from .. import analysis
-from ..figures import alt_text
-from . import saving
-from .serialization import frame, quantize
+from . import comparison, saving, text_saving, tokens
+from .serialization import frame, picture_frame, quantize
 from .session import PAGE, Explorer, Options, order, selection
 
 
@@ -27,6 +25,34 @@ def photo(explorer: Explorer, options: Options) -> bytes:
     pixels = (explorer.photo(model, picture) * 255).round().to(torch.uint8)
     classes = explorer.classes(model, explorer.run(model, picture).output)
     return frame({"classes": classes}, {"pixels": pixels})
+
+
+def text(explorer: Explorer, options: Options) -> bytes:
+    """The tokens of a text, and the predicted classes or next tokens."""
+    model, picture = selection(options)
+    classes = explorer.classes(model, explorer.run(model, picture).output, _x(options))
+    return frame({"tokens": explorer.tokens(model, picture), "classes": classes}, {})
+
+
+def heat_map(explorer: Explorer, options: Options) -> bytes:
+    """A statistic of each token in each stage."""
+    of, channel = options.get("of", "norm"), int(options.get("channel", 0))
+    layers, values = tokens.heat_map(explorer, *selection(options), of, channel, _x(options))
+    return frame({"layers": layers}, {"values": values})
+
+
+def attention_layers(explorer: Explorer, options: Options) -> bytes:
+    """The layers with attention, and the number of their heads."""
+    found = explorer.attention(*selection(options))
+    return frame({"layers": [[name, weights.shape[1]] for name, weights in found.items()]}, {})
+
+
+def attention(explorer: Explorer, options: Options) -> bytes:
+    """The attention of a head from the probe, or from the first token."""
+    x = _x(options)
+    position = None if x is None else (x, float(options["y"]))
+    values = tokens.attention_map(explorer, *selection(options), options["layer"], int(options["head"]), position)
+    return frame({}, {"values": values})
 
 
 def layer(explorer: Explorer, options: Options) -> bytes:
@@ -66,15 +92,9 @@ def cam(explorer: Explorer, options: Options) -> bytes:
 
 def picture(explorer: Explorer, options: Options) -> bytes:
     """The view as a PNG or SVG file with its caption, and the Python code that draws it."""
-    kind = options.get("format", "png")
-    if kind not in ("png", "svg"):
-        raise ValueError(f"format must be png or svg, not {kind!r}")
-    buffer = BytesIO()
-    figure = saving.figure(explorer, options)
-    figure.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
-    content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-    header = {"name": f"{options['layer']}.{kind}", "alt": alt_text(figure), "code": saving.code(explorer, options)}
-    return frame(header, {"file": content})
+    module = text_saving if explorer.kind == "text" else saving
+    name, code = options["layer"], module.code(explorer, options)
+    return picture_frame(module.figure(explorer, options), name, options, code)
 
 
 def probe(explorer: Explorer, options: Options) -> bytes:
@@ -85,7 +105,10 @@ def probe(explorer: Explorer, options: Options) -> bytes:
     )
     best = vector.nan_to_num(-torch.inf).topk(min(8, len(vector)))
     active = [[index, value] for index, value in zip(best.indices.tolist(), vector[best.indices].tolist(), strict=True)]
-    return frame({"position": position, "active": active}, {"cosine": cosine})
+    header: dict[str, object] = {"position": position, "active": active}
+    if explorer.kind == "text":
+        header["classes"] = explorer.classes(model, explorer.run(model, picture).output, float(options["x"]))
+    return frame(header, {"cosine": cosine})
 
 
 def linked_maps(explorer: Explorer, options: Options) -> bytes:
@@ -120,13 +143,24 @@ def ablate(explorer: Explorer, options: Options) -> bytes:
     model, picture = selection(options)
     channels = [int(number) for number in options["channels"].split(",") if number]
     output = explorer.ablate(model, picture, options["layer"], channels)
-    before = explorer.classes(model, explorer.run(model, picture).output)
-    return frame({"before": before, "after": explorer.classes(model, output)}, {})
+    before = explorer.classes(model, explorer.run(model, picture).output, _x(options))
+    return frame({"before": before, "after": explorer.classes(model, output, _x(options))}, {})
 
 
 def alignment(explorer: Explorer, options: Options) -> bytes:
-    """The CKA between the stages of the models."""
-    return frame({}, {"cka": explorer.alignment(int(options.get("picture", 0)))})
+    """The CKA between the stages of the models: over the items of a dataset, or over the positions of the image."""
+    rows, columns, values, about = comparison.alignment(explorer, int(options.get("picture", 0)))
+    return frame({"rows": rows, "columns": columns, "about": about}, {"cka": values})
+
+
+def differences(explorer: Explorer, options: Options) -> bytes:
+    """The relative error of each layer against the other model, for an image or text."""
+    about, errors = comparison.differences(explorer, *selection(options))
+    return frame({"about": about, "errors": errors}, {})
+
+
+def _x(options: Options) -> float | None:
+    return float(options["x"]) if "x" in options else None
 
 
 def _maps(explorer: Explorer, options: Options) -> Tensor:
@@ -146,6 +180,10 @@ VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
     for view in (
         overview,
         photo,
+        text,
+        heat_map,
+        attention_layers,
+        attention,
         layer,
         channel,
         pca,
@@ -156,6 +194,7 @@ VIEWS: Final[Mapping[str, Callable[[Explorer, Options], bytes]]] = {
         statistics,
         ablate,
         alignment,
+        differences,
         picture,
     )
 }

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..figures import alt_text
 
 _ALIGNMENT = 8
 _NAMES = {torch.uint8: "uint8", torch.float32: "float32", torch.int32: "int32"}
@@ -40,6 +43,21 @@ def frame(header: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> bytes:
     text = json.dumps(_finite({**header, "arrays": description}), allow_nan=False).encode()
     text = _pad(b"\0" * 4 + text, b" ")[4:]
     return len(text).to_bytes(4, "little") + text + b"".join(parts)
+
+
+def picture_frame(figure: Any, name: str, options: Mapping[str, str], code: str) -> bytes:
+    """Encodes a figure as a PNG or SVG file with its name and its caption, and the code that draws it.
+
+    Raises:
+        ValueError: If the format is another one.
+    """
+    kind = options.get("format", "png")
+    if kind not in ("png", "svg"):
+        raise ValueError(f"format must be png or svg, not {kind!r}")
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150, bbox_inches="tight")
+    content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+    return frame({"name": f"{name}.{kind}", "alt": alt_text(figure), "code": code}, {"file": content})
 
 
 def quantize(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from .. import images
 from .._exceptions import FeatureLayerError
 from .._optional import need
+from ..extraction.memory import keep_memory
 from . import dataset_routes, routes
 from .middleware import SecurityMiddleware
 from .queue import ModelThread, StaleError
@@ -49,7 +50,8 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> Any:
-        yield
+        with keep_memory():
+            yield
         thread.close()
         reading.shutdown(cancel_futures=True)
 
@@ -68,9 +70,8 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
 
     async def upload(request: Request) -> Response:
         content = await _body(request)
-        number = await thread.run(
-            secrets.token_hex(4), lambda: _add_upload(explorer, request.query_params["name"], content)
-        )
+        add = _add_text if explorer.kind == "text" else _add_upload
+        number = await thread.run(secrets.token_hex(4), partial(add, explorer, request.query_params["name"], content))
         return JSONResponse({"picture": number, "pictures": [picture.name for picture in explorer.pictures]})
 
     app = Starlette(
@@ -123,6 +124,19 @@ async def _body(request: Request) -> bytes:
         if len(content) > UPLOAD_BYTES:
             raise HTTPException(413, f"an image may have at most {UPLOAD_BYTES // 1_000_000} MB")
     return content
+
+
+def _add_text(explorer: Explorer, _: str, content: bytes) -> int:
+    """Adds a text.
+
+    Raises:
+        ValueError: If it is not a text, or empty.
+    """
+    text = content.decode().strip()
+    if not text:
+        raise ValueError("the text is empty")
+    explorer.pictures.append(Picture(text[:80], text))
+    return len(explorer.pictures) - 1
 
 
 def _add_upload(explorer: Explorer, name: str, content: bytes) -> int:

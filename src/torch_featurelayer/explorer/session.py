@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,11 +13,10 @@ from torch import Tensor
 
 from .. import analysis
 from .._edit import edit
-from .._exceptions import FeatureNotFoundError, LayoutError
-from .._feature_layer import FeatureLayers
+from .._exceptions import FeatureLayerError, FeatureNotFoundError, LayoutError
+from .._feature_layer import FeatureLayer, FeatureLayers
 from .._layers import LayerTable, layers
 from ..models import LoadedModel
-from ..similarity import cka
 from .dataset import Dataset
 from .inputs import Inputs, image_size, inputs_of, kind_of, token_texts
 from .thumbnails import Thumbnails
@@ -34,12 +34,19 @@ class Picture:
     Attributes:
         name: Its name on the page, which is never a path of this machine.
         source: The image, as for `images.load`, or the text.
-        item: Its number in the dataset; None if it is not from there.
+        origin: The number of the model in whose dataset it is, and its number there; None for others.
     """
 
     name: str
     source: Any
-    item: int | None = None
+    origin: tuple[int, int] | None = None
+
+    @classmethod
+    def of_item(cls, dataset: Dataset, number: int, model: int = 0) -> Picture:
+        """Returns an item of the dataset of a model."""
+        sample = dataset.sample(number)
+        name = sample[:80] if isinstance(sample, str) else dataset.ids[number]
+        return cls(name, sample, (model, number))
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Explorer:
         (self.kind,) = kinds
         self._tables: dict[int, LayerTable] = {}
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
+        self._attention: tuple[tuple[int, int] | None, Mapping[str, Tensor]] = (None, {})
+        self._wrappers: dict[tuple[int, str], FeatureLayer] = {}
         self._thumbnails = {
             number: Thumbnails(dataset) for number, dataset in enumerate(self.datasets) if dataset is not None
         }
@@ -146,16 +155,25 @@ class Explorer:
         Raises:
             LayoutError: If the layer does not return a map.
         """
-        loaded = self.models[model]
+        loaded, wrapper = self.models[model], self._wrapper(model, layer)
         found: list[Tensor] = []
         for some, (args, kwargs) in _batches(loaded, sources):
             with torch.no_grad():
-                feat = FeatureLayers(loaded.model, [f"{layer}@-1"], detach=True).features(*args, **kwargs)[0]
+                feat = wrapper.features(*args, **kwargs)
             maps = _maps(loaded, layer, feat, image_size(loaded, some[0]))
             if maps is None:
                 raise LayoutError("this feature is not a map", layer, hint="Choose another layer.")
             found += maps.unbind()
         return found
+
+    def _wrapper(self, model: int, layer: str) -> FeatureLayer:
+        """Returns the wrapper of a layer, which is kept: it learns where the forward pass can end."""
+        key = (model, layer)
+        if key not in self._wrappers:
+            calls = next((row.calls for row in self._table(model) if row.path == layer), 1)
+            name = f"{layer}@-1" if calls > 1 else layer
+            self._wrappers[key] = FeatureLayer(self.models[model].model, name, detach=True)
+        return self._wrappers[key]
 
     def thumbnails(self, model: int) -> Thumbnails:
         """Returns the thumbnails of the dataset of a model."""
@@ -180,12 +198,39 @@ class Explorer:
         """Returns an image as a model receives it: `[3, H, W]` from 0 to 1."""
         return self.models[model].image(self.pictures[picture].source)[0]
 
-    def classes(self, model: int, output: Any) -> list[tuple[str, float]]:
-        """Returns the classes with the largest probabilities; none if the model is not a classifier."""
+    def classes(self, model: int, output: Any, x: float | None = None) -> list[tuple[str, float]]:
+        """Returns the classes with the largest probabilities, or the next tokens; none if the model has neither.
+
+        Args:
+            model: The number of the model.
+            output: The output of the model.
+            x: The horizontal position of the token whose next ones are returned, from 0 to 1. Default: None, the last.
+        """
+        loaded = self.models[model]
+        logits = getattr(output, "logits", None)
+        if self.kind == "text" and isinstance(logits, Tensor) and logits.ndim == 3:
+            count = logits.shape[1]
+            token = count - 1 if x is None else min(max(int(x * count), 0), count - 1)
+            best = logits[0, token].detach().float().softmax(-1).topk(5)
+            tokenizer: Any = loaded.tokenizer
+            names = [tokenizer.decode([number]) for number in best.indices.tolist()]
+            return list(zip(names, best.values.tolist(), strict=True))
         try:
-            return self.models[model].top_classes(output)
+            return loaded.top_classes(output)
         except ValueError:
             return []
+
+    def attention(self, model: int, picture: int) -> Mapping[str, Tensor]:
+        """Returns the attention weights of each layer with attention, `[1, heads, queries, keys]`."""
+        if self._attention[0] != (model, picture):
+            loaded = self.models[model]
+            args, kwargs = inputs_of(loaded, self.pictures[picture].source)
+            found: dict[str, Tensor] = {}
+            with torch.no_grad(), suppress(FeatureLayerError):  # of a model without attention
+                feats, _ = FeatureLayers(loaded.model, "**:attention_weights", detach=True)(*args, **kwargs)
+                found = {name.rpartition(":")[0]: weights.float().cpu() for name, weights in feats.items()}
+            self._attention = ((model, picture), found)
+        return self._attention[1]
 
     def probe(self, model: int, picture: int, layer: str, x: float, y: float) -> tuple[Tensor, tuple[int, int], Tensor]:
         """Returns the feature at one position.
@@ -201,7 +246,7 @@ class Explorer:
             The cosine similarity of every position to it `[H, W]`, its row and column, and its vector `[C]`.
         """
         maps = self.maps(model, picture, layer)
-        position = _position(maps, x, y)
+        position = position_at(maps, x, y)
         return analysis.cosine_map(maps[None], position, layout="NCHW"), position, maps[:, *position]
 
     def cam(self, model: int, picture: int, layer: str, target: int) -> Tensor:
@@ -275,22 +320,6 @@ class Explorer:
             return self.maps(model, picture, layer)
         return self.maps_of(model, layer, [self.pictures[picture].source])[0]
 
-    def alignment(self, picture: int) -> Tensor:
-        """Returns the CKA of the stages of the first model with those of the last, `[A, B]`, over positions."""
-        first, last = (
-            [self._grid(number, picture, stage) for stage in self.models[number].stages]
-            for number in (0, len(self.models) - 1)
-        )
-        return torch.tensor([[cka(one, other) for other in last] for one in first])
-
-    def _grid(self, model: int, picture: int, layer: str) -> Tensor:
-        """Returns the vectors of a layer at 14 × 14 positions of the image, or at the tokens of the text."""
-        maps = self.maps(model, picture, layer)[None]
-        if self.kind == "text":
-            return maps[0, :, 0].T
-        resized: Tensor = torch.nn.functional.interpolate(maps, size=(14, 14), mode="bilinear", antialias=True)
-        return resized[0].flatten(1).T
-
 
 def order(maps: Tensor, by: str) -> list[int]:
     """Returns the channels of `[C, H, W]` by `"index"`, or in descending order of `"mean"`, `"max"` or `"sparsity"`.
@@ -315,7 +344,8 @@ def selection(options: Options) -> tuple[int, int]:
     return int(options.get("model", 0)), int(options.get("picture", 0))
 
 
-def _position(maps: Tensor, x: float, y: float) -> tuple[int, int]:
+def position_at(maps: Tensor, x: float, y: float) -> tuple[int, int]:
+    """Returns the row and the column of `[C, H, W]` at a position in the image, each from 0 to 1."""
     height, width = maps.shape[1:]
     return min(max(int(y * height), 0), height - 1), min(max(int(x * width), 0), width - 1)
 

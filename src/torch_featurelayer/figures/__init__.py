@@ -21,6 +21,7 @@ from .layer_grid import plot_layer_grid
 from .overlay import plot_overlay
 from .pca import plot_pca
 from .probe import plot_probe
+from .token_map import plot_token_map
 from .top_items import plot_top_items
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "plot_overlay",
     "plot_pca",
     "plot_probe",
+    "plot_token_map",
     "plot_top_items",
 ]

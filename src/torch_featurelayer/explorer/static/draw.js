@@ -28,6 +28,13 @@ export function drawMap(canvas, { values, shape: [height, width] }, [low, high],
   draw(canvas, width, height, (at) => (Number.isFinite(values[at]) ? colours[step(values[at])] : GREY));
 }
 
+/** Draws a map `[H, W]` as a shade between two limits: black where it is low, clear where it is high. */
+export function drawShade(canvas, { values, shape: [height, width] }, [low, high]) {
+  const scale = high > low ? 255 / (high - low) : 0;
+  const step = (value) => (Number.isFinite(value) ? Math.min(Math.max(Math.round((high - value) * scale), 0), 255) : 255);
+  draw(canvas, width, height, (at) => (step(values[at]) << 24) >>> 0);
+}
+
 /** Draws one of several maps `[K, H, W]` of uint8, where 0 stands for what is not a number. */
 export function drawLevels(canvas, { values, shape: [, height, width] }, number) {
   const start = number * width * height;

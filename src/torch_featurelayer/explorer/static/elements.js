@@ -2,6 +2,8 @@
 
 import { css, viridis } from "./draw.js";
 
+const SVG = "http://www.w3.org/2000/svg";
+
 export const at = (id) => document.getElementById(id);
 
 /** A number with three digits; values that are not finite come as null. */
@@ -72,4 +74,48 @@ export function matrix(rows, columns, values) {
 
 function heading(name, scope) {
   return Object.assign(document.createElement("th"), { textContent: name, scope });
+}
+
+/** Hands a file that the server drew to the browser. */
+export function download({ name, arrays }) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([arrays.file.values]));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+/** The numbers of values in bins, as bars with the first and the last edge below. */
+export function histogram(counts, edges) {
+  const most = Math.max(...counts, 1);
+  const picture = document.createElementNS(SVG, "svg");
+  picture.setAttribute("viewBox", `0 0 ${counts.length} 10`);
+  picture.setAttribute("preserveAspectRatio", "none");
+  picture.setAttribute("role", "img");
+  picture.setAttribute("aria-label", `Distribution from ${number(edges[0])} to ${number(edges.at(-1))}, most values near ${number(edges[counts.indexOf(Math.max(...counts))])}`);
+  counts.forEach((count, bin) => {
+    const bar = document.createElementNS(SVG, "rect");
+    const height = (10 * count) / most;
+    for (const [name, value] of Object.entries({ x: bin + 0.05, y: 10 - height, width: 0.9, height })) bar.setAttribute(name, value);
+    const told = document.createElementNS(SVG, "title");
+    told.textContent = `${number(edges[bin])} to ${number(edges[bin + 1])}: ${Math.round(count).toLocaleString("en")}`;
+    bar.append(told);
+    picture.append(bar);
+  });
+  const scale = Object.assign(document.createElement("p"), { className: "quiet" });
+  scale.append(Object.assign(document.createElement("span"), { textContent: number(edges[0]) }), Object.assign(document.createElement("span"), { textContent: number(edges.at(-1)) }));
+  const whole = document.createElement("div");
+  whole.append(picture, scale);
+  return whole;
+}
+
+/** Draws one of several histograms `[C, bins]` of uint8 as small bars. */
+export function sparkline(canvas, values, row, bins) {
+  Object.assign(canvas, { width: bins * 2, height: 18 });
+  const context = canvas.getContext("2d");
+  context.fillStyle = getComputedStyle(canvas).color;
+  for (let bin = 0; bin < bins; bin++) {
+    const height = Math.ceil((values[row * bins + bin] / 255) * 18);
+    context.fillRect(bin * 2, 18 - height, 2, height);
+  }
 }

@@ -9,7 +9,8 @@ export class Tree {
     root.addEventListener("keydown", (event) => this.#pressed(event));
   }
 
-  fill(layers) {
+  /** Shows layers; those with data of a dataset are marked. */
+  fill(layers, withData = []) {
     this.items = new Map();
     const lists = new Map([["", this.root]]);
     this.root.replaceChildren();
@@ -17,12 +18,27 @@ export class Tree {
       if (!layer.path) continue;
       const parent = layer.path.split(".").slice(0, -1).join(".");
       const item = element(layer);
+      item.classList.toggle("has-data", withData.includes(layer.path));
       this.items.set(layer.path, item);
       if (!lists.has(parent) && this.items.has(parent)) lists.set(parent, sublist(this.items.get(parent)));
       (lists.get(parent) ?? this.root).append(item);
     }
     const first = this.root.querySelector("li");
     if (first) first.tabIndex = 0;
+  }
+
+  /** Writes the relative error of another model beside each layer, in its colour: a step for each power of ten. */
+  colour(errors) {
+    for (const [path, item] of this.items) {
+      const line = item.firstElementChild;
+      line.querySelector("em")?.remove();
+      if (!(path in errors)) continue;
+      const error = errors[path] ?? Infinity;
+      const told = Object.assign(document.createElement("em"), { textContent: error === 0 ? "equal" : Number.isFinite(error) ? error.toExponential(0) : "differs" });
+      told.dataset.level = error === 0 ? 0 : Math.min(Math.max(Math.round(Math.log10(error)) + 7, 1), 7);
+      told.title = `relative error against the other model: ${errors[path] ?? "not finite, or another shape"}`;
+      line.append(told);
+    }
   }
 
   /** Marks the chosen layer, and opens the layers around it. */

@@ -1,0 +1,92 @@
+"""Compares the two models of the explorer: the CKA of their stages, and the differences of their layers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ..diagnosis import diff
+from ..similarity import cka
+from .inputs import inputs_of
+from .session import Explorer
+
+_ITEMS: Final = 2000  # of a dataset, for CKA
+_FEWEST: Final = 8
+
+
+def alignment(explorer: Explorer, picture: int) -> tuple[list[str], list[str], Tensor, str]:
+    """Returns the CKA of the stages of the first model with those of the last.
+
+    Returns:
+        The names of rows and columns, the values `[A, B]`, and a sentence that says over what: the items of a
+        dataset where both models have features, otherwise the positions of one image or text.
+    """
+    shared = _shared_features(explorer)
+    if shared is not None:
+        sides, count = shared
+        about = f"Debiased linear CKA over {count} items of the dataset: 1 for the same features up to rotation."
+    else:
+        last = len(explorer.models) - 1
+        sides = [
+            {stage: _grid(explorer, number, picture, stage) for stage in explorer.models[number].stages}
+            for number in (0, last)
+        ]
+        about = f"Linear CKA over positions of this {explorer.kind}: 1 for the same features up to rotation."
+    first, second = sides
+    values = [[cka(one, other, debiased=shared is not None) for other in second.values()] for one in first.values()]
+    return list(first), list(second), torch.tensor(values), about
+
+
+def differences(explorer: Explorer, model: int, picture: int) -> tuple[str, dict[str, float]]:
+    """Compares the layers of a model with those of the other one, for an image or text.
+
+    Returns:
+        A sentence, and the relative error by layer: infinite where shapes or finite values differ.
+    """
+    if len(explorer.models) < 2:
+        return "", {}
+    one, other = explorer.models[model], explorer.models[1 - model]
+    args, kwargs = inputs_of(one, explorer.pictures[picture].source)
+    named: dict[str, Any] = dict(kwargs)
+    try:
+        table = diff(one.model, other.model, *args, **named)
+    except ValueError:
+        return f"No layer of {other.title} has the name of one of {one.title}, so they are not compared.", {}
+    errors: dict[str, float] = {}
+    for row in table:
+        path = row.name.partition("@")[0]
+        error = float("inf") if row.error != row.error else row.error
+        errors[path] = max(errors.get(path, 0.0), error)
+    first = table.first()
+    found = "no layer differs" if first is None else f"the first to differ is {first.name or 'the model'}"
+    return f"Relative error against {other.title} for this {explorer.kind}: {found}.", errors
+
+
+def _shared_features(explorer: Explorer) -> tuple[list[dict[str, Tensor]], int] | None:
+    """Returns the features of the items that both models have, by layer, and their number; None without stores."""
+    stores = [dataset.store for dataset in (explorer.datasets[0], explorer.datasets[-1]) if dataset and dataset.store]
+    if len(stores) < 2:
+        return None
+    common = set(stores[0].ids) & set(stores[1].ids)
+    names = [name for name in stores[0].ids if name in common]
+    step = max(1, len(names) // _ITEMS)
+    names = names[::step]
+    if len(names) < _FEWEST or any(len(store[layer]) != len(store.ids) for store in stores for layer in store.layers):
+        return None
+    found = []
+    for store in stores:
+        places = {name: place for place, name in enumerate(store.ids)}
+        rows = [places[name] for name in names]
+        found.append({layer: store[layer][rows].float() for layer in store.layers})
+    return found, len(names)
+
+
+def _grid(explorer: Explorer, model: int, picture: int, layer: str) -> Tensor:
+    """Returns the vectors of a layer at 14 × 14 positions of the image, or at the tokens of the text."""
+    maps = explorer.maps(model, picture, layer)[None]
+    if explorer.kind == "text":
+        return maps[0, :, 0].T
+    resized: Tensor = torch.nn.functional.interpolate(maps, size=(14, 14), mode="bilinear", antialias=True)
+    return resized[0].flatten(1).T
