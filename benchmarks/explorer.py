@@ -71,7 +71,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         start = time.perf_counter()
         page.goto(address.group())
-        page.wait_for_selector("#photo[data-ready]")
+        page.wait_for_selector("body[data-ready]")
         first = time.perf_counter() - start
         layers = [
             timed(page, on="body", key="]" if turn // 20 % 2 == 0 else "[", watch="#shape") for turn in range(count)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from skimage.data import chelsea, coffee
 
 import torch_featurelayer as tl
-from torch_featurelayer.explorer import Explorer, application
-from torch_featurelayer.explorer.session import Picture
+from tests.explorer.browser import check_accessibility, click_at, opened, serving, settled
+from torch_featurelayer.explorer import Explorer, Picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
-TOKEN = "token"  # noqa: S105
+CAPTION = "document.querySelector('.photo-caption').textContent"
 
 
 @pytest.fixture(scope="module")
@@ -31,51 +26,14 @@ def address() -> Iterator[str]:
     """A server in a thread, with a CNN and a small ViT."""
     models = [tl.models.load("efficientnet-lite0"), tl.models.load("timm:vit_tiny_patch16_224", weights="random")]
     pictures = [Picture("cat.jpg", Image.fromarray(chelsea())), Picture("coffee.jpg", Image.fromarray(coffee()))]
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application(Explorer(models, pictures), TOKEN), log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with serving(Explorer(models, pictures)) as address:
+        yield address
 
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    """A page that fails the test on an error in the console, or a request to another host."""
-    problems: list[str] = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("response", lambda answer: problems.append(answer.text()) if answer.status >= 400 else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda sent: None if sent.url.startswith((address, "blob:", "data:")) else problems.append(sent.url),
-        )
-        page.goto(f"{address}/#token={TOKEN}")
-        page.wait_for_selector("#photo[data-ready]")
+    with opened(address) as page:
         yield page
-        browser.close()
-    assert problems == []
-
-
-def settled(page: Page, expression: str) -> None:
-    """Waits until an expression is true; the page's own policy forbids Playwright's way, which evaluates strings."""
-    end = time.monotonic() + 15
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(20)
-
-
-def click_at(page: Page, selector: str, x: float, y: float) -> None:
-    """Clicks a place of an element, from 0 to 1."""
-    box = page.locator(selector).bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
 def test_the_whole_path_of_a_user(page: Page, tmp_path: Path) -> None:
@@ -125,7 +83,7 @@ def test_a_link_restores_the_view(page: Page) -> None:
     settled(page, "document.querySelector('#position').textContent.startsWith('Row')")
     where = page.inner_text("#position")
     page.reload()
-    page.wait_for_selector("#photo[data-ready]")
+    page.wait_for_selector("body[data-ready]")
     assert page.inner_text("#where") == "_blocks.4"
     settled(page, "document.querySelector('#position').textContent.startsWith('Row')")
     assert page.inner_text("#position") == where
@@ -153,7 +111,7 @@ def test_grad_cam_side_by_side_and_saving(page: Page, tmp_path: Path) -> None:
     page.select_option("#shown", "cam")
     page.fill("#target", "Egyptian cat")
     page.keyboard.press("Enter")
-    settled(page, "document.querySelector('#photo-caption').textContent.startsWith('Grad-CAM of Egyptian cat')")
+    settled(page, "document.querySelector('.photo-caption').textContent.startsWith('Grad-CAM of Egyptian cat')")
     page.click("#tab-beside")
     page.select_option("#range", "shared")
     settled(page, "document.querySelector('#right').nextElementSibling.textContent.includes('one range for both')")
@@ -218,7 +176,7 @@ def test_back_and_a_channel_by_its_number(page: Page) -> None:
     settled(page, "document.querySelector('#where').textContent === '_blocks.10'")
     page.fill("#go", "100")
     page.keyboard.press("Enter")
-    settled(page, "document.querySelector('#photo-caption').textContent.startsWith('channel 100: ')")
+    settled(page, "document.querySelector('.photo-caption').textContent.startsWith('channel 100: ')")
     settled(page, "document.querySelector('#page').textContent === 'page 2 of 2'")
     page.go_back()
     settled(page, f"document.querySelector('#where').textContent === '{first}'")
@@ -262,12 +220,49 @@ def test_axe_finds_no_violation(page: Page) -> None:
     page.click("#tab-alignment")
     page.click("#align")
     settled(page, "document.querySelectorAll('#alignment td').length > 20")
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page).response["violations"]
-        assert [
-            (rule["id"], rule["nodes"][0]["html"]) for rule in found if rule["impact"] in ("serious", "critical")
-        ] == []
+    check_accessibility(page)
+
+
+def test_edits_of_a_channel(page: Page) -> None:
+    """Zero, and other edits; the bars go back when the channel is restored."""
+    page.click("#channels button >> nth=3")
+    settled(page, "document.querySelector('#classes').caption.textContent === 'Without channel 3 of _blocks.4'")
+    page.select_option("#edit", "double")
+    settled(page, "document.querySelector('#classes').caption.textContent.startsWith('With twice channel 3')")
+    page.click("#restore")
+    settled(page, "document.querySelector('#classes').caption.textContent === 'Most probable classes'")
+
+
+def test_attention_of_a_head(page: Page) -> None:
+    page.select_option("#model", "1")
+    settled(page, "document.querySelector('#weights').textContent.includes('random')")
+    page.select_option("#shown", "attention")
+    settled(
+        page, "document.querySelector('.photo-caption').textContent.startsWith('attention of head 0 from the first')"
+    )
+    click_at(page, "#photo", 0.5, 0.5)
+    settled(
+        page, "document.querySelector('.photo-caption').textContent.startsWith('attention of head 0 from the probe')"
+    )
+    page.fill("#head", "2")
+    page.keyboard.press("Enter")
+    settled(page, f"{CAPTION}.startsWith('attention of head 2')")
+
+
+def test_a_map_is_enlarged(page: Page) -> None:
+    before = page.locator("#photo").bounding_box()
+    page.click("#enlarge")
+    after = page.locator("#photo").bounding_box()
+    assert before is not None
+    assert after is not None
+    assert after["width"] > 1.4 * before["width"]
+    assert page.is_hidden("#image")
+
+
+def test_two_models_that_are_not_compared(page: Page) -> None:
+    """No layer of the ViT has the name of one of the CNN, which is said instead of shown as equal."""
+    settled(page, "document.querySelector('#tree-note').textContent.includes('not compared')")
+    assert page.locator("#tree em").count() == 0
 
 
 def test_it_answers_at_once(page: Page) -> None:

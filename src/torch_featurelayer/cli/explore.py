@@ -52,6 +52,14 @@ def explore(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for any free port.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the page.")] = True,
     weights: Weights = "default",
+    second_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--second-weights",
+            metavar="default|random|FILE",
+            help="Those of the second model, to compare two checkpoints. [dim]\\[default: --weights][/]",
+        ),
+    ] = None,
     device: Device = None,
     seed: Seed = 0,
 ) -> None:
@@ -67,7 +75,8 @@ def explore(
         raise typer.BadParameter(f"it is given {len(places)} times for {len(specs)} models", param_hint="--data")
     if not inputs and not places:
         raise typer.BadParameter("give an image or a text, or --data: featurelayer explore MODEL IMAGE")
-    models = [load_model(spec, weights, device, seed) for spec in specs]
+    chosen = (weights, second_weights or weights)
+    models = [load_model(spec, each, device, seed) for spec, each in zip(specs, chosen, strict=False)]
     from ..explorer import Explorer, Picture, open_dataset, serve
 
     datasets = []

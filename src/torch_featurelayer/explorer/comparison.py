@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import torch
@@ -12,7 +13,7 @@ from ..similarity import cka
 from .inputs import inputs_of
 from .session import Explorer
 
-_ITEMS: Final = 2000  # of a dataset, for CKA
+_ITEMS: Final = 1000  # of a dataset, for CKA
 _FEWEST: Final = 8
 
 
@@ -50,18 +51,18 @@ def differences(explorer: Explorer, model: int, picture: int) -> tuple[str, dict
     one, other = explorer.models[model], explorer.models[1 - model]
     args, kwargs = inputs_of(one, explorer.pictures[picture].source)
     named: dict[str, Any] = dict(kwargs)
-    try:
-        table = diff(one.model, other.model, *args, **named)
-    except ValueError:
-        return f"No layer of {other.title} has the name of one of {one.title}, so they are not compared.", {}
     errors: dict[str, float] = {}
-    for row in table:
-        path = row.name.partition("@")[0]
-        error = float("inf") if row.error != row.error else row.error
-        errors[path] = max(errors.get(path, 0.0), error)
+    with suppress(ValueError):  # without layers of the same name
+        table = diff(one.model, other.model, *args, **named)
+        for row in table:
+            path = row.name.partition("@")[0]
+            error = float("inf") if row.error != row.error else row.error
+            errors[path] = max(errors.get(path, 0.0), error)
+    if not any(errors):  # the models themselves have one name
+        return "No layer of one model has the name of one of the other, so they are not compared.", {}
     first = table.first()
     found = "no layer differs" if first is None else f"the first to differ is {first.name or 'the model'}"
-    return f"Relative error against {other.title} for this {explorer.kind}: {found}.", errors
+    return f"Relative error against the other model for this {explorer.kind}: {found}.", errors
 
 
 def _shared_features(explorer: Explorer) -> tuple[list[dict[str, Tensor]], int] | None:
@@ -75,12 +76,14 @@ def _shared_features(explorer: Explorer) -> tuple[list[dict[str, Tensor]], int] 
     names = names[::step]
     if len(names) < _FEWEST or any(len(store[layer]) != len(store.ids) for store in stores for layer in store.layers):
         return None
-    found = []
-    for store in stores:
+    sides = []
+    for store, model in zip(stores, (explorer.models[0], explorer.models[-1]), strict=True):
         places = {name: place for place, name in enumerate(store.ids)}
         rows = [places[name] for name in names]
-        found.append({layer: store[layer][rows].float() for layer in store.layers})
-    return found, len(names)
+        # In the order of the model, which the store does not keep.
+        layers = [path for path, _ in model.model.named_modules() if path in store]
+        sides.append({layer: store[layer][rows].float() for layer in layers})
+    return sides, len(names)
 
 
 def _grid(explorer: Explorer, model: int, picture: int, layer: str) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .._device import input_device
 from ..extraction.texts import longest_text
-from ..models import LoadedModel
+from ..images import open_image
+from ..models import LoadedModel, Preprocess
 
 Kind: TypeAlias = Literal["image", "text"]
 Inputs: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor]]
@@ -63,3 +64,30 @@ def _encode(model: LoadedModel, text: str, **options: Any) -> Any:
     limit = longest_text(tokenizer, model.model)
     cut = {} if limit is None else {"truncation": True, "max_length": limit}
     return tokenizer(text, return_tensors="pt", **cut, **options)
+
+
+def transfer(
+    position: tuple[float, float], source: Any, one: LoadedModel, other: LoadedModel
+) -> tuple[float, float] | None:
+    """Returns the position in another model's input that shows the same point of an image.
+
+    Args:
+        position: The position in the input of `one`, each from 0 to 1.
+        source: The image.
+        one: The first model.
+        other: The other model.
+
+    Returns:
+        The position in the input of `other`; None if it is cut off there. The same position if it is not known which
+        part of an image a model receives.
+    """
+    first, second = one.preprocess, other.preprocess
+    if not isinstance(first, Preprocess) or not isinstance(second, Preprocess):
+        return position
+    size = open_image(source).size
+    here, there = first.region(size), second.region(size)
+    moved = tuple(
+        (here[axis] + share * (here[axis + 2] - here[axis]) - there[axis]) / (there[axis + 2] - there[axis])
+        for axis, share in enumerate(position)
+    )
+    return (moved[0], moved[1]) if all(0 <= share < 1 for share in moved) else None

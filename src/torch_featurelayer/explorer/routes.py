@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import analysis
 from . import comparison, saving, text_saving, tokens
+from .inputs import transfer
 from .serialization import frame, picture_frame, quantize
 from .session import PAGE, Explorer, Options, order, selection
 
@@ -48,11 +49,13 @@ def attention_layers(explorer: Explorer, options: Options) -> bytes:
 
 
 def attention(explorer: Explorer, options: Options) -> bytes:
-    """The attention of a head from the probe, or from the first token."""
-    x = _x(options)
+    """The attention of a head from the probe, or from the first token; of a text, also from each token to each."""
+    x, layer, head = _x(options), options["layer"], int(options["head"])
     position = None if x is None else (x, float(options["y"]))
-    values = tokens.attention_map(explorer, *selection(options), options["layer"], int(options["head"]), position)
-    return frame({}, {"values": values})
+    arrays = {"values": tokens.attention_map(explorer, *selection(options), layer, head, position)}
+    if explorer.kind == "text":
+        arrays["matrix"] = explorer.attention(*selection(options))[layer][0, head]
+    return frame({}, arrays)
 
 
 def layer(explorer: Explorer, options: Options) -> bytes:
@@ -112,14 +115,18 @@ def probe(explorer: Explorer, options: Options) -> bytes:
 
 
 def linked_maps(explorer: Explorer, options: Options) -> bytes:
-    """The cosine maps of the same position in the stages of all models."""
-    picture, x, y = int(options.get("picture", 0)), float(options["x"]), float(options["y"])
+    """The cosine maps of the same point of the image in the stages of all models that receive it."""
+    own, picture = selection(options)
     positions: list[dict[str, object]] = []
     arrays: dict[str, Tensor] = {}
     for number, model in enumerate(explorer.models):
+        source = explorer.pictures[picture].source
+        point = transfer((float(options["x"]), float(options["y"])), source, explorer.models[own], model)
+        if point is None:
+            continue
         for stage in model.stages:
             if stage in explorer.run(number, picture).maps:
-                arrays[str(len(positions))], position, _ = explorer.probe(number, picture, stage, x, y)
+                arrays[str(len(positions))], position, _ = explorer.probe(number, picture, stage, *point)
                 positions.append({"model": number, "layer": stage, "position": position})
     return frame({"maps": positions}, arrays)
 
@@ -139,10 +146,10 @@ def statistics(explorer: Explorer, options: Options) -> bytes:
 
 
 def ablate(explorer: Explorer, options: Options) -> bytes:
-    """The predicted classes without some channels."""
+    """The predicted classes with some channels edited."""
     model, picture = selection(options)
     channels = [int(number) for number in options["channels"].split(",") if number]
-    output = explorer.ablate(model, picture, options["layer"], channels)
+    output = explorer.ablate(model, picture, options["layer"], channels, options.get("edit", "zero"))
     before = explorer.classes(model, explorer.run(model, picture).output, _x(options))
     return frame({"before": before, "after": explorer.classes(model, output, _x(options))}, {})
 

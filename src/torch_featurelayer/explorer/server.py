@@ -85,6 +85,7 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
             FeatureLayerError: _error_response,
             ValueError: _error_response,
             LookupError: _error_response,
+            Exception: _failure_response,
         },
         lifespan=lifespan,
     )
@@ -115,6 +116,12 @@ def serve(explorer: Explorer, *, port: int = 0, browser: bool = True, say: Calla
 async def _error_response(_: Request, error: Exception) -> Response:
     """Returns the message of a user's error, which names no path of this machine."""
     return JSONResponse({"error": str(error.args[0] if isinstance(error, KeyError) else error)}, status_code=400)
+
+
+async def _failure_response(_: Request, error: Exception) -> Response:
+    """Says that the server failed; Starlette then raises the error, so that its traceback is in the terminal."""
+    text = f"the model or the server failed ({type(error).__name__}): the terminal has the details"
+    return JSONResponse({"error": text}, status_code=500)
 
 
 async def _body(request: Request) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -91,6 +91,9 @@ class Explorer:
         if len(kinds) > 1:
             raise ValueError("one model takes images and the other texts: the explorer shows two of a kind")
         (self.kind,) = kinds
+        titles = [model.title for model in self.models]
+        same = len(set(titles)) < len(titles)
+        self._names = [f"{title} ({number})" if same else title for number, title in enumerate(titles, 1)]
         self._tables: dict[int, LayerTable] = {}
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
         self._attention: tuple[tuple[int, int] | None, Mapping[str, Tensor]] = (None, {})
@@ -116,7 +119,9 @@ class Explorer:
              "shape": list(maps[row.path].shape) if row.path in maps else None}
             for row in self._table(number)
         ]  # fmt: skip
-        return {"name": model.title, "weights": model.weights, "stages": list(model.stages), "layers": rows}
+        folder = model.name.partition(":")[2]
+        weights = model.weights.replace(folder, model.title) if folder else model.weights  # the page shows no paths
+        return {"name": self._names[number], "weights": weights, "stages": list(model.stages), "layers": rows}
 
     def _table(self, number: int) -> LayerTable:
         if number not in self._tables:
@@ -277,20 +282,35 @@ class Explorer:
         feat, grad = (loaded.to_map(layer, feats[number], (height, width)) for number in range(2))
         return feat.detach(), grad
 
-    def ablate(self, model: int, picture: int, layer: str, channels: Sequence[int]) -> Any:
-        """Returns the output of a model with some channels of a layer set to zero."""
+    def ablate(self, model: int, picture: int, layer: str, channels: Sequence[int], how: str = "zero") -> Any:
+        """Returns the output of a model with some channels of a layer edited, in all calls of the layer.
+
+        Args:
+            model: The number of the model.
+            picture: The number of the image or text.
+            layer: The address of the layer.
+            channels: The numbers of the channels.
+            how: The edit: `"zero"` (default), `"mean"` over positions, `"double"` or `"negate"`.
+
+        Raises:
+            LayoutError: If the dimension of the channels is unknown.
+            ValueError: If there is no such edit.
+        """
         loaded = self.models[model]
         args, kwargs = inputs_of(loaded, self.pictures[picture].source)
-
         layout = loaded.layouts.get(layer)
         if layout is None:
             raise LayoutError("the dimension of the channels is unknown", layer, hint="Choose another layer.")
+        if how not in _EDITS:
+            raise ValueError(f"no edit {how!r}: the edits are {', '.join(_EDITS)}")
 
-        def without(feat: Tensor) -> Tensor:
+        def edited(feat: Tensor) -> Tensor:
             numbers = torch.tensor(list(channels), dtype=torch.int64, device=feat.device)
-            return feat.index_fill(layout.index("C"), numbers, 0)
+            axis = layout.index("C")
+            changed = _EDITS[how](feat.index_select(axis, numbers).movedim(axis, 1))
+            return feat.index_copy(axis, numbers, changed.movedim(1, axis).contiguous())
 
-        with torch.no_grad(), edit(loaded.model, {layer: without}):
+        with torch.no_grad(), edit(loaded.model, {layer: edited}):
             return loaded.model(*args, **kwargs)
 
     def statistics(self, model: int, layer: str) -> dict[str, Any]:
@@ -298,11 +318,14 @@ class Explorer:
 
         A channel is silent if it is never above zero; saturated if at least half of its positions have the largest
         value of the layer, and several channels reach that value (such as 6 for a ReLU6); and selective by the distance
-        of its largest value from its mean, in standard deviations. The numbers of positions and images are included.
+        of its largest values, those of 1 % of the positions and at least eight, from its mean, in standard deviations.
+        The numbers of positions and images are included.
         """
         values = torch.cat([self._one(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
         deviation = values.std(1).clamp_min(1e-12)
-        selective = (values.amax(1) - values.mean(1)) / deviation
+        # Several values: the largest alone has a limit that every channel with a single value reaches.
+        largest = values.topk(min(max(8, values.shape[1] // 100), values.shape[1]), dim=1).values
+        selective = (largest.mean(1) - values.mean(1)) / deviation
         at_most = values == values.max()
         limited = int(at_most.any(1).sum()) > 1
         best = selective.topk(min(10, len(values))).indices.tolist()
@@ -319,6 +342,14 @@ class Explorer:
         if (model, picture) in self._runs or layer not in self.run(model, 0).maps:
             return self.maps(model, picture, layer)
         return self.maps_of(model, layer, [self.pictures[picture].source])[0]
+
+
+_EDITS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of channels `[N, K, ...]`
+    "zero": torch.zeros_like,
+    "mean": lambda feat: feat.flatten(2).mean(2).reshape(*feat.shape[:2], *[1] * (feat.ndim - 2)).expand_as(feat),
+    "double": lambda feat: 2 * feat,
+    "negate": torch.neg,
+}
 
 
 def order(maps: Tensor, by: str) -> list[int]:
@@ -375,7 +406,7 @@ def _maps(model: LoadedModel, layer: str, feat: Any, size: tuple[int, int] | Non
     if not isinstance(feat, Tensor) or not feat.is_floating_point():
         return None
     if size is None:
-        layout = model.layouts.get(layer)
+        layout = model.layouts.get(layer.partition("@")[0])
         if layout is None or set(layout) != {"N", "T", "C"} or feat.ndim != 3:
             return None
         return feat.permute(*map(layout.index, "NCT")).unsqueeze(2).to("cpu", torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Final
 
 import numpy
 import torch
@@ -31,14 +31,14 @@ class Thumbnails:
         """Returns the centre of an item as a square: uint8 `[3, 96, 96]`; grey if it cannot be read."""
         found = self._cache.get(number)
         if found is None:
-            found = self._cache[number] = self._draw(self._dataset.sample(number))
+            found = self._cache[number] = self._draw(number)
             if len(self._cache) > _CACHED:
                 self._cache.popitem(last=False)
         return found
 
-    @staticmethod
-    def _draw(sample: Any) -> Tensor:
+    def _draw(self, number: int) -> Tensor:
         try:
+            sample = self._dataset.sample(number)
             if hasattr(sample, "draft"):  # a JPEG file is decoded at an eighth of its size where that is enough
                 sample.draft("RGB", (2 * SIDE, 2 * SIDE))
             image = open_image(sample)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -154,8 +155,9 @@ class LoadedModel:
 
     @property
     def title(self) -> str:
-        """The name of the model without its library, for figures."""
-        return self.name.rpartition(":")[2]
+        """The name of the model without its library, for figures; of a folder, its last two parts."""
+        name = self.name.rpartition(":")[2]
+        return "/".join(PurePath(name).parts[-2:]) if PurePath(name).is_absolute() else name
 
     def image(self, source: Any) -> Tensor:
         """Returns an image as the model receives it, before normalisation.

@@ -47,6 +47,24 @@ class Preprocess:
         """Returns the image as the model receives it, before normalisation: `[1, 3, H, W]` from 0 to 1."""
         return self._load(source, None, None)
 
+    def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Returns the part of an image that the model receives.
+
+        Args:
+            size: The width and height of the image in pixels.
+
+        Returns:
+            Its left, upper, right and lower edge, as shares of width and height: from 0 to 1, or beyond where a crop
+            that is larger than the image is padded.
+        """
+        width, height = size
+        if self.resize is not None:
+            width, height = (int(self.resize * side / min(size)) for side in size)  # as torchvision does
+        if self.crop is None:
+            return 0.0, 0.0, 1.0, 1.0
+        left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
+        return left / width, upper / height, (left + self.crop) / width, (upper + self.crop) / height
+
     def _load(self, source: images.Source, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Tensor:
         return images.load(
             source, resize=self.resize, crop=self.crop, mean=mean, std=std, interpolation=self.interpolation

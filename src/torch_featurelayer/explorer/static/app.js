@@ -10,6 +10,8 @@ import { Tree } from "./tree.js";
 
 const tree = new Tree(at("tree"), (path) => change({ layer: path, page: 0 }));
 
+let modelInTree; // whose layers are listed
+
 /** Draws the view after a change of some parts of it, or all of it. */
 page.show = async (names) => {
   if (state.view === "dataset" && !dataset()) state.view = "input";
@@ -17,19 +19,20 @@ page.show = async (names) => {
   document.body.dataset.view = state.view;
   for (const name of ["input", "dataset"]) at(`${name}-view`).hidden = state.view !== name;
   if (isWhole) selectView();
-  if (isWhole || names.includes("model")) await showModel();
+  if (state.model !== modelInTree) showModel();
+  if (page.models.length > 1 && (!names || names.includes("model") || names.includes("picture"))) working("Comparing the models", showDifferences);
   if (state.view === "dataset") {
     await datasetView.show(isWhole ? null : names);
     tree.select(state.layer);
   } else await inputView.show(isWhole ? null : names, tree);
 };
 
-async function showModel() {
+function showModel() {
+  modelInTree = state.model;
   const model = page.models[state.model];
   at("weights").textContent = `weights: ${model.weights}`;
   tree.fill(model.layers, dataset()?.layers ?? []);
   datasetView.forget();
-  if (page.models.length > 1) working("Comparing the models", showDifferences);
 }
 
 /** Colours the layers by how much two models differ in them. */

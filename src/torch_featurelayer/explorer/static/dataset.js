@@ -58,7 +58,7 @@ function nearest(layer) {
 function fillChoices() {
   const { columns, stored } = dataset();
   at("colour").replaceChildren(new Option("no column", ""), ...columns.map((name) => new Option(name, name)));
-  if (!columns.includes(state.colour)) state.colour = columns.includes("label") ? "label" : columns.at(-1) ?? "";
+  if (!columns.includes(state.colour)) state.colour = ["label", "folder"].find((name) => columns.includes(name)) ?? "";
   at("colour").value = state.colour;
   at("colour-label").hidden = !columns.length;
   at("by-layer").hidden = !stored.length;
@@ -136,7 +136,7 @@ async function showOther() {
 async function top(model, id) {
   const { layer, channel } = state;
   const options = { model, layer, channel };
-  const answer = await ask("top", options);
+  const answer = await ask("top", { ...options, count: page.kind === "text" ? 8 : 12 });
   const tiles = answer.items.map(([item, name, value], index) => tile(model, item, name, number(value), answer, index));
   at(id).replaceChildren(...tiles);
   if (!tiles.length) at(id).textContent = "This channel had no finite value.";

@@ -16,6 +16,10 @@ export function connect(handlers) {
     handlers.move(...step);
     event.preventDefault();
   });
+  at("enlarge").addEventListener("click", () => {
+    const large = at("photo").closest(".views").classList.toggle("large");
+    at("enlarge").setAttribute("aria-pressed", String(large));
+  });
   const inside = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
@@ -55,6 +59,9 @@ export function paint(map, label) {
   compose(at("photo"), pixels, over, Number(at("opacity").value), state);
   at("photo").setAttribute("aria-label", label);
 }
+
+/** The stages do not depend on what is shown of the layer. */
+export const follows = () => {};
 
 /** The norm of each stage, or the cosines to the probe in each. */
 export async function showDepth() {

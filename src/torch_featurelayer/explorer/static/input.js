@@ -27,6 +27,7 @@ export function connect(tree) {
   at("align").addEventListener("click", () => working("Comparing stages", align));
   at("go").addEventListener("change", goToChannel);
   at("restore").addEventListener("click", () => showPredictions());
+  at("edit").addEventListener("change", () => ablate(seen.edited));
   kind.connect({
     probe: (x, y) => change({ x, y }),
     choose: (changes) => change(changes),
@@ -44,7 +45,7 @@ export function show(names, tree) {
   if (has("layer")) return showLayer(tree);
   if (has("x", "y")) return showProbe();
   if (has("by", "page")) return showMaps();
-  return showMap();
+  return showMap().then(kind.follows);
 }
 
 async function showAll(tree) {
@@ -174,9 +175,9 @@ async function attentionMap() {
   const heads = layers[names.indexOf(state.attention)][1];
   state.head = Math.min(Math.max(state.head, 0), heads - 1);
   Object.assign(at("head"), { max: heads - 1, value: state.head });
-  const { arrays: { values } } = await ask("attention", { ...which(), ...place(), layer: state.attention, head: state.head });
+  const { arrays: { values, matrix } } = await ask("attention", { ...which(), ...place(), layer: state.attention, head: state.head });
   const from = state.x === null ? "the first token" : "the probe";
-  return { ...scaled(values, `attention of head ${state.head} from ${from}`), values };
+  return { ...scaled(values, `attention of head ${state.head} from ${from}`), matrix };
 }
 
 function scaled(values, what) {
@@ -216,11 +217,15 @@ async function showProbe() {
 /** What the stages make of the input: their maps, and the probe in each. */
 const showDepth = () => kind.showDepth();
 
-/** The predictions of the model, or those without a channel beside them. */
+/** The predictions of the model, or those with a channel edited beside them. */
 function showPredictions(after, channel) {
+  seen.edited = after && channel;
   fillPredictions(after ?? seen.classes, after && seen.classes);
-  at("classes").caption.textContent = after ? `Without channel ${channel} of ${state.layer}` : kind.predictions();
-  at("restore").hidden = !after;
+  const { calls } = page.models[state.model].layers.find((row) => row.path === state.layer) ?? {};
+  const where = `channel ${channel} of ${state.layer}${calls > 1 ? ` in all its ${calls} calls` : ""}`;
+  const what = { zero: `Without ${where}`, mean: `With the mean of ${where}`, double: `With twice ${where}`, negate: `With the negative of ${where}` };
+  at("classes").caption.textContent = after ? what[at("edit").value] : kind.predictions();
+  at("edited").hidden = !after;
 }
 
 async function showStatistics() {
@@ -236,8 +241,8 @@ async function showStatistics() {
 
 function ablate(channel) {
   const { layer } = state;
-  return working("Running without the channel", async () => {
-    const { after } = await ask("ablate", { ...which(), ...place(), layer, channels: channel });
+  return working("Running with the edit", async () => {
+    const { after } = await ask("ablate", { ...which(), ...place(), layer, channels: channel, edit: at("edit").value });
     if (layer === state.layer) showPredictions(after, channel);
   });
 }

@@ -59,7 +59,7 @@ export function rememberState(isStep) {
 export function restore() {
   Object.assign(state, { x: null, y: null });
   for (const [name, value] of Object.entries(remembered())) {
-    if (name in state) state[name] = texts.includes(name) ? value : Number(value);
+    if (name in state && (texts.includes(name) || Number.isFinite(Number(value)))) state[name] = texts.includes(name) ? value : Number(value);
   }
   showChoices();
 }

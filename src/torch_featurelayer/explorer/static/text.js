@@ -8,13 +8,14 @@ import { colour, paintTokens } from "./tokens.js";
 
 let tokens = [];
 let classes = [];
+let matrix; // of attention, if it is shown
 let handlers;
 
 export function connect(given) {
   handlers = given;
   at("tokens").addEventListener("click", (event) => {
     const index = [...at("tokens").children].indexOf(event.target);
-    if (index >= 0) given.probe((index + 0.5) / tokens.length, 0.5);
+    if (index >= 0) given.choose(probe(index));
   });
   at("tokens").addEventListener("pointermove", (event) => {
     const index = [...at("tokens").children].indexOf(event.target);
@@ -45,6 +46,7 @@ const probed = () => (state.x === null ? -1 : Math.min(Math.floor(state.x * toke
 
 /** Writes the tokens in the colours of the map. */
 export function paint(map, label) {
+  matrix = map?.matrix;
   paintTokens(at("tokens"), tokens, map?.values?.values, map?.limits, map?.colours);
   [...at("tokens").children].forEach((token, index) => {
     token.id = `token-${index}`;
@@ -56,29 +58,63 @@ export function paint(map, label) {
   if (probed() >= 0) at("tokens").setAttribute("aria-activedescendant", `token-${probed()}`);
 }
 
-/** A statistic of each token in each stage; a cell chooses its layer and its token. */
+/** A statistic of each token in each stage, or the attention of each token to each; a cell chooses its layer and token. */
 export async function showDepth() {
+  const isMatrix = state.shown === "attention" && matrix;
+  at("linked-title").textContent = isMatrix ? "From each token to each" : "Through the depth of the model";
+  if (isMatrix) return showMatrix();
   const of = ["norm", "mean", "channel", "cosine"].includes(state.shown) ? state.shown : "norm";
   const { layers, arrays } = await ask("heat_map", { ...which(), ...place(), of, channel: state.channel });
-  const { values, shape: [, width] } = arrays.values;
-  const table = document.createElement("table");
-  table.createCaption().textContent = `${{ norm: "Norm of the channels", mean: "Mean of the channels", channel: `Channel ${state.channel}`, cosine: "Cosine to the probe" }[of]}; the colours of each row ${of === "cosine" ? "from −1 to 1" : "in its own range"}`;
-  const head = table.createTHead().insertRow();
+  const names = { norm: "Norm of the channels", mean: "Mean of the channels", channel: `Channel ${state.channel}`, cosine: "Cosine to the probe" };
+  const signed = of === "cosine";
+  return at("heat").replaceChildren(table({
+    caption: `${names[of]}; the colours of each row ${signed ? "from −1 to 1" : "in its own range"}`,
+    rows: layers,
+    values: arrays.values,
+    range: (part) => (signed ? [-1, 1] : limits(part)),
+    colours: signed ? diverging : viridis,
+    isCurrent: (layer) => layer === state.layer,
+    choose: (row, column) => handlers.choose({ layer: layers[row], ...probe(column), page: 0 }),
+  }));
+}
+
+export const follows = showDepth; // what is shown of the layer is shown of every stage
+
+function showMatrix() {
+  at("heat").replaceChildren(table({
+    caption: `Attention of head ${state.head} in ${state.attention}: from the token of a row to that of a column`,
+    rows: tokens.map((text) => text.trim()),
+    values: matrix,
+    range: () => [0, Math.max(...matrix.values)],
+    colours: viridis,
+    isCurrent: (_, row) => row === probed(),
+    choose: (row) => handlers.choose(probe(row)),
+  }));
+}
+
+const probe = (token) => ({ x: (token + 0.5) / tokens.length, y: 0.5 });
+
+/** A table of values `[rows, tokens]` as coloured cells. */
+function table({ caption, rows, values: { values }, range, colours, isCurrent, choose }) {
+  const element = document.createElement("table");
+  element.createCaption().textContent = caption;
+  const head = element.createTHead().insertRow();
   head.append(document.createElement("td"));
-  tokens.forEach((text) => head.append(Object.assign(document.createElement("th"), { scope: "col", textContent: text.trim() })));
-  layers.forEach((layer, row) => {
-    const line = table.insertRow();
-    line.append(Object.assign(document.createElement("th"), { scope: "row", textContent: layer }));
-    line.setAttribute("aria-current", String(layer === state.layer));
-    const part = values.subarray(row * width, (row + 1) * width);
-    const [low, high] = of === "cosine" ? [-1, 1] : limits(part);
-    part.forEach((value, index) => {
+  for (const text of tokens) head.append(Object.assign(document.createElement("th"), { scope: "col", textContent: text.trim() }));
+  const body = element.createTBody();
+  rows.forEach((name, row) => {
+    const line = body.insertRow();
+    line.append(Object.assign(document.createElement("th"), { scope: "row", textContent: name }));
+    line.setAttribute("aria-current", String(isCurrent(name, row)));
+    const part = values.subarray(row * tokens.length, (row + 1) * tokens.length);
+    const [low, high] = range(part);
+    part.forEach((value, column) => {
       const cell = line.insertCell();
-      cell.title = `${layer}, ${tokens[index].trim()}: ${number(value)}`;
-      cell.className = index === probed() ? "probed" : "";
-      colour(cell, value, low, high, of === "cosine" ? diverging : viridis);
-      cell.addEventListener("click", () => handlers.choose({ layer, x: (index + 0.5) / width, y: 0.5, page: 0 }));
+      cell.title = `${name}, ${tokens[column].trim()}: ${number(value)}`;
+      cell.className = column === probed() ? "probed" : "";
+      colour(cell, value, low, high, colours);
+      cell.addEventListener("click", () => choose(row, column));
     });
   });
-  at("heat").replaceChildren(table);
+  return element;
 }

@@ -18,7 +18,7 @@ export class Tree {
       if (!layer.path) continue;
       const parent = layer.path.split(".").slice(0, -1).join(".");
       const item = element(layer);
-      item.classList.toggle("has-data", withData.includes(layer.path));
+      if (withData.includes(layer.path)) item.firstElementChild.lastElementChild.before(dot());
       this.items.set(layer.path, item);
       if (!lists.has(parent) && this.items.has(parent)) lists.set(parent, sublist(this.items.get(parent)));
       (lists.get(parent) ?? this.root).append(item);
@@ -37,7 +37,7 @@ export class Tree {
       const told = Object.assign(document.createElement("em"), { textContent: error === 0 ? "equal" : Number.isFinite(error) ? error.toExponential(0) : "differs" });
       told.dataset.level = error === 0 ? 0 : Math.min(Math.max(Math.round(Math.log10(error)) + 7, 1), 7);
       told.title = `relative error against the other model: ${errors[path] ?? "not finite, or another shape"}`;
-      line.append(told);
+      line.lastElementChild.before(told);
     }
   }
 
@@ -113,10 +113,16 @@ function element({ path, type, shape, drawn }) {
   item.dataset.search = `${path} ${type}`.toLowerCase();
   const line = document.createElement("span");
   const told = document.createElement("small");
-  told.textContent = ` ${type}${shape ? " " + shape.join("×") : ""}`;
+  // Of a text, channels and tokens.
+  told.textContent = ` ${type}${shape ? " " + shape.filter((size, axis) => axis !== 1 || size > 1).join("×") : ""}`;
   line.append(path.split(".").at(-1), told);
   item.append(line);
   return item;
+}
+
+/** The mark of a layer with data of a dataset. */
+function dot() {
+  return Object.assign(document.createElement("s"), { textContent: "●", title: "with data of the dataset" });
 }
 
 function sublist(item) {
