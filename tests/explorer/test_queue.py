@@ -39,6 +39,21 @@ def test_the_newest_of_a_kind_counts() -> None:
     assert len({thread for _, thread in made}) == 1
 
 
+def test_a_request_that_was_overtaken_is_stale() -> None:
+    """The number of a request counts, not the order in which requests arrive."""
+
+    async def ask() -> list[object]:
+        thread = ModelThread()
+        calls = [thread.run("probe", lambda name=name: name, number) for name, number in (("newer", 5), ("older", 4))]  # type: ignore[misc]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        thread.close()
+        return answers
+
+    newer, older = asyncio.run(ask())
+    assert newer == "newer"
+    assert isinstance(older, StaleError)
+
+
 def test_an_error_reaches_who_asked() -> None:
     async def ask() -> None:
         await ModelThread().run("probe", lambda: 1 / 0)

@@ -24,17 +24,21 @@ class ModelThread:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._latest: dict[str, int] = {}
 
-    async def run(self, kind: str, call: Callable[[], Result]) -> Result:
+    async def run(self, kind: str, call: Callable[[], Result], number: int | None = None) -> Result:
         """Returns the result of a call.
 
         Args:
             kind: The kind of request, such as one view of one page.
             call: The function to call.
+            number: The number of the request among those of its page: requests may arrive in another order. Default:
+                None, after all that have arrived.
 
         Raises:
             StaleError: If a newer request replaced this one.
         """
-        number = self._latest[kind] = self._latest.get(kind, 0) + 1
+        latest = self._latest.get(kind, 0)
+        number = latest + 1 if number is None else number
+        self._latest[kind] = max(latest, number)
 
         def unless_stale() -> Result:
             # Checked in the thread of the models, when the call would begin.

@@ -63,7 +63,9 @@ def application(explorer: Explorer, token: str, hosts: frozenset[str] = frozense
             content = await asyncio.get_running_loop().run_in_executor(reading, call)
         elif name in _VIEWS:
             kind = f"{request.headers.get('x-featurelayer-page', '')}/{name}/{options.get('panel', '')}"
-            content = await thread.run(kind, partial(_VIEWS[name], explorer, options))
+            number = request.headers.get("x-featurelayer-number", "")
+            call = partial(_VIEWS[name], explorer, options)
+            content = await thread.run(kind, call, int(number) if number.isdecimal() else None)
         else:
             raise HTTPException(404, f"no view {name!r}")
         return Response(content, media_type="application/octet-stream")

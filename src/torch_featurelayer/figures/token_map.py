@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ._draw import MAGNITUDE, Scale
 from ._figure import get_axes, get_figure
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ def plot_token_map(
     shown = values.detach().cpu().float()
     shown = torch.where(shown.isfinite(), shown, torch.nan)
     low, high = limits if limits is not None else (0.0, 1.0)
-    pixels = (shown if limits is not None else _by_row(shown)).numpy()
-    image = ax.imshow(pixels, vmin=low, vmax=high, cmap=cmap, aspect="auto")
-    image.cmap.set_bad("0.6")
+    colours = Scale(vmin=low, vmax=high, cmap=cmap or MAGNITUDE).colours(shown)
+    image = ax.imshow((shown if limits is not None else _by_row(shown)).numpy(), aspect="auto", **colours)
     ax.set_xticks(range(len(tokens)), [token.strip() or " " for token in tokens], rotation=90, fontsize="x-small")
     ax.set_yticks(range(len(rows)), list(rows), fontsize="x-small")
     ax.tick_params(length=0)

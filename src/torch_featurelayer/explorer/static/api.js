@@ -29,10 +29,21 @@ export function remember(options, isStep = false) {
   history[isStep ? "pushState" : "replaceState"](null, "", address);
 }
 
-/** The answer to a request: its header, and `arrays` by name, each `{ values, shape }`. */
+let sent = 0; // requests
+const latest = new Map(); // by kind, the number of its latest request
+
+/** The answer to a request: its header, and `arrays` by name, each `{ values, shape }`. Outdated by the next of its kind. */
 export async function ask(view, options = {}) {
-  const response = await fetch(`api/${view}?${new URLSearchParams(options)}`, { headers, signal: pending.signal });
-  return parse(await answered(response));
+  const kind = `${view}/${options.panel ?? ""}`;
+  const number = ++sent;
+  latest.set(kind, number);
+  // Requests may overtake each other on their way: the number tells the server which is the latest.
+  const numbered = { ...headers, "x-featurelayer-number": number };
+  const response = await fetch(`api/${view}?${new URLSearchParams(options)}`, { headers: numbered, signal: pending.signal });
+  const answer = await parse(await answered(response));
+  if (latest.get(kind) !== number) throw new Stale();
+  latest.delete(kind);
+  return answer;
 }
 
 /** Adds an image; returns its number and the names of all. */

@@ -136,7 +136,7 @@ async function showOther() {
 async function top(model, id) {
   const { layer, channel } = state;
   const options = { model, layer, channel };
-  const answer = await ask("top", { ...options, count: page.kind === "text" ? 8 : 12 });
+  const answer = await ask("top", { ...options, count: page.kind === "text" ? 8 : 12, panel: id });
   const tiles = answer.items.map(([item, name, value], index) => tile(model, item, name, number(value), answer, index));
   at(id).replaceChildren(...tiles);
   if (!tiles.length) at(id).textContent = "This channel had no finite value.";

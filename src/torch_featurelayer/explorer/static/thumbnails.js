@@ -12,6 +12,7 @@ export class Thumbnails {
     this.known = new Map(); // by number: { id, pixels } or { id, text }
     this.waiting = new Map(); // by number: elements
     this.timer = 0;
+    this.asked = 0;
   }
 
   /** Shows an item in an element with a canvas or a span. */
@@ -34,7 +35,7 @@ export class Thumbnails {
     this.waiting.clear();
     const numbers = [...waiting.keys()];
     if (!numbers.length) return;
-    const { ids, texts, arrays } = await ask("items", { model: this.model, items: numbers.join(",") });
+    const { ids, texts, arrays } = await ask("items", { model: this.model, items: numbers.join(","), panel: `thumbnails${this.asked++}` });
     numbers.forEach((number, index) => {
       const item = { id: ids[index], text: texts?.[index], pixels: arrays.thumbnails && slice(arrays.thumbnails, index) };
       this.known.set(number, item);

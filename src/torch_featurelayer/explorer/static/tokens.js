@@ -17,7 +17,15 @@ export function paintTokens(element, tokens, values, [low, high] = [0, 1], colou
 export function colour(element, value, low, high, colours) {
   const step = high > low ? Math.min(Math.max(Math.round(((value - low) / (high - low)) * 255), 0), 255) : 0;
   const background = Number.isFinite(value) ? css(colours, step) : "rgb(150, 150, 150)";
-  const [red, green, blue] = background.match(/\d+/g).map(Number);
   element.style.background = background;
-  element.style.color = 0.3 * red + 0.59 * green + 0.11 * blue > 130 ? "#000" : "#fff";
+  element.style.color = luminance(background) > 0.179 ? "#000" : "#fff"; // the contrast is then at least 4.5 (WCAG 2)
+}
+
+/** The relative luminance of a colour, as WCAG 2 defines it. */
+function luminance(background) {
+  const [red, green, blue] = background.match(/\d+/g).map((part) => {
+    const share = Number(part) / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
