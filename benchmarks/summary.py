@@ -222,9 +222,7 @@ def _ours() -> list[str]:
         "ours, the same models": (f"{_wrong(plain)} of {plain['features']:,} outputs and inputs wrong", "correctness"),
         **_coverage(),
         **_datasets(),
-        "the explorer, p95": (
-            ", ".join(f"{value:.0f} ms" for value in numbers("explorer")["p95"].values()), "explorer"
-        ),
+        "the explorer, p95": (_explorer(), "explorer"),
         "clone to the first feature map": (f"{numbers('newcomer')['all']:.0f} s", "newcomer"),
         "versions of PyTorch": ("; ".join(f"{name}: {said}" for name, said in numbers("versions").items()), "versions"),
         "changes to the code that the tests notice": (_mutation(numbers("mutation")), "mutation"),
@@ -238,6 +236,15 @@ def _mutation(found: Numbers) -> str:
         f"{grammar['score']:.0%} of all {grammar['tried']} to the grammar, "
         f"{engine['score']:.0%} of {engine['tried']} of the {found['engine_changes']} to the engine"
     )
+
+
+def _explorer() -> str:
+    """The slowest view of those with a goal of 100 ms, and of those with a larger one."""
+    found = numbers("explorer")
+    slowest = {}
+    for name, goal in found["goals"].items():
+        slowest[goal] = max(slowest.get(goal, 0.0), found["p95"][name])
+    return ", ".join(f"at most {slowest[goal]:.0f} ms (goal {goal:.0f} ms)" for goal in sorted(slowest))
 
 
 def _coverage() -> dict[str, tuple[str, str]]:

@@ -258,3 +258,30 @@ def test_any_values_in_any_parts(values: list[float], part: int, share: float) -
     assert float((found.quantile(share) - right).abs()) <= float(right.abs()) / 64 + 2.0**-20
     best = flat.flatten().argsort(descending=True, stable=True)[:3].tolist()
     assert [name for name, _ in found.top(0)] == [str(place) for place in best]
+
+
+@given(
+    column=st.lists(st.one_of(st.just(0.0), st.floats(-1e4, 1e4, width=32)), min_size=1, max_size=60),
+    bins=st.integers(1, 40),
+)
+def test_a_histogram_holds_all_values(column: list[float], bins: int) -> None:
+    """Every bin has at least the values that are inside it by more than the width of a bucket, and no others."""
+    values = torch.tensor(column)[:, None]
+    state = ChannelAccumulator(1, 1)
+    state.add(values, [1] * len(values), list(range(len(values))))
+    counts, edges = LayerStatistics("layer", state.state, {}).histogram(bins)
+    assert counts.shape == (1, bins)
+    assert float(counts.sum()) == pytest.approx(len(values))
+    assert (counts >= 0).all()
+    assert (float(edges[0, 0]), float(edges[0, -1])) == (float(values.min()), float(values.max()))
+    reach = values.double().abs() / 32 + 2.0**-19
+    for bin_ in range(bins):
+        low, high = edges[0, bin_], edges[0, bin_ + 1]
+        inside = ((values - reach >= low) & (values + reach <= high)).sum()
+        near = ((values + reach >= low) & (values - reach <= high)).sum()
+        assert float(inside) - 1e-6 <= float(counts[0, bin_]) <= float(near) + 1e-6
+
+
+def test_a_histogram_needs_bins() -> None:
+    with pytest.raises(ValueError, match="one or more bins, not 0"):
+        tl.statistics(network(), "features.3", torch.rand(4, 3, 32, 32))["features.3"].histogram(0)

@@ -84,7 +84,7 @@ def test_the_page_of_a_channel(client: TestClient, dataset: Dataset, maps: Tenso
     counts = np.histogram(values.numpy(), bins=arrays["edges"].numpy())[0]
     assert np.abs(arrays["counts"].numpy() - counts).max() <= 0.02 * values.numel()
     assert float(arrays["counts"].sum()) == pytest.approx(values.numel())
-    shown, over = ask(client, "top_maps", layer=LAYER, channel=7, items=",".join(map(str, items)))
+    shown, over = ask(client, "top_maps", layer=LAYER, channel=7)
     for place, (item, _, value) in enumerate(told["items"]):
         assert torch.allclose(over[str(place)], values[item], atol=1e-4)
         assert float(over[str(place)].max()) == pytest.approx(value, rel=1e-4)
@@ -279,7 +279,7 @@ def test_texts(minilm: LoadedModel, cache: Path, tmp_path: Path) -> None:
         )
         told, _ = ask(client, "top", layer=layer, channel=100, count=3)
         items = [item for item, _, _ in told["items"]]
-        _, maps = ask(client, "top_maps", layer=layer, channel=100, items=",".join(map(str, items)))
+        _, maps = ask(client, "top_maps", layer=layer, channel=100, count=3)
         for place, item in enumerate(items):
             assert torch.allclose(maps[str(place)][0], hidden[item][3][:, 100], atol=1e-4)
             assert len(told["tokens"][place]) == maps[str(place)].shape[1]

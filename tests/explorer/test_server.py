@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,8 @@ from starlette.testclient import TestClient
 
 import torch_featurelayer as tl
 from tests.explorer.test_serialization import unpacked
-from torch_featurelayer.explorer import Explorer, application
-from torch_featurelayer.explorer.session import Picture
+from torch_featurelayer.explorer import Explorer, Picture, application
+from torch_featurelayer.explorer.inputs import transfer
 from torch_featurelayer.models import LoadedModel
 
 TOKEN = "right"  # noqa: S105
@@ -223,14 +224,27 @@ def test_grad_cam_is_that_of_the_figures(client: TestClient, explorer: Explorer,
     assert answer.json()["error"] == "no class '1000'. The model has 1000 classes, 0 to 999."
 
 
-@pytest.mark.parametrize("shown", ["mean", "channel", "pca", "cosine", "cam"])
+@pytest.mark.parametrize(
+    ("shown", "opacity"),
+    [
+        ("mean", 1),
+        ("mean", 0.4),
+        ("channel", 1),
+        ("pca", 1),
+        ("cosine", 1),
+        ("cosine", 0.3),
+        ("cam", 0.5),
+        ("photo", 1),
+    ],
+)
 def test_the_python_lines_make_the_picture(
-    client: TestClient, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, shown: str, opacity: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They run as they are, beside the image, and draw the same pixels."""
     Image.fromarray(chelsea()).save(tmp_path / "cat.jpg", format="PNG")  # the explorer's image, without loss
     monkeypatch.chdir(tmp_path)
     options = {"layer": "_blocks.10", "shown": shown, "channel": 5, "target": "tabby", "x": 0.3, "y": 0.4}
+    options["opacity"] = opacity
     told, arrays = ask(client, "picture", **options)
     assert told["name"] == "_blocks.10.png"
     assert told["alt"]
@@ -241,3 +255,64 @@ def test_the_python_lines_make_the_picture(
         np.asarray(Image.open(file).convert("RGB")) for file in (Path("_blocks.10.png"), io.BytesIO(content))
     )
     assert np.array_equal(ours, theirs)
+
+
+def test_the_python_lines_of_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a head of a ViT, from the probe."""
+    Image.fromarray(chelsea()).save(tmp_path / "cat.jpg", format="PNG")
+    monkeypatch.chdir(tmp_path)
+    vit = tl.models.load("timm:vit_tiny_patch16_224", weights="random")
+    explorer = Explorer([vit], [Picture("cat.jpg", Image.fromarray(chelsea()))])
+    layer = "blocks.3.attn"
+    with TestClient(application(explorer, TOKEN), base_url="http://127.0.0.1:8000") as client:  # type: ignore[arg-type]
+        options = {"layer": "blocks.3", "attention": layer, "head": 2, "x": 0.5, "y": 0.1}
+        told, arrays = ask(client, "picture", shown="attention", **options)
+        exec(compile(told["code"], "code", "exec"), {})  # noqa: S102
+        ours, theirs = (
+            np.asarray(Image.open(file).convert("RGB"))
+            for file in (Path("blocks.3.png"), io.BytesIO(bytes(arrays["file"].tolist())))
+        )
+        assert np.array_equal(ours, theirs)
+        weights, _ = tl.FeatureLayer(vit.model, f"{layer}:attention_weights")(vit.preprocess("cat.jpg"))
+        _, values = ask(client, "attention", **{**options, "layer": layer})
+        assert torch.allclose(values["values"].flatten(), weights[0, 2, 1 + 14 + 7, 1:], atol=1e-6)
+
+
+def test_the_same_point_in_models_that_crop_differently() -> None:
+    """A mark in the image is at different places of their inputs; a point that one of them cuts off is left out."""
+    pixels = np.zeros((300, 500, 3), dtype=np.uint8)
+    pixels[150:158, 200:208] = 255
+    small = tl.models.load("efficientnet-lite0", weights="random")  # 224 of 256
+    wide = dataclasses.replace(small, preprocess=tl.models.Preprocess(resize=224, crop=224))
+    explorer = Explorer([small, wide], [Picture("mark", Image.fromarray(pixels))])
+    places = []
+    for number in (0, 1):
+        bright = explorer.photo(number, 0).mean(0)
+        row, column = divmod(int(bright.argmax()), bright.shape[1])
+        places.append(((column + 0.5) / bright.shape[1], (row + 0.5) / bright.shape[0]))
+    moved = transfer(places[0], explorer.pictures[0].source, small, wide)
+    assert moved == pytest.approx(places[1], abs=0.015)
+    assert abs(places[0][0] - places[1][0]) > 0.02
+    assert transfer((0.001, 0.5), explorer.pictures[0].source, wide, small) is None
+    assert transfer((0.3, 0.4), explorer.pictures[0].source, small, small) == pytest.approx((0.3, 0.4))
+
+
+def test_a_failure_of_the_model_is_told(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In words, without the text of an exception that may hold anything; the terminal has its traceback."""
+    monkeypatch.setattr(explorer, "maps", lambda *_: (_ for _ in ()).throw(RuntimeError("secret")))
+    app = application(explorer, TOKEN)
+    with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:  # type: ignore[arg-type]
+        answer = client.get("/api/layer", params={"layer": "_blocks.1"}, headers=HEADERS)
+        assert answer.status_code == 500
+        assert answer.json()["error"] == "the model or the server failed (RuntimeError): the terminal has the details"
+
+
+def test_selective_is_more_than_a_single_value(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that fires at one position is not the most selective one by that alone."""
+    maps = torch.rand(3, 40, 40) * 0.1
+    maps[0] = 0
+    maps[0, 3, 3] = 5
+    maps[1] = 0
+    maps[1, 10:13, 10:13] = 4
+    monkeypatch.setattr(explorer, "_one", lambda *_: maps)
+    assert explorer.statistics(0, "any")["selective"][0][0] == 1

@@ -18,6 +18,7 @@ from .session import Explorer, Options, Picture, selection
 
 _BINS: Final = 24
 _CATEGORIES: Final = 12  # values of a column with a colour of their own
+_TOP: Final = 12
 _NEIGHBOURS: Final = 12
 
 
@@ -44,7 +45,7 @@ def channels(explorer: Explorer, options: Options) -> bytes:
 def top(explorer: Explorer, options: Options) -> bytes:
     """The items with the largest value of a channel, and the distribution of its values."""
     dataset, layer, channel = _dataset(explorer, options), options["layer"], int(options["channel"])
-    items = dataset.top(layer, channel)[: int(options.get("count", 12))]
+    items = _top_items(dataset, options)
     counts, edges = dataset.statistics(layer).histogram(_BINS)
     header = {"channel": channel, "items": [[number, dataset.ids[number], value] for number, value in items]}
     shown, arrays = _show(explorer, options, [number for number, _ in items])
@@ -52,10 +53,10 @@ def top(explorer: Explorer, options: Options) -> bytes:
 
 
 def top_maps(explorer: Explorer, options: Options) -> bytes:
-    """The map of a channel over each of some items, in one range."""
+    """The map of a channel over each of its top items, in one range."""
     model, _ = selection(options)
     dataset, channel = _dataset(explorer, options), int(options["channel"])
-    sources = [dataset.sample(number) for number in _items(options)]
+    sources = [dataset.sample(number) for number, _ in _top_items(dataset, options)]
     maps = [values[channel] for values in explorer.maps_of(model, options["layer"], sources)]
     finite = torch.cat([values.flatten() for values in maps]) if maps else torch.zeros(1)
     finite = finite[finite.isfinite()]
@@ -163,6 +164,10 @@ def _show(explorer: Explorer, options: Options, numbers: list[int]) -> tuple[dic
         pixels = loaded.image(dataset.sample(number))[0]
         images[f"image{place}"] = (pixels * 255).round().to(torch.uint8)
     return {}, images
+
+
+def _top_items(dataset: Dataset, options: Options) -> list[tuple[int, float]]:
+    return dataset.top(options["layer"], int(options["channel"]))[: int(options.get("count", _TOP))]
 
 
 def _texts(dataset: Dataset, numbers: list[int]) -> list[str]:

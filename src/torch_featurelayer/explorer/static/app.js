@@ -18,7 +18,10 @@ page.show = async (names) => {
   const isWhole = !names || names.includes("view");
   document.body.dataset.view = state.view;
   for (const name of ["input", "dataset"]) at(`${name}-view`).hidden = state.view !== name;
-  if (isWhole) selectView();
+  if (isWhole) {
+    selectView();
+    document.querySelector("main").scrollTop = 0;
+  }
   if (state.model !== modelInTree) showModel();
   if (page.models.length > 1 && (!names || names.includes("model") || names.includes("picture"))) working("Comparing the models", showDifferences);
   if (state.view === "dataset") {

@@ -5,7 +5,7 @@ import { listChannels, marksOf } from "./channels.js";
 import { drawColours, drawShade, limits, viridis } from "./draw.js";
 import { at, download, fillTable, histogram, number, sparkline } from "./elements.js";
 import { VirtualList } from "./list.js";
-import { change, dataset, page, say, state, which, working } from "./page.js";
+import { change, dataset, page, say, showChoices, state, which, working } from "./page.js";
 import { Scatter } from "./scatter.js";
 import { Thumbnails } from "./thumbnails.js";
 import { paintTokens } from "./tokens.js";
@@ -132,22 +132,24 @@ async function showOther() {
   await top(Number(state.other), "top-other");
 }
 
-/** Fills tiles with the top items of the channel of a model, and asks for the maps over them. */
+/** Fills tiles with the top items of the channel of a model, and draws the maps over them when they have arrived. */
 async function top(model, id) {
   const { layer, channel } = state;
-  const options = { model, layer, channel };
-  const answer = await ask("top", { ...options, count: page.kind === "text" ? 8 : 12, panel: id });
-  const tiles = answer.items.map(([item, name, value], index) => tile(model, item, name, number(value), answer, index));
+  const options = { model, layer, channel, count: page.kind === "text" ? 8 : 12, panel: id };
+  // Asked for at once; not waited for, since the items come first.
+  const maps = ask("top_maps", options);
+  maps.catch(() => {}); // said by `working`
+  const answer = await ask("top", options);
+  // An item that was opened for a channel shows that channel.
+  const shown = { shown: "channel", channel, by: "index", page: Math.floor(channel / page.channelsOfPage) };
+  const tiles = answer.items.map(([item, name, value], index) => tile(model, item, name, number(value), answer, index, shown));
   at(id).replaceChildren(...tiles);
-  if (!tiles.length) at(id).textContent = "This channel had no finite value.";
-  // Not waited for: the items are there, and the maps follow.
-  if (tiles.length) working("Running the model", () => cover(id, tiles, answer, options));
+  if (tiles.length) working("Running the model", async () => cover(tiles, answer, await maps));
+  else at(id).textContent = "This channel had no finite value.";
   return answer;
 }
 
-async function cover(id, tiles, answer, options) {
-  const items = answer.items.map(([item]) => item).join(",");
-  const maps = await ask("top_maps", { ...options, items, panel: id });
+function cover(tiles, answer, maps) {
   tiles.forEach((button, index) => {
     const map = maps.arrays[index];
     if (page.kind === "text") paintTokens(button.querySelector(".text"), answer.tokens[index], map.values, [maps.low, maps.high]);
@@ -157,7 +159,7 @@ async function cover(id, tiles, answer, options) {
 }
 
 /** An item as a button that opens it: its image with a canvas for a map over it, or its text. */
-function tile(model, item, name, value, answer, index) {
+function tile(model, item, name, value, answer, index, shown) {
   const button = Object.assign(document.createElement("button"), { type: "button", className: "tile", title: name });
   const told = Object.assign(document.createElement("small"), { textContent: `${value} · ${name.split("/").at(-1)}` });
   if (answer.tokens) {
@@ -174,7 +176,7 @@ function tile(model, item, name, value, answer, index) {
     button.append(frame, told);
   }
   button.setAttribute("aria-label", `${name}, ${value}`);
-  button.addEventListener("click", () => openItem(item, model));
+  button.addEventListener("click", () => openItem(item, model, shown));
   return button;
 }
 
@@ -269,12 +271,13 @@ async function showNeighbours() {
 }
 
 /** Opens an item as the image or text to look into. */
-function openItem(item, model = state.model) {
+function openItem(item, model = state.model, shown = {}) {
   return working("Opening", async () => {
     const { picture, pictures } = await ask("open_item", { model, item });
     at("picture").replaceChildren(...pictures.map((name, index) => new Option(name, index)));
     at("picture").value = picture;
-    await change({ view: "input", model, picture });
+    await change({ view: "input", model, picture, ...shown });
+    showChoices();
   });
 }
 

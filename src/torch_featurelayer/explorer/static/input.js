@@ -79,7 +79,7 @@ async function showMaps() {
   at("page").textContent = `page ${number_ + 1} of ${answer.pages}`;
   at("back").disabled = number_ === 0;
   at("next").disabled = number_ + 1 >= answer.pages;
-  if (!answer.order.includes(state.channel)) state.channel = answer.order[0];
+  if (state.channel >= answer.shape[0]) state.channel = answer.order[0];
   seen.pca = undefined;
   await showMap();
   await new Promise(requestAnimationFrame); // the large map first
