@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from ..extraction import extract_like
+from .._exceptions import LayoutError
 from . import dataset_saving
 from .dataset import Dataset, Projection
 from .inputs import token_texts
@@ -53,11 +54,13 @@ def top(explorer: Explorer, options: Options) -> bytes:
 
 
 def top_maps(explorer: Explorer, options: Options) -> bytes:
-    """The map of a channel over each of its top items, in one range."""
+    """The map of a channel over each of its top items, in one range; no maps if the layer returns none."""
     model, _ = selection(options)
     dataset, channel = _dataset(explorer, options), int(options["channel"])
     sources = [dataset.sample(number) for number, _ in _top_items(dataset, options)]
-    maps = [values[channel] for values in explorer.maps_of(model, options["layer"], sources)]
+    maps: list[Tensor] = []
+    with suppress(LayoutError):  # of a layer of vectors
+        maps = [values[channel] for values in explorer.maps_of(model, options["layer"], sources)]
     finite = torch.cat([values.flatten() for values in maps]) if maps else torch.zeros(1)
     finite = finite[finite.isfinite()]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
@@ -151,7 +154,7 @@ def _query(explorer: Explorer, options: Options, dataset: Dataset, layer: str) -
         return picture.origin[1]
     if dataset.store is None:
         raise ValueError("statistics have no features to search: start featurelayer explore with a store or a folder")
-    return extract_like(dataset.store, explorer.models[model], picture.source)[layer]
+    return explorer.query(model, place, dataset.store)[layer]
 
 
 def _show(explorer: Explorer, options: Options, numbers: list[int]) -> tuple[dict[str, Any], dict[str, Tensor]]:

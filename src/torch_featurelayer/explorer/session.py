@@ -16,7 +16,9 @@ from .._edit import edit
 from .._exceptions import FeatureLayerError, FeatureNotFoundError, LayoutError
 from .._feature_layer import FeatureLayer, FeatureLayers
 from .._layers import LayerTable, layers
+from ..extraction import extract_like
 from ..models import LoadedModel
+from ..store import Store
 from .dataset import Dataset
 from .inputs import Inputs, image_size, inputs_of, kind_of, token_texts
 from .thumbnails import Thumbnails
@@ -97,6 +99,7 @@ class Explorer:
         self._tables: dict[int, LayerTable] = {}
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
         self._attention: tuple[tuple[int, int] | None, Mapping[str, Tensor]] = (None, {})
+        self._query: tuple[tuple[int, int] | None, Mapping[str, Tensor]] = (None, {})
         self._wrappers: dict[tuple[int, str], FeatureLayer] = {}
         self._thumbnails = {
             number: Thumbnails(dataset) for number, dataset in enumerate(self.datasets) if dataset is not None
@@ -170,6 +173,13 @@ class Explorer:
                 raise LayoutError("this feature is not a map", layer, hint="Choose another layer.")
             found += maps.unbind()
         return found
+
+    def query(self, model: int, picture: int, store: Store) -> Mapping[str, Tensor]:
+        """Returns the features of an image or text as a store has them; those of the latest input are cached."""
+        key = (model, picture)
+        if self._query[0] != key:
+            self._query = (key, extract_like(store, self.models[model], self.pictures[picture].source))
+        return self._query[1]
 
     def _wrapper(self, model: int, layer: str) -> FeatureLayer:
         """Returns the wrapper of a layer, which is kept: it learns where the forward pass can end."""

@@ -11,7 +11,8 @@ import { Thumbnails } from "./thumbnails.js";
 import { paintTokens } from "./tokens.js";
 
 const seen = {}; // what was last received
-const colours = ["#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#6cc5b0", "#ff8ab7", "#97bbf5", "#9c6b4e", "#9498a0", "#2f8f8f", "#b5bd61"];
+const colours = ["#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#6cc5b0", "#ff8ab7", "#97bbf5", "#9c6b4e", "#d24e9b", "#2f8f8f", "#b5bd61"];
+const OTHERS = "#9498a0"; // the colour of rarer values
 const thumbnails = new Map(); // by model
 const list = new VirtualList(at("list"), { height: 30, draw: drawChannel, choose: (index) => change({ channel: seen.listed[index] }) });
 let gallery; // made when it is known whether items are images or texts
@@ -85,6 +86,7 @@ function fillList() {
   seen.listed = listChannels(seen.channels, state.sort, state.filter);
   at("list-value").textContent = state.sort === "index" ? "mean" : at("sort").selectedOptions[0].text;
   at("listed").textContent = `${seen.listed.length} of ${seen.channels.mean.shape[0]} channels`;
+  seen.accent = getComputedStyle(at("histogram")).color; // once, since reading it computes the layout
   list.fill(seen.listed.length, seen.listed.indexOf(state.channel));
 }
 
@@ -96,7 +98,7 @@ function drawChannel(option, index) {
   const what = state.sort === "index" ? "mean" : at("sort").selectedOptions[0].text;
   const marks = marksOf(seen.channels, channel);
   name.textContent = channel;
-  sparkline(canvas, histograms.values, channel, histograms.shape[1]);
+  sparkline(canvas, histograms.values, channel, histograms.shape[1], seen.accent);
   value.textContent = number(values[channel]);
   told.textContent = marks.join(", ");
   option.setAttribute("aria-label", [`Channel ${channel}, ${what} ${number(values[channel])}`, ...marks].join(", "));
@@ -145,11 +147,15 @@ async function top(model, id) {
   const tiles = answer.items.map(([item, name, value], index) => tile(model, item, name, number(value), answer, index, shown));
   at(id).replaceChildren(...tiles);
   if (tiles.length) working("Running the model", async () => cover(tiles, answer, await maps));
-  else at(id).textContent = "This channel had no finite value.";
+  else at(id).textContent = "No items were kept for this channel.";
   return answer;
 }
 
 function cover(tiles, answer, maps) {
+  if (!maps.arrays[0]) {
+    at("top-scale").textContent = "this layer has no maps";
+    return;
+  }
   tiles.forEach((button, index) => {
     const map = maps.arrays[index];
     if (page.kind === "text") paintTokens(button.querySelector(".text"), answer.tokens[index], map.values, [maps.low, maps.high]);
@@ -201,7 +207,7 @@ function colouring() {
   const plain = getComputedStyle(document.body).getPropertyValue("--accent");
   if (!seen.column) return () => colours[0];
   const { codes, numbers } = seen.column.arrays;
-  if (codes) return (item) => (codes.values[item] < 0 ? colours[9] : colours[codes.values[item] % colours.length]);
+  if (codes) return (item) => (codes.values[item] < 0 ? OTHERS : colours[codes.values[item] % colours.length]);
   const [low, high] = limits(numbers.values);
   const step = (value) => viridis[Math.min(Math.max(Math.round(((value - low) / (high - low || 1)) * 255), 0), 255)];
   return (item) => (Number.isNaN(numbers.values[item]) ? plain : cssOf(step(numbers.values[item])));
@@ -211,13 +217,8 @@ const cssOf = (colour) => `rgb(${colour & 255}, ${(colour >> 8) & 255}, ${(colou
 
 function showLegend() {
   const values = seen.column?.values;
-  const swatches = (values ?? []).map(([name, count], index) => {
-    const swatch = document.createElement("span");
-    const dot = document.createElement("i");
-    dot.style.background = colours[index % colours.length];
-    swatch.append(dot, `${name} (${count})`);
-    return swatch;
-  });
+  const swatches = (values ?? []).map(([name, count], index) => swatch(colours[index % colours.length], `${name} (${count})`));
+  if (seen.column?.others) swatches.push(swatch(OTHERS, `${seen.column.others} rarer values`));
   if (seen.column?.arrays.numbers) {
     const [low, high] = limits(seen.column.arrays.numbers.values);
     swatches.push(`${state.colour}: ${number(low)} (dark) to ${number(high)} (bright)`);
@@ -225,6 +226,14 @@ function showLegend() {
   at("legend").replaceChildren(...swatches);
   at("group-label").hidden = !values;
   at("group").replaceChildren(new Option("all", ""), ...(values ?? []).map(([name], index) => new Option(name, index)));
+}
+
+function swatch(colour, text) {
+  const element = document.createElement("span");
+  const dot = document.createElement("i");
+  dot.style.background = colour;
+  element.append(dot, text);
+  return element;
 }
 
 /** Selects the items with a value of the column: what a lasso does, for those without a pointer. */

@@ -110,10 +110,10 @@ export function histogram(counts, edges) {
 }
 
 /** Draws one of several histograms `[C, bins]` of uint8 as small bars. */
-export function sparkline(canvas, values, row, bins) {
+export function sparkline(canvas, values, row, bins, colour) {
   Object.assign(canvas, { width: bins * 2, height: 18 });
   const context = canvas.getContext("2d");
-  context.fillStyle = getComputedStyle(canvas).color;
+  context.fillStyle = colour;
   for (let bin = 0; bin < bins; bin++) {
     const height = Math.ceil((values[row * bins + bin] / 255) * 18);
     context.fillRect(bin * 2, 18 - height, 2, height);

@@ -26,15 +26,21 @@ export class Scatter {
   }
 
   draw() {
-    const { canvas, points } = this;
+    const { canvas } = this;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     if (!width) return;
-    const ratio = devicePixelRatio;
-    Object.assign(canvas, { width: width * ratio, height: height * ratio });
-    const context = canvas.getContext("2d");
-    context.scale(ratio, ratio);
+    Object.assign(canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
     this.#place(width, height);
-    const side = points.length > 20000 ? 2 : points.length > 4000 ? 3 : 5;
+    this.#drawPoints();
+    this.#drawAll();
+  }
+
+  /** Draws the points once; a lasso over many thousands would lag otherwise. */
+  #drawPoints() {
+    this.drawn = Object.assign(document.createElement("canvas"), { width: this.canvas.width, height: this.canvas.height });
+    const context = this.drawn.getContext("2d");
+    context.scale(devicePixelRatio, devicePixelRatio);
+    const side = this.x.length > 10000 ? 2 : this.x.length > 2000 ? 3 : 5;
     for (const pass of [false, true]) {
       // The chosen ones over the others, which are pale.
       context.globalAlpha = this.chosen.size && !pass ? 0.18 : 0.8;
@@ -44,7 +50,14 @@ export class Scatter {
         context.fillRect(this.x[number] - side / 2, this.y[number] - side / 2, side, side);
       }
     }
-    context.globalAlpha = 1;
+  }
+
+  #drawAll() {
+    const context = this.canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.drawImage(this.drawn, 0, 0);
+    context.scale(devicePixelRatio, devicePixelRatio);
     if (this.lasso) this.#drawLasso(context);
   }
 
@@ -94,7 +107,7 @@ export class Scatter {
   #moved(event) {
     if (!this.lasso) return this.hover(this.nearest(event.offsetX, event.offsetY), event.offsetX, event.offsetY);
     this.lasso.push([event.offsetX, event.offsetY]);
-    return this.draw();
+    return this.#drawAll();
   }
 
   #released(event) {
@@ -102,7 +115,7 @@ export class Scatter {
     this.lasso = null;
     const moved = lasso.some(([x, y]) => Math.hypot(x - lasso[0][0], y - lasso[0][1]) > 5);
     if (!moved) {
-      this.draw();
+      this.#drawAll();
       const number = this.nearest(event.offsetX, event.offsetY);
       if (number >= 0) this.open(number);
       return;
