@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)))
 # without `summary`, which reads the others' results; what measures time comes last, and alone
 BENCHMARKS := correctness coverage guard layouts timm_intermediates graph_breaks robustness versions mutation newcomer \
-  peers overhead compiled diagnosis extraction pipeline texts scale backends command explorer
+  peers overhead compiled diagnosis extraction pipeline texts scale backends command explorer soak
 
 .PHONY: demo test test-fast coverage lint docs browser examples versions gpu bench clean
 

@@ -145,7 +145,7 @@ def texts(page: Page, count: int) -> tuple[dict[str, list[float]], dict[str, lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--actions", type=int, default=100)
+    parser.add_argument("--actions", type=int, default=60)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--sentences", type=int, default=2000)
     given = parser.parse_args()

@@ -67,6 +67,25 @@ def _wrong(found: Numbers) -> int:
     return int(found["wrong"] + found["missing"])
 
 
+def contenders() -> str:
+    """README: the other libraries, in short."""
+    rows = []
+    for found in numbers("peers").values():
+        if "layers" in found:
+            lost = found["missing"] + found["crashed"]
+            cost = f"{found['costs']['resnet50']['time']:.2f}" if "costs" in found else ""
+            counts = (found["title"], found["right"], found["wrong"], lost, cost, stop_cell(found["stop"]["resnet50"]))
+            rows.append(f"| {' | '.join(map(str, counts))} |")
+    listed, layers = "\n".join(rows), numbers("peers")["torch_featurelayer"]["layers"]
+    return f"""
+| {layers} layers of torchvision | right | wrong | missing or crashed | all layers: time | one layer: time |
+|---|---|---|---|---|---|
+{listed}
+
+Times are those of a ResNet-50, relative to the bare model ([method](docs/benchmarks/peers.md)).
+"""
+
+
 def newcomer() -> str:
     """README: how long the first time takes."""
     found = numbers("newcomer")
@@ -94,7 +113,7 @@ def _version(result: Numbers) -> str:
 
 
 def compiling() -> str:
-    """README and how it works: what compiles."""
+    """How it works: what compiles."""
     found = numbers("graph_breaks")
     return f"""
 Of the {found["compile_bare"]} classification models of torchvision that compile with `fullgraph=True`,
@@ -150,8 +169,8 @@ The measured figures are from [the table]({{to}}extraction.md).
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "why": why, "newcomer": newcomer, "versions": versions, "compiling": compiling, "costs": costs, "plan": plan,
-}  # fmt: skip
+    block.__name__: block for block in (why, contenders, newcomer, versions, compiling, costs, plan)
+}
 
 
 def filled(path: Path) -> str:
@@ -223,6 +242,7 @@ def _ours() -> list[str]:
         **_coverage(),
         **_datasets(),
         "the explorer, p95": (_explorer(), "explorer"),
+        "many captures in one process": (_soak(), "soak"),
         "clone to the first feature map": (f"{numbers('newcomer')['all']:.0f} s", "newcomer"),
         "versions of PyTorch": ("; ".join(f"{name}: {said}" for name, said in numbers("versions").items()), "versions"),
         "changes to the code that the tests notice": (_mutation(numbers("mutation")), "mutation"),
@@ -236,6 +256,11 @@ def _mutation(found: Numbers) -> str:
         f"{grammar['score']:.0%} of all {grammar['tried']} to the grammar, "
         f"{engine['score']:.0%} of {engine['tried']} of the {found['engine_changes']} to the engine"
     )
+
+
+def _soak() -> str:
+    found = numbers("soak")
+    return f"{found['calls']:,} calls: {found['growth']:+.1f} MB, {found['hooks']} hooks left behind"
 
 
 def _explorer() -> str:

@@ -30,6 +30,35 @@ def test_rows_equal_a_run_under_plain_hooks(resnet18: nn.Module, image: Tensor) 
     assert holds_hooks(resnet18) == 0
 
 
+def test_own_times_add_up(resnet18: nn.Module, image: Tensor) -> None:
+    """A layer's own time is that of the layers inside taken away; a call that raised an error leaves nothing behind."""
+    table = tl.layers(resnet18, image)
+    assert sum(row.own for row in table) == pytest.approx(1)
+    inside = [row for row in table if row.path.startswith("layer1.0")]
+    assert sum(row.own for row in inside) == pytest.approx(table["layer1.0"].share)
+
+    class Falls(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError(x)
+
+    class Tries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.falls, self.linear = Falls(), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                x = self.falls(x)
+            except ValueError:
+                x = self.linear(x)
+            return x
+
+    table = tl.layers(nn.Sequential(Tries(), nn.ReLU()), torch.ones(1, 2))
+    assert [row.calls for row in table] == [1, 1, 0, 1, 1]
+    assert sum(row.own for row in table) == pytest.approx(1)
+    assert table["0"].share > table["0.linear"].share > 0
+
+
 def test_every_operation_it_names_can_be_captured(resnet18: nn.Module, image: Tensor) -> None:
     table = tl.layers(resnet18, image)
     names = [

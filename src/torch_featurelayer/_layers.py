@@ -27,7 +27,8 @@ class LayerRow:
         operations: The number of times that each functional operation ran directly inside it, over all calls.
         parameters: The number of values in its parameters, including those of the layers inside.
         seconds: The duration of its calls in seconds, including the layers inside.
-        share: The duration divided by that of the forward pass, from 0 to 1.
+        share: The duration divided by that of the forward pass, from 0 to 1; the column `time`.
+        own: The same without the layers inside, so that those of all layers add up to 1.
     """
 
     path: str
@@ -39,6 +40,7 @@ class LayerRow:
     parameters: int
     seconds: float
     share: float
+    own: float
 
     def cells(self) -> tuple[str, ...]:
         """Returns the text of this row for each column."""
@@ -67,6 +69,9 @@ class LayerTable(Table[LayerRow]):
 
 def layers(model: nn.Module, *args: Any, **kwargs: Any) -> LayerTable:
     """Runs a model once and returns the table of its layers.
+
+    The first forward pass of a process is slower in some layers than later ones: for reliable times, run the model once
+    before.
 
     Args:
         model: The model, any `nn.Module`. It runs in its present mode.
@@ -99,6 +104,7 @@ def layers(model: nn.Module, *args: Any, **kwargs: Any) -> LayerTable:
             sum(parameter.numel() for parameter in module.parameters()),
             entry.seconds,
             entry.seconds / whole if whole else 0.0,
+            entry.own_seconds / whole if whole else 0.0,
         )
         for path, module in model.named_modules(remove_duplicate=False)
     )

@@ -79,7 +79,7 @@ def test_the_page_of_a_channel(client: TestClient, dataset: Dataset, maps: Tenso
     items = [item for item, _, _ in told["items"]]
     assert len(items) == 12
     assert [name for _, name, _ in told["items"]] == [dataset.ids[item] for item in items]
-    assert arrays["image0"].shape == (3, 224, 224)
+    assert arrays["image0"].shape == (3, 160, 160)
     values = maps[:, 7]
     counts = np.histogram(values.numpy(), bins=arrays["edges"].numpy())[0]
     assert np.abs(arrays["counts"].numpy() - counts).max() <= 0.02 * values.numel()

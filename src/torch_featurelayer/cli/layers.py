@@ -43,6 +43,7 @@ def layers(
 
         args, kwargs = loaded.example() if image is None else loaded.inputs(image)
         with torch.no_grad():
+            loaded.model(*args, **kwargs)  # the times of the first forward pass are those of a start
             rows = list_layers(loaded.model, *args, **kwargs)
     table = LayerTable(row for row in rows if not depth or (row.path.count(".") + bool(row.path)) <= depth)
     if json:

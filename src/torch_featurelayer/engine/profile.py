@@ -28,6 +28,7 @@ class ModuleStats:
     Attributes:
         calls: The number of calls.
         seconds: The duration of the calls in seconds, including the modules inside.
+        own_seconds: The duration of the calls in seconds, without the modules inside.
         output: The structure of the output of the last call.
         dtypes: The dtypes of the tensors in that output.
         operations: The number of times that each operation ran directly inside, over all calls.
@@ -35,6 +36,7 @@ class ModuleStats:
 
     calls: int = 0
     seconds: float = 0.0
+    own_seconds: float = 0.0
     output: str = ""
     dtypes: tuple[str, ...] = ()
     operations: Counter[str] = field(default_factory=Counter)
@@ -49,9 +51,10 @@ def profile_model(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
         with ExitStack() as stack:
             if has_compiled_code(modules.values()):
                 stack.enter_context(force_eager())
+            running: list[_Call] = []
             for module in model.modules():
                 if not isinstance(module, torch.jit.ScriptModule):  # these take no Python hooks
-                    _time(module, seen[id(module)], stack)
+                    _time(module, seen[id(module)], running, stack)
             stack.enter_context(_Counting(seen))
             model(*args, **kwargs)
 
@@ -59,24 +62,48 @@ def profile_model(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     return seen
 
 
-def _time(module: nn.Module, entry: ModuleStats, stack: ExitStack) -> None:
-    starts: list[float] = []
+@dataclass(slots=True)
+class _Call:
+    """A call of a module that has not ended.
+
+    Attributes:
+        start: When it began.
+        inside: The seconds of the modules inside so far.
+    """
+
+    start: float
+    inside: float = 0.0
+
+
+def _time(module: nn.Module, entry: ModuleStats, running: list[_Call], stack: ExitStack) -> None:
     thread = get_ident()
+    returned: list[bool] = []
 
     def before(*_: Any) -> None:
         if get_ident() == thread:
-            # A stack, because a module may call itself.
-            starts.append(time.perf_counter())
+            running.append(_Call(time.perf_counter()))
 
     def after(_: nn.Module, __: Any, output: Any) -> None:
-        if get_ident() == thread and starts:
-            entry.seconds += time.perf_counter() - starts.pop()
+        if get_ident() == thread and running:
+            call = running.pop()
+            seconds = time.perf_counter() - call.start
+            entry.seconds += seconds
+            entry.own_seconds += seconds - call.inside
+            if running:
+                running[-1].inside += seconds
             entry.calls += 1
             entry.output = outline(output)
             entry.dtypes = tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors(output)}))
+            returned.append(True)
+
+    def at_end(*_: Any) -> None:
+        # Also called if the module raised an error, which the model may catch: then `after` was not.
+        if get_ident() == thread and not (returned and returned.pop()) and running:
+            running.pop()
 
     stack.callback(module.register_forward_pre_hook(before).remove)
     stack.callback(module.register_forward_hook(after).remove)
+    stack.callback(module.register_forward_hook(at_end, always_call=True).remove)
 
 
 class _Counting(TorchFunctionMode):

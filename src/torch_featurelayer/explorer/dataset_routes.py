@@ -21,6 +21,7 @@ _BINS: Final = 24
 _CATEGORIES: Final = 12  # values of a column with a colour of their own
 _TOP: Final = 12
 _NEIGHBOURS: Final = 12
+_SIDE: Final = 160  # pixels of an image in a tile
 
 
 def channels(explorer: Explorer, options: Options) -> bytes:
@@ -164,8 +165,11 @@ def _show(explorer: Explorer, options: Options, numbers: list[int]) -> tuple[dic
         return {"tokens": [token_texts(loaded, text) for text in _texts(dataset, numbers)]}, {}
     images = {}
     for place, number in enumerate(numbers):
-        pixels = loaded.image(dataset.sample(number))[0]
-        images[f"image{place}"] = (pixels * 255).round().to(torch.uint8)
+        pixels = loaded.image(dataset.sample(number))
+        if pixels.shape[-1] > _SIDE:  # more would be sent and drawn for nothing
+            size = (round(pixels.shape[-2] * _SIDE / pixels.shape[-1]), _SIDE)
+            pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        images[f"image{place}"] = (pixels[0].clamp(0, 1) * 255).round().to(torch.uint8)
     return {}, images
 
 
