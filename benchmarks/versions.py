@@ -19,7 +19,13 @@ from pathlib import Path
 from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
 
-VERSIONS = ["2.4.1=0.19.1", "2.6.0=0.21.0", "2.9.1=0.24.1", "2.15.0=0.29.2"]  # torch and its torchvision
+VERSIONS = [
+    "2.4.1=0.19.1",
+    "2.6.0=0.21.0",
+    "2.9.1=0.24.1",
+    "2.13.0=0.28.0",
+    "2.15.0=0.29.2",
+]  # torch and its torchvision
 NEEDED = """
 attrs hypothesis matplotlib pytest rich scikit-image setuptools sybil timm transformers<5.1 typer
 """.split()  # noqa: SIM905 (transformers 5.1 needs a newer PyTorch than the oldest)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 import torch_featurelayer as tl
 
+# The models of transformers 5.0 have no implementations to choose from, or routers that return probabilities as logits.
+pytestmark = pytest.mark.skipif(transformers.__version__.startswith("5.0."), reason="needs transformers 5.1")
+
 SMALL = {
     "vocab_size": 60,
     "hidden_size": 32,
@@ -242,3 +245,18 @@ class TestErrors:
         block.forward = lambda states: (torch.zeros_like(states), None)
         with pytest.raises(tl.LayerNotRunError, match="MegaBlocksMoeMLP.*use_kernels=False"):
             tl.FeatureLayer(model, f"{path}.router[0]")(input_ids=IDS)
+
+
+def test_probabilities_are_not_handed_out_as_logits() -> None:
+    """A router that returns a softmax as its logits, as in transformers 5.0."""
+    model, path = build("Mixtral")
+    router: Any = model.get_submodule(path).gate
+    forward = router.forward
+
+    def softmax(x: Tensor) -> tuple[Tensor, ...]:
+        logits, *others = forward(x)
+        return logits.softmax(-1), *others
+
+    router.forward = softmax
+    with pytest.raises(LookupError, match="returns probabilities, not logits: capture 'router_scores'"):
+        tl.FeatureLayer(model, f"{path}:router_logits")(input_ids=IDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,9 +225,12 @@ def test_features_of_another_model_are_refused(loaded: LoadedModel, folder: Path
     tl.extract(loaded, [LAYER], str(folder), tmp_path / "store", reduce="mean")
     tl.statistics(loaded, [LAYER], str(folder), tmp_path / "health.safetensors")
     other = tl.models.load("efficientnet-lite0", weights="random")
+    wide = dataclasses.replace(loaded, preprocess=tl.models.Preprocess(resize=224))
     for path in ("store", "health.safetensors"):
         with pytest.raises(ValueError, match="weights is"):
             open_dataset(other, tmp_path / path)
+        with pytest.raises(ValueError, match="preprocess is"):
+            open_dataset(wide, tmp_path / path)
 
 
 def test_what_was_computed_is_kept_until_an_item_changes(loaded: LoadedModel, folder: Path, tmp_path: Path) -> None:
@@ -328,9 +333,6 @@ def test_predictions_of_the_next_token() -> None:
 
 def test_two_models(loaded: LoadedModel, folder: Path, cache: Path) -> None:
     """Differences by layer, CKA over the items, and errors that say what does not go together."""
-    import copy
-    import dataclasses
-
     other = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
     other.model.get_submodule("_blocks.5._project_conv").weight.data.mul_(1.5)  # type: ignore[operator, union-attr]
     datasets = [open_dataset(each, folder, cache=cache) for each in (loaded, other)]

@@ -202,6 +202,28 @@ def test_a_channel_is_taken_away(client: TestClient, explorer: Explorer, loaded:
     ]
 
 
+@pytest.mark.parametrize("how", ["mean", "double", "negate"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "torchvision:swin_t"])
+def test_other_edits_of_a_channel(name: str, how: str) -> None:
+    """Whatever the dimension of the channels is."""
+    model = tl.models.load(name, weights="random")
+    layer, channel = model.stages[1], 5
+    explorer = Explorer([model], [Picture("cat.jpg", Image.fromarray(chelsea()))])
+    axis = str(model.layouts[layer]).index("C")
+
+    def edited(feat: torch.Tensor) -> torch.Tensor:
+        part = feat.select(axis, channel)
+        part.copy_({"mean": part.mean(), "double": 2 * part, "negate": -part}[how])
+        return feat
+
+    inputs = model.preprocess(explorer.pictures[0].source)
+    with torch.no_grad(), tl.edit(model.model, {layer: edited}):
+        right = model.model(inputs)
+    assert torch.allclose(explorer.ablate(0, 0, layer, [channel], how), right, atol=1e-5)
+    with pytest.raises(ValueError, match="the edits are zero, mean, double, negate"):
+        explorer.ablate(0, 0, layer, [channel], "halve")
+
+
 def test_alignment_is_one_with_itself(client: TestClient, loaded: LoadedModel) -> None:
     values = ask(client, "alignment")[1]["cka"]
     assert values.shape == (len(loaded.stages), len(loaded.stages))

@@ -54,6 +54,7 @@ class ExpertHook:
 
     def __init__(self, point: PartPoint, request: Request, model: nn.Module) -> None:
         self._point, self._request, self._model = point, request, model
+        self._is_softmax: bool | None = None
 
     def find(self, block: nn.Module) -> tuple[Callable[..., RemovableHandle], Callable[..., None], dict[str, bool]]:
         """Finds the place of the hook in a block.
@@ -120,9 +121,20 @@ class ExpertHook:
         logits = _logits(self._declared, router, output)
         if logits is None:
             value.fail(f"which part of the output of {type(router).__name__} has the logits is not known")
+        elif self._are_probabilities(logits):
+            # As several models of transformers 5.0 do, under the name of logits.
+            value.fail(f"{type(router).__name__} returns probabilities, not logits: capture {ROUTER_SCORES!r}")
         else:
             value.record(logits)
         forward.on_record(value)
+
+    def _are_probabilities(self, logits: Tensor) -> bool:
+        """Whether the output of a router is that of a softmax; computed once, since a GPU would have to wait."""
+        if self._is_softmax is None:
+            values = logits.detach().float()
+            sums = values.sum(-1)
+            self._is_softmax = bool((values >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+        return self._is_softmax
 
 
 def find_experts(block: nn.Module) -> nn.Module | None:

@@ -13,7 +13,7 @@ from .._optional import need
 from ..diagnosis import open_statistics, statistics
 from ..extraction import extract
 from ..extraction.collating import make_collator
-from ..extraction.identity import digest, hash_weights
+from ..extraction.identity import describe_function, digest, hash_weights
 from ..extraction.sources import MapSource, make_source
 from ..models import LoadedModel
 from ..store import open_store, store_metadata
@@ -123,10 +123,14 @@ def _check_model(loaded: LoadedModel, path: str, metadata: Mapping[str, Any]) ->
     Raises:
         StoreMismatchError: If they are of another one.
     """
-    weights = hash_weights(loaded.model)
-    if metadata.get("weights") != weights:
-        differences = {"model": (metadata.get("model"), loaded.name), "weights": (metadata.get("weights"), weights)}
-        raise StoreMismatchError(path, {name: pair for name, pair in differences.items() if pair[0] != pair[1]})
+    now = {
+        "model": loaded.name,
+        "weights": hash_weights(loaded.model),
+        "preprocess": describe_function(loaded.preprocess, set()),
+    }
+    found = {name: (metadata.get(name), value) for name, value in now.items() if metadata.get(name) != value}
+    if set(found) - {"model"}:  # the same model may have been loaded by another name
+        raise StoreMismatchError(path, found)
 
 
 def _user_cache() -> Path:

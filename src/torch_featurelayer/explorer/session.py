@@ -317,8 +317,8 @@ class Explorer:
         def edited(feat: Tensor) -> Tensor:
             numbers = torch.tensor(list(channels), dtype=torch.int64, device=feat.device)
             axis = layout.index("C")
-            changed = _EDITS[how](feat.index_select(axis, numbers).movedim(axis, 1))
-            return feat.index_copy(axis, numbers, changed.movedim(1, axis).contiguous())
+            changed = _EDITS[how](feat.index_select(axis, numbers).movedim(axis, -1))
+            return feat.index_copy(axis, numbers, changed.movedim(-1, axis).contiguous())
 
         with torch.no_grad(), edit(loaded.model, {layer: edited}):
             return loaded.model(*args, **kwargs)
@@ -354,9 +354,9 @@ class Explorer:
         return self.maps_of(model, layer, [self.pictures[picture].source])[0]
 
 
-_EDITS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of channels `[N, K, ...]`
+_EDITS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of the channels `[..., K]` of one input
     "zero": torch.zeros_like,
-    "mean": lambda feat: feat.flatten(2).mean(2).reshape(*feat.shape[:2], *[1] * (feat.ndim - 2)).expand_as(feat),
+    "mean": lambda feat: feat.flatten(0, -2).mean(0).expand_as(feat),
     "double": lambda feat: 2 * feat,
     "negate": torch.neg,
 }
