@@ -9,6 +9,7 @@ import { connectTabs } from "./tabs.js";
 import { Tree } from "./tree.js";
 
 const tree = new Tree(at("tree"), (path) => change({ layer: path, page: 0 }));
+page.select = (layer) => tree.select(layer);
 
 let modelInTree; // whose layers are listed
 
@@ -24,10 +25,7 @@ page.show = async (names) => {
   }
   if (state.model !== modelInTree) showModel();
   if (page.models.length > 1 && (!names || names.includes("model") || names.includes("picture"))) working("Comparing the models", showDifferences);
-  if (state.view === "dataset") {
-    await datasetView.show(isWhole ? null : names);
-    tree.select(state.layer);
-  } else await inputView.show(isWhole ? null : names, tree);
+  await (state.view === "dataset" ? datasetView : inputView).show(isWhole ? null : names);
 };
 
 function showModel() {

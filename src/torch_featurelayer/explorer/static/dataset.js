@@ -3,9 +3,9 @@
 import { ask } from "./api.js";
 import { listChannels, marksOf } from "./channels.js";
 import { drawColours, drawShade, limits, viridis } from "./draw.js";
-import { at, download, fillTable, histogram, number, sparkline } from "./elements.js";
+import { at, download, fillTable, histogram, number, sparkline, toggleCode } from "./elements.js";
 import { VirtualList } from "./list.js";
-import { change, dataset, page, say, showChoices, state, which, working } from "./page.js";
+import { change, dataset, page, showChoices, state, which, working } from "./page.js";
 import { Scatter } from "./scatter.js";
 import { Thumbnails } from "./thumbnails.js";
 import { paintTokens } from "./tokens.js";
@@ -28,7 +28,7 @@ export function connect() {
   at("cover").addEventListener("input", () => { for (const one of document.querySelectorAll(".tile .over")) one.style.opacity = at("cover").value; });
   at("group").addEventListener("change", (event) => selectGroup(event.target.value));
   for (const format of ["png", "svg"]) at(`top-${format}`).addEventListener("click", () => working("Saving", async () => download(await saved(format))));
-  at("top-code").addEventListener("click", () => working("Writing", showCode));
+  at("top-code").addEventListener("click", () => working("Writing", () => toggleCode(at("top-code"), at("top-python"), () => saved("svg"))));
 }
 
 /** Draws what depends on the parts of the view that have changed; everything without names. */
@@ -37,6 +37,7 @@ export async function show(names) {
   if (!dataset()) throw new Error(`${page.models[state.model].name} has no dataset`);
   if (has("model")) fillChoices();
   if (!dataset().layers.includes(state.layer)) state.layer = nearest(state.layer);
+  page.select(state.layer);
   at("dataset-where").textContent = state.layer;
   if (has("model", "layer")) await showChannels();
   else if (has("sort", "filter")) fillList();
@@ -299,12 +300,4 @@ export function forget() {
 async function saved(format) {
   const { model, layer, channel } = state;
   return ask("top_picture", { model, layer, channel, format });
-}
-
-async function showCode() {
-  const open = at("top-python").hidden;
-  at("top-code").setAttribute("aria-expanded", String(open));
-  at("top-python").hidden = !open;
-  if (open) at("top-python").textContent = (await saved("svg")).code;
-  say("");
 }

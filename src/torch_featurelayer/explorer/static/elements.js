@@ -85,6 +85,14 @@ export function download({ name, arrays }) {
   URL.revokeObjectURL(link.href);
 }
 
+/** Shows or hides Python code, which is read when it is shown. */
+export async function toggleCode(button, code, read) {
+  const open = code.hidden;
+  button.setAttribute("aria-expanded", String(open));
+  code.hidden = !open;
+  if (open) code.textContent = (await read()).code;
+}
+
 /** The numbers of values in bins, as bars with the first and the last edge below. */
 export function histogram(counts, edges) {
   const most = Math.max(...counts, 1);

@@ -2,16 +2,16 @@
 
 import { ask } from "./api.js";
 import { diverging, drawColours, drawLevels, drawMap, limits, viridis } from "./draw.js";
-import { at, download, fillPredictions, fillTable, matrix, number } from "./elements.js";
+import { at, download, fillPredictions, fillTable, matrix, number, toggleCode } from "./elements.js";
 import * as image from "./image.js";
-import { change, drawnLayers, page, place, say, state, which, working } from "./page.js";
+import { change, drawnLayers, page, place, state, which, working } from "./page.js";
 import * as text from "./text.js";
 
 export const seen = {}; // what was last received, to draw again
 let kind = image;
 
 /** Connects the controls, when it is known what there is. */
-export function connect(tree) {
+export function connect() {
   kind = page.kind === "text" ? text : image;
   for (const name of ["shown", "by", "attention"]) at(name).addEventListener("change", (event) => change({ [name]: event.target.value, ...(name === "by" && { page: 0 }) }));
   at("head").addEventListener("change", (event) => change({ head: Math.trunc(Number(event.target.value)) }));
@@ -19,7 +19,7 @@ export function connect(tree) {
   at("beside-model").addEventListener("change", () => { fillBeside(); working("Comparing", showBeside); });
   for (const id of ["beside-picture", "beside-layer", "range"]) at(id).addEventListener("change", () => working("Comparing", showBeside));
   for (const format of ["png", "svg"]) at(`save-${format}`).addEventListener("click", () => working("Saving", async () => download(await saved(format))));
-  at("show-code").addEventListener("click", () => working("Writing", showCode));
+  at("show-code").addEventListener("click", () => working("Writing", () => toggleCode(at("show-code"), at("code"), () => saved("svg"))));
   at("values").addEventListener("toggle", showValues);
   at("opacity").addEventListener("input", paint);
   at("back").addEventListener("click", () => change({ page: state.page - 1 }));
@@ -35,31 +35,30 @@ export function connect(tree) {
     move: moved,
   });
   fillBeside();
-  return tree;
 }
 
 /** Draws what depends on the parts of the view that have changed; everything without names. */
-export function show(names, tree) {
+export function show(names) {
   const has = (...some) => !names || some.some((name) => names.includes(name));
-  if (has("view", "model", "picture")) return showAll(tree);
-  if (has("layer")) return showLayer(tree);
+  if (has("view", "model", "picture")) return showAll();
+  if (has("layer")) return showLayer();
   if (has("x", "y")) return showProbe();
   if (has("by", "page")) return showMaps();
   return showMap().then(kind.follows);
 }
 
-async function showAll(tree) {
+async function showAll() {
   const model = page.models[state.model];
   at("alignment").replaceChildren(); // of another model or image
   seen.attention = undefined;
   // A stage in the middle, in which something of the image can be recognised.
   if (!model.layers.some((row) => row.path === state.layer && row.drawn)) state.layer = model.stages[(model.stages.length - 1) >> 1];
   seen.classes = await kind.load();
-  await showLayer(tree);
+  await showLayer();
 }
 
-async function showLayer(tree) {
-  tree.select(state.layer);
+async function showLayer() {
+  page.select(state.layer);
   at("where").textContent = state.layer || "the model";
   showPredictions();
   await showMaps();
@@ -275,14 +274,6 @@ async function saved(format) {
   const { shown, layer, channel, target, attention, head } = state;
   const opacity = at("opacity").value;
   return ask("picture", { ...which(), shown, layer, channel, target, attention, head, opacity, ...place(), format });
-}
-
-async function showCode() {
-  const open = at("code").hidden;
-  at("show-code").setAttribute("aria-expanded", String(open));
-  at("code").hidden = !open;
-  if (open) at("code").textContent = (await saved("svg")).code;
-  say("");
 }
 
 /** Shows a channel by its number. */

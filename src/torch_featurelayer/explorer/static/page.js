@@ -12,8 +12,8 @@ export const state = {
 const texts = ["view", "layer", "shown", "by", "target", "attention", "sort", "filter", "projection", "colour", "other"];
 const steps = ["view", "model", "picture", "layer"]; // changes to which the browser's Back returns
 
-/** What the server has; `show` draws the view after a change of some parts of it, or all of it. */
-export const page = { kind: "image", models: [], datasets: [], channelsOfPage: 0, show: async () => {} };
+/** What the server has. `show` draws the view after a change of some parts of it, or all of it; `select` marks a layer. */
+export const page = { kind: "image", models: [], datasets: [], channelsOfPage: 0, show: async () => {}, select: () => {} };
 
 let kept = { ...state }; // the last view that was drawn completely, to which Escape returns
 
