@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,13 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from starlette.testclient import TestClient
 from torch import Tensor
+from typer.testing import CliRunner
 
 import torch_featurelayer as tl
 from benchmarks._datasets import make_images, make_sentences
+from tests.explorer.test_serialization import unpacked
 from tests.explorer.test_server import HEADERS, TOKEN, ask
+from torch_featurelayer.cli.app import app
 from torch_featurelayer.explorer import Dataset, Explorer, Picture, application, open_dataset
 from torch_featurelayer.models import LoadedModel
 
@@ -374,3 +380,38 @@ def test_the_python_lines_of_top_items(client: TestClient, folder: Path, monkeyp
     names: dict[str, Any] = {}
     exec(compile(told["code"], "code", "exec"), names)  # noqa: S102
     assert names["figure"].axes[0].get_title().endswith(ask(client, "top", layer=LAYER, channel=7)[0]["items"][0][1])
+
+
+@pytest.mark.slow
+def test_the_command(folder: Path, cache: Path) -> None:
+    """Two checkpoints and a folder: the address is printed when all is computed, and answers."""
+    command = [
+        sys.executable, "-m", "torch_featurelayer", "explore", "efficientnet-lite0", "efficientnet-lite0", "--data",
+        str(folder), "--cache", str(cache), "--layer", LAYER, "--second-weights", "random", "--no-browser",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address, token = server.stdout.readline().strip().split("/#token=")
+        request = urllib.request.Request(f"{address}/api/overview", headers={"x-featurelayer-token": token})  # noqa: S310
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            told, _ = unpacked(answer.read())
+        server.terminate()
+    assert [model["name"] for model in told["models"]] == ["efficientnet-lite0 (1)", "efficientnet-lite0 (2)"]
+    assert "random" in told["models"][1]["weights"]
+    assert [dataset["layers"] for dataset in told["datasets"]] == [[LAYER], [LAYER]]
+    assert told["pictures"] == [sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))[0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["efficientnet-lite0", "--data", "a", "--data", "b"], "given 2 times for 1 models"),
+        (["efficientnet-lite0"], "give an image or a text, or --data"),
+        (["efficientnet-lite0", "--data", "nowhere"], "no folder"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments: list[str], message: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, ["explore", *arguments])
+    assert found.exit_code != 0
+    assert message in " ".join(found.output.replace("│", " ").split()) + str(found.exception)
