@@ -189,7 +189,12 @@ def test_numbers_and_missing_values_of_a_column(loaded: LoadedModel, folder: Pat
 
 
 def test_a_store_has_statistics_of_its_rows(
-    loaded: LoadedModel, dataset: Dataset, folder: Path, maps: Tensor, tmp_path: Path
+    loaded: LoadedModel,
+    dataset: Dataset,
+    folder: Path,
+    maps: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tl.extract(loaded, [LAYER], str(folder), tmp_path / "store", reduce="mean")
     found = open_dataset(loaded, tmp_path / "store")
@@ -204,6 +209,12 @@ def test_a_store_has_statistics_of_its_rows(
     assert maps_found.statistics(LAYER).positions == COUNT * 14 * 14
     assert maps_found.top(LAYER, 5)[0][1] == pytest.approx(dataset.top(LAYER, 5)[0][1], rel=1e-2)
     assert whole[LAYER].shape == (COUNT, 112, 14, 14)
+    points, right = maps_found.points(LAYER), dataset.points(LAYER)
+    for axis in (0, 1):
+        assert abs(np.corrcoef(points[:, axis], right[:, axis])[0, 1]) > 0.999
+    near = maps_found.neighbours(LAYER, 3, 5)
+    monkeypatch.setattr("torch_featurelayer.explorer.dataset._MOST_VALUES", 0)
+    assert [item for item, _ in maps_found.neighbours(LAYER, 3, 5)] == [item for item, _ in near]
 
 
 def test_statistics_alone(loaded: LoadedModel, dataset: Dataset, folder: Path, tmp_path: Path) -> None:

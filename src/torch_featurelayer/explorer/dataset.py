@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
@@ -14,14 +14,17 @@ from torch import Tensor
 from .._exceptions import FeatureNotFoundError
 from .._optional import need
 from ..diagnosis import LayerStatistics, row_statistics
+from ..diagnosis._accumulate import channels_last
 from ..extraction.sources import MapSource
-from ..similarity import Index
+from ..similarity import Index, search
 from ..store import Store, StoredLayer
 
 Projection: TypeAlias = Literal["pca", "umap"]
 
 TOP: Final = 24  # items that are kept for each channel
 _FOLDER: Final = "folder"  # the column of the folders that files are in
+_CHUNK: Final = 1 << 22  # values that are read at once
+_MOST_VALUES: Final = 1 << 28  # of a layer that are held in memory for neighbours
 _INDICES: Final = 2  # layers whose vectors stay in memory
 
 
@@ -122,13 +125,18 @@ class Dataset:
         Raises:
             LookupError: If there is no store, or it does not have the layer or the item.
         """
-        self._stored(layer)
+        rows, store = self._stored(layer), self.store
         wanted = self.ids[query] if isinstance(query, int) else query
-        matches = self._index(layer).search(wanted, count)
+        is_large = math.prod(rows.shape) > _MOST_VALUES
+        matches = (
+            search(store, wanted, layer, count) if is_large and store else self._index(layer).search(wanted, count)
+        )
         return [(self._numbers[match.id], match.score) for match in matches]
 
     def points(self, layer: str, projection: Projection = "pca") -> Tensor:
         """Returns the features of a layer in two dimensions, `[items, 2]`; NaN for items without features.
+
+        Of whole feature maps, the means over positions are used.
 
         Args:
             layer: The layer.
@@ -147,7 +155,7 @@ class Dataset:
             store: Any = self.store
             if len(rows) != len(store.ids):
                 raise ValueError(f"{layer!r} has several rows for an item: extract it with reduce='mean'")
-            vectors = rows[:].float().flatten(1)
+            vectors = torch.cat([*self._vectors(layer, rows)])
             finite = vectors.isfinite().all(1)
             numbers = torch.tensor([self._numbers.get(name, -1) for name in store.ids])
             kept = finite & (numbers >= 0)
@@ -155,6 +163,17 @@ class Dataset:
             found[numbers[kept]] = _PROJECTIONS[projection](vectors[kept])
             self._points[layer, projection] = found
         return self._points[layer, projection]
+
+    def _vectors(self, layer: str, rows: StoredLayer) -> Iterator[Tensor]:
+        """Yields the rows of a layer as vectors, a part at a time."""
+        size = max(1, _CHUNK // max(1, math.prod(rows.shape[1:])))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size].float()
+            layout = self._layouts.get(layer)
+            if part.ndim > 2 and layout is not None and len(layout) == part.ndim:
+                values, positions = channels_last(layer, part, layout)
+                part = values.reshape(len(part), positions, -1).mean(1)
+            yield part.flatten(1)
 
     @property
     def columns(self) -> tuple[str, ...]:
