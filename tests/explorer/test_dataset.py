@@ -322,6 +322,26 @@ def test_texts(minilm: LoadedModel, cache: Path, tmp_path: Path) -> None:
         assert "owl" in sentences[found[0][0]] or "hid" in sentences[found[0][0]]
 
 
+def test_a_store_of_tokens(minilm: LoadedModel, tmp_path: Path) -> None:
+    """Its texts are found again where they are; each token is a position; texts cannot be compared by single tokens."""
+    sentences = make_sentences(20)
+    (tmp_path / "sentences.txt").write_text("\n".join(sentences))
+    layer = "encoder.layer.3"
+    texts = [(f"line {number}", text) for number, text in enumerate(sentences, 1)]
+    store = tl.extract(minilm, [layer], texts, tmp_path / "store")
+    with pytest.raises(FileNotFoundError, match="pass the folder or file"):
+        open_dataset(minilm, tmp_path / "store")
+    dataset = open_dataset(minilm, tmp_path / "store", samples=tmp_path / "sentences.txt")
+    assert dataset.statistics(layer).positions == len(store[layer]) > 200
+    values = [store[layer].item(name)[:, 7].amax() for name in store.ids]
+    item, value = dataset.top(layer, 7)[0]
+    assert item == int(torch.stack(values).argmax())
+    assert value == pytest.approx(float(max(values)), rel=1e-3)
+    assert dataset.comparable == ()
+    with pytest.raises(ValueError, match="several rows for an item"):
+        dataset.points(layer)
+
+
 def test_predictions_of_the_next_token() -> None:
     """A causal model predicts what follows the probe."""
     import transformers

@@ -78,6 +78,12 @@ class Dataset:
         stored = () if self.store is None else self.store.layers
         return tuple(dict.fromkeys((*self._statistics, *stored)))
 
+    @property
+    def comparable(self) -> tuple[str, ...]:
+        """The layers by which items can be compared: those with one row for each item."""
+        store = self.store
+        return () if store is None else tuple(name for name in store.layers if len(store[name]) == len(store.ids))
+
     def sample(self, number: int) -> Any:
         """Reads an item: an image or a text.
 

@@ -396,7 +396,7 @@ def _describe_dataset(dataset: Dataset | None) -> dict[str, Any] | None:
         return None
     return {
         "name": dataset.name, "items": len(dataset), "layers": dataset.layers, "columns": dataset.columns,
-        "stored": [] if dataset.store is None else dataset.store.layers,
+        "comparable": dataset.comparable,
     }  # fmt: skip
 
 

@@ -58,13 +58,13 @@ function nearest(layer) {
 }
 
 function fillChoices() {
-  const { columns, stored } = dataset();
+  const { columns, comparable } = dataset();
   at("colour").replaceChildren(new Option("no column", ""), ...columns.map((name) => new Option(name, name)));
   if (!columns.includes(state.colour)) state.colour = ["label", "folder"].find((name) => columns.includes(name)) ?? "";
   at("colour").value = state.colour;
   at("colour-label").hidden = !columns.length;
-  at("by-layer").hidden = !stored.length;
-  at("neighbours").parentElement.hidden = !stored.length;
+  at("by-layer").hidden = !comparable.length;
+  at("neighbours").parentElement.hidden = !comparable.length;
   const others = page.models.flatMap((model, index) => (index !== state.model && page.datasets[index] ? [new Option(model.name, index)] : []));
   at("other").replaceChildren(new Option("nothing", ""), ...others);
   at("other").parentElement.hidden = !others.length;
@@ -189,9 +189,9 @@ function tile(model, item, name, value, answer, index, shown) {
 
 async function showPoints(isOther, isRecoloured) {
   const { model, layer, projection, colour } = state;
-  if (!dataset().stored.includes(layer)) {
+  if (!dataset().comparable.includes(layer)) {
     scatter.fill(new Float32Array(), () => "");
-    at("selected").textContent = `There are no features of ${layer}.`;
+    at("selected").textContent = `There is not one feature of ${layer} for each ${page.kind}.`;
     return;
   }
   const asked = [isOther && ask("points", { model, layer, projection }), isRecoloured && colour && ask("column", { model, column: colour })];
@@ -274,7 +274,7 @@ function hovered(item, x, y) {
 
 async function showNeighbours() {
   const { layer } = state;
-  if (!dataset().stored.includes(layer)) return;
+  if (!dataset().comparable.includes(layer)) return;
   const answer = await ask("neighbours", { ...which(), layer });
   at("neighbours-title").textContent = `Nearest to ${at("picture").selectedOptions[0]?.text ?? `this ${page.kind}`} by ${layer}`;
   at("neighbours").replaceChildren(...answer.items.map(([item, name, score], index) => tile(state.model, item, name, number(score), answer, index)));
