@@ -194,6 +194,41 @@ def test_an_image_is_dropped(page: Page) -> None:
     settled(page, "document.querySelector('#picture').selectedOptions[0].text === 'dropped.png'")
 
 
+def test_the_channels_are_one_stop_of_tab(page: Page) -> None:
+    """Arrows move between the tiles, in rows; the position of the probe is announced."""
+    settled(page, """document.querySelectorAll("#channels button[tabindex='0']").length === 1""")
+    page.focus("#channels button[tabindex='0']")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.channel") == "1"
+    page.keyboard.press("ArrowDown")
+    below = int(page.evaluate("document.activeElement.dataset.channel"))
+    assert below > 2
+    assert page.locator("#channels button[tabindex='0']").count() == 1
+    page.keyboard.press("Enter")
+    settled(page, f"{CAPTION}.startsWith('channel {below}: ')")
+    assert page.get_attribute("#position", "aria-live") == "polite"
+    assert page.get_attribute("#photo", "role") == "application"
+
+
+def test_escape_returns_to_the_last_view(page: Page) -> None:
+    """While another image is being computed: nothing of it stays."""
+    before = page.inner_text("#where"), page.inner_text("#classes")
+    page.route("**/api/layer*", lambda route: (time.sleep(1), route.continue_())[1])
+    page.select_option("#picture", "1")
+    settled(page, "document.querySelector('#classes').textContent.includes('espresso')")
+    page.keyboard.press("Escape")
+    page.unroute("**/api/layer*")
+    settled(page, "document.querySelector('#picture').value === '0'")
+    settled(page, "document.querySelector('#live').textContent === ''")
+    assert (page.inner_text("#where"), page.inner_text("#classes")) == before
+
+
+def test_a_link_that_is_typed(page: Page) -> None:
+    """Another fragment in the address changes the view, without loading the page."""
+    page.evaluate("location.hash = location.hash.replace('layer=_blocks.4', 'layer=_blocks.2')")
+    settled(page, "document.querySelector('#where').textContent === '_blocks.2'")
+
+
 def test_the_tabs_by_keyboard(page: Page) -> None:
     page.focus("#tab-probe")
     page.keyboard.press("ArrowRight")

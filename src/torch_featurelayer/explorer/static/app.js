@@ -4,7 +4,8 @@ import { ask, cancel, send } from "./api.js";
 import * as datasetView from "./dataset.js";
 import { at, fill } from "./elements.js";
 import * as inputView from "./input.js";
-import { change, dataset, drawnLayers, page, rememberState, restore, state, working } from "./page.js";
+import { change, dataset, draw, drawnLayers, page, rememberState, restore, state, working } from "./page.js";
+import { rove } from "./roving.js";
 import { connectTabs } from "./tabs.js";
 import { Tree } from "./tree.js";
 
@@ -77,7 +78,7 @@ async function start() {
   inputView.connect();
   datasetView.connect();
   restore();
-  await page.show(null);
+  await draw(null);
   rememberState(false);
   document.body.dataset.ready = "true";
 }
@@ -96,8 +97,9 @@ at("write").addEventListener("submit", (event) => {
   at("new-text").value = "";
 });
 const selectView = connectViews();
+for (const id of ["channels", "linked", "top", "top-other", "neighbours"]) rove(at(id));
 connectTabs(at("details"));
-addEventListener("popstate", () => { restore(); working("Running the model", () => page.show(null)); });
+addEventListener("popstate", () => { restore(); working("Running the model", () => draw(null)); });
 document.addEventListener("paste", (event) => uploaded(event.clipboardData.files[0]));
 for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
   document.addEventListener(name, (event) => {

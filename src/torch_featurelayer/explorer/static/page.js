@@ -15,7 +15,7 @@ const steps = ["view", "model", "picture", "layer"]; // changes to which the bro
 /** What the server has. `show` draws the view after a change of some parts of it, or all of it; `select` marks a layer. */
 export const page = { kind: "image", models: [], datasets: [], channelsOfPage: 0, show: async () => {}, select: () => {} };
 
-let kept = { ...state }; // the last view that was drawn completely, to which Escape returns
+let kept = { ...state }; // the last view that was drawn completely
 
 export const which = () => ({ model: state.model, picture: state.picture });
 export const place = () => (state.x === null ? {} : { x: state.x, y: state.y });
@@ -27,7 +27,13 @@ export function change(changes) {
   Object.assign(state, changes);
   const names = Object.keys(changes);
   rememberState(names.some((name) => steps.includes(name)));
-  return working(names.includes("model") || names.includes("picture") ? "Running the model" : "Drawing", () => page.show(names));
+  return working(names.includes("model") || names.includes("picture") ? "Running the model" : "Drawing", () => draw(names));
+}
+
+/** Draws the view after a change of some parts of it, or all of it; Escape returns to the last one that was drawn completely. */
+export async function draw(names) {
+  await page.show(names);
+  kept = { ...state };
 }
 
 /** Runs what a change asks for; after 300 ms says that it is at work; an error is said, an outdated answer dropped. */
@@ -35,7 +41,6 @@ export async function working(what, call) {
   const slow = setTimeout(() => say(`${what} …`), 300);
   try {
     await call();
-    kept = { ...state };
     say("");
   } catch (error) {
     if (error.name === "AbortError") goBack();
@@ -73,5 +78,5 @@ export function showChoices() {
 function goBack() {
   Object.assign(state, kept);
   showChoices();
-  working("Going back", () => page.show(null));
+  working("Going back", () => draw(null));
 }
