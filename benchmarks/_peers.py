@@ -242,6 +242,18 @@ def nnsight_stopped(model: nn.Module, name: str) -> Stopped:
 
 
 def torchlens_stopped(model: nn.Module, name: str) -> Stopped:
+    """As its README advises: a recording of the operations inside a module, halted at the next module."""
+    import torchlens
+
+    parent, _, _ = name.rpartition(".")
+    siblings = [f"{parent}.{child}".lstrip(".") for child, _ in model.get_submodule(parent).named_children()]
+    save = torchlens.in_module(name)
+    halt = torchlens.in_module(siblings[siblings.index(name) + 1])
+    return lambda image: torchlens.record(model, image, save=save, halt=halt).records[-1].ram_payload
+
+
+def torchlens_plucked(model: nn.Module, name: str) -> Stopped:
+    """Its call for one layer, which records every operation."""
     import torchlens
 
     return lambda image: torchlens.pluck(model, image, name, stop_after=name)
@@ -274,6 +286,7 @@ CONTENDERS: dict[str, Adapter] = {
 APART = {"torch-featurelayer 0.1.2": "torch-featurelayer==0.1.2", "thingsvision": "thingsvision==2.7.3"}
 DISTRIBUTIONS = {
     "torchlens": "torchlens",
+    "torchlens pluck": "torchlens",
     "captum": "captum",
     "nnsight": "nnsight",
     "pytorch-grad-cam recorder": "grad-cam",
@@ -286,6 +299,7 @@ DISTRIBUTIONS = {
 STOPPING = {name: _whole(adapter) for name, adapter in CONTENDERS.items()} | {
     "torch_featurelayer": ours_stopped,
     "torchlens": torchlens_stopped,
+    "torchlens pluck": torchlens_plucked,
     "nnsight": nnsight_stopped,
     "baukit-like hooks": hooks_that_raise,
     "timm forward_intermediates": timm_stopped,

@@ -43,7 +43,7 @@ TIMED = ("resnet50", "vit_b_16")
 STOPPED = {"resnet50": "layer2", "vit_small_patch16_224": "blocks.5"}  # of timm, so that timm can take part
 PROCESSES = 3  # of which the cost is the median
 STAGES = ["maxpool", "layer1", "layer2", "layer3", "layer4"]  # of a compiled ResNet-18
-TIMM = "timm forward_intermediates"
+ONE_LAYER = ("timm forward_intermediates", "torchlens pluck")  # which take part in stopping early alone
 Calls = dict[str, list[list[Tensor]]]
 
 
@@ -191,7 +191,7 @@ def measured(contender: str, runs: int) -> dict[str, Any]:
     print(contender, flush=True)
     with environment(contender) as variables:
         stop = in_own_process(contender, "stop", runs, variables)
-        if contender == TIMM:  # which gives stages of its own models only
+        if contender in ONE_LAYER:
             return {"stop": stop}
         counts, after, *several = (
             in_own_process(contender, part, runs, variables) for part in ("counts", "compiled", *["costs"] * PROCESSES)
@@ -236,7 +236,8 @@ contender, and each part of the benchmark, runs in its own processes.
 Strengths and weaknesses: hooks, nnsight, surgeon and torchextractor keep references to the tensors of the model,
 which needs the least memory, and is wrong where a later in-place operation overwrites a tensor (unless the user
 clones it). pytorch-grad-cam pairs values with layers by position, so a layer that runs twice shifts the layers after
-it. torchlens is right for as many layers as this library and records every operation at once, which takes more time.
+it. torchlens is right for as many layers as this library and records every operation at once, which takes more time;
+one layer is recorded and halted after it as its README advises, and taken with `pluck`, its call for one layer.
 The graph of torchvision is the fastest where it works. thingsvision clones each tensor and is right; it runs the
 whole model and keeps only the first element of a tuple.
 
@@ -263,7 +264,7 @@ def main() -> None:
         print(json.dumps(measure(given.only, given.child, given.runs)))
         return
     results = {name: measured(name, given.runs) for name in ([given.only] if given.only else STOPPING)}
-    every = {name: result for name, result in results.items() if name != TIMM}
+    every = {name: result for name, result in results.items() if name not in ONE_LAYER}
     columns = [f"{part} {name}" for part in ("time", "memory") for name in TIMED]
     lines = [f"| contender | right | wrong | missing | crashed | {' | '.join(columns)} |", "|---" * 9 + "|"]
     lines += [layer_row(name, result) for name, result in every.items()]
@@ -274,7 +275,7 @@ def main() -> None:
     lines += [other_row(name, result) for name, result in results.items()]
     numbers = {
         name: {"title": title(name), "stop": result["stop"], "compiled": result.get("compiled"),
-               **({} if name == TIMM else {**totals(result), "costs": result["costs"]})}
+               **({} if name in ONE_LAYER else {**totals(result), "costs": result["costs"]})}
         for name, result in results.items()
     }  # fmt: skip
     if given.only:

@@ -74,15 +74,15 @@ def contenders() -> str:
         if "layers" in found:
             lost = found["missing"] + found["crashed"]
             cost = f"{found['costs']['resnet50']['time']:.2f}" if "costs" in found else ""
-            counts = (found["title"], found["right"], found["wrong"], lost, cost, stop_cell(found["stop"]["resnet50"]))
+            counts = (found["title"], found["right"], found["wrong"], lost, cost)
             rows.append(f"| {' | '.join(map(str, counts))} |")
     listed, layers = "\n".join(rows), numbers("peers")["torch_featurelayer"]["layers"]
     return f"""
-| {layers} layers of torchvision | right | wrong | missing or crashed | all layers: time | one layer: time |
-|---|---|---|---|---|---|
+| {layers} layers of torchvision | right | wrong | missing or crashed | time |
+|---|---|---|---|---|
 {listed}
 
-Times are those of a ResNet-50, relative to the bare model ([method](docs/benchmarks/peers.md)).
+The time is that of all layers of a ResNet-50, relative to the bare model ([method](docs/benchmarks/peers.md)).
 """
 
 
@@ -197,7 +197,8 @@ all of them. Other pages quote these numbers, and a test compares them.
 
 The numbers of layers of torchvision models; time and memory of all layers of a ResNet-50, and the time of `layer2`
 alone, relative to the bare model; stages of a ResNet-18 that was compiled and has run. timm returns only the stages of
-its own models. [Other libraries](peers.md) describes the method.
+its own models. [Other libraries](peers.md) describes the method. The time of one layer of torchlens is that of `pluck`;
+a recording that is halted at the next module, as its README advises, takes less, and is measured in the next run.
 
 {contenders}
 
