@@ -67,14 +67,16 @@ def differences(explorer: Explorer, model: int, picture: int) -> tuple[str, dict
 
 def _shared_features(explorer: Explorer) -> tuple[list[dict[str, Tensor]], int] | None:
     """Returns the features of the items that both models have, by layer, and their number; None without stores."""
-    stores = [dataset.store for dataset in (explorer.datasets[0], explorer.datasets[-1]) if dataset and dataset.store]
-    if len(stores) < 2:
+    datasets = [each for each in (explorer.datasets[0], explorer.datasets[-1]) if each and each.store]
+    stores = [each.store for each in datasets if each.store]
+    whole = all(len(each.comparable) == len(store.layers) for each, store in zip(datasets, stores, strict=True))
+    if len(stores) < 2 or not whole:
         return None
     common = set(stores[0].ids) & set(stores[1].ids)
     names = [name for name in stores[0].ids if name in common]
     step = max(1, len(names) // _ITEMS)
     names = names[::step]
-    if len(names) < _FEWEST or any(len(store[layer]) != len(store.ids) for store in stores for layer in store.layers):
+    if len(names) < _FEWEST:
         return None
     sides = []
     for store, model in zip(stores, (explorer.models[0], explorer.models[-1]), strict=True):

@@ -21,6 +21,7 @@ from ..store import Store, StoredLayer
 
 Projection: TypeAlias = Literal["pca", "umap"]
 
+_BINS: Final = 24  # of histograms
 TOP: Final = 24  # items that are kept for each channel
 _FOLDER: Final = "folder"  # the column of the folders that files are in
 _CHUNK: Final = 1 << 22  # values that are read at once
@@ -56,6 +57,7 @@ class Dataset:
         self._numbers = {name: number for number, name in enumerate(source.ids)}
         self._indices: OrderedDict[str, Index] = OrderedDict()
         self._points: dict[tuple[str, str], Tensor] = {}
+        self._histograms: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._source)
@@ -109,6 +111,12 @@ class Dataset:
             self._from_rows[layer] = row_statistics(self._stored(layer), self._layouts.get(layer), top=TOP)
         return self._from_rows[layer]
 
+    def histogram(self, layer: str) -> tuple[Tensor, Tensor]:
+        """Returns the distribution of each channel, as `LayerStatistics.histogram`; computed once."""
+        if layer not in self._histograms:
+            self._histograms[layer] = self.statistics(layer).histogram(_BINS)
+        return self._histograms[layer]
+
     def top(self, layer: str, channel: int) -> list[tuple[int, float]]:
         """Returns the items with the largest value of a channel: their numbers and values, largest first.
 
@@ -133,10 +141,10 @@ class Dataset:
         """
         rows, store = self._stored(layer), self.store
         wanted = self.ids[query] if isinstance(query, int) else query
-        is_large = math.prod(rows.shape) > _MOST_VALUES
-        matches = (
-            search(store, wanted, layer, count) if is_large and store else self._index(layer).search(wanted, count)
-        )
+        if store is not None and math.prod(rows.shape) > _MOST_VALUES:
+            matches = search(store, wanted, layer, count)
+        else:
+            matches = self._index(layer).search(wanted, count)
         return [(self._numbers[match.id], match.score) for match in matches]
 
     def points(self, layer: str, projection: Projection = "pca") -> Tensor:
@@ -159,7 +167,7 @@ class Dataset:
         if (layer, projection) not in self._points:
             rows = self._stored(layer)
             store: Any = self.store
-            if len(rows) != len(store.ids):
+            if layer not in self.comparable:
                 raise ValueError(f"{layer!r} has several rows for an item: extract it with reduce='mean'")
             vectors = torch.cat([*self._vectors(layer, rows)])
             finite = vectors.isfinite().all(1)

@@ -17,7 +17,6 @@ from .inputs import token_texts
 from .serialization import frame, picture_frame
 from .session import Explorer, Options, Picture, selection
 
-_BINS: Final = 24
 _CATEGORIES: Final = 12  # values of a column with a colour of their own
 _TOP: Final = 12
 _NEIGHBOURS: Final = 12
@@ -26,8 +25,8 @@ _SIDE: Final = 160  # pixels of an image in a tile
 
 def channels(explorer: Explorer, options: Options) -> bytes:
     """The statistics of all channels of a layer: values, marks, and histograms scaled to their largest bin."""
-    found = _dataset(explorer, options).statistics(options["layer"])
-    counts, _ = found.histogram(_BINS)
+    dataset = _dataset(explorer, options)
+    found, (counts, _) = dataset.statistics(options["layer"]), dataset.histogram(options["layer"])
     largest = counts.amax(1, keepdim=True).clamp_min(1)
     marks = torch.zeros(len(found.count), dtype=torch.uint8)
     for bit, numbers in enumerate((found.dead, found.outliers, found.nonfinite.nonzero().flatten())):
@@ -48,7 +47,7 @@ def top(explorer: Explorer, options: Options) -> bytes:
     """The items with the largest value of a channel, and the distribution of its values."""
     dataset, layer, channel = _dataset(explorer, options), options["layer"], int(options["channel"])
     items = _top_items(dataset, options)
-    counts, edges = dataset.statistics(layer).histogram(_BINS)
+    counts, edges = dataset.histogram(layer)
     header = {"channel": channel, "items": [[number, dataset.ids[number], value] for number, value in items]}
     shown, arrays = _show(explorer, options, [number for number, _ in items])
     return frame({**header, **shown}, {**arrays, "counts": counts[channel].float(), "edges": edges[channel].float()})

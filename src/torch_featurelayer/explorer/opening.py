@@ -13,7 +13,8 @@ from .._optional import need
 from ..diagnosis import open_statistics, statistics
 from ..extraction import extract
 from ..extraction.collating import make_collator
-from ..extraction.identity import describe_function, digest, hash_weights
+from ..extraction.identity import digest, hash_weights
+from ..extraction.query import model_differences
 from ..extraction.sources import MapSource, make_source
 from ..models import LoadedModel
 from ..store import open_store, store_metadata
@@ -123,14 +124,9 @@ def _check_model(loaded: LoadedModel, path: str, metadata: Mapping[str, Any]) ->
     Raises:
         StoreMismatchError: If they are of another one.
     """
-    now = {
-        "model": loaded.name,
-        "weights": hash_weights(loaded.model),
-        "preprocess": describe_function(loaded.preprocess, set()),
-    }
-    found = {name: (metadata.get(name), value) for name, value in now.items() if metadata.get(name) != value}
-    if set(found) - {"model"}:  # the same model may have been loaded by another name
-        raise StoreMismatchError(path, found)
+    if found := model_differences(loaded, metadata):
+        names = (metadata.get("model"), loaded.name)  # which may differ for the same model
+        raise StoreMismatchError(path, {**({"model": names} if names[0] != names[1] else {}), **found})
 
 
 def _user_cache() -> Path:

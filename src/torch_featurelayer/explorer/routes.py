@@ -12,7 +12,7 @@ from .. import analysis
 from . import comparison, saving, text_saving, tokens
 from .inputs import transfer
 from .serialization import frame, picture_frame, quantize
-from .session import PAGE, Explorer, Options, order, selection
+from .session import PAGE, Explorer, Options, order, probe_position, probe_x, selection
 
 
 def overview(explorer: Explorer, _: Options) -> bytes:
@@ -31,14 +31,14 @@ def photo(explorer: Explorer, options: Options) -> bytes:
 def text(explorer: Explorer, options: Options) -> bytes:
     """The tokens of a text, and the predicted classes or next tokens."""
     model, picture = selection(options)
-    classes = explorer.classes(model, explorer.run(model, picture).output, _x(options))
+    classes = explorer.classes(model, explorer.run(model, picture).output, probe_x(options))
     return frame({"tokens": explorer.tokens(model, picture), "classes": classes}, {})
 
 
 def heat_map(explorer: Explorer, options: Options) -> bytes:
     """A statistic of each token in each stage."""
     of, channel = options.get("of", "norm"), int(options.get("channel", 0))
-    layers, values = tokens.heat_map(explorer, *selection(options), of, channel, _x(options))
+    layers, values = tokens.heat_map(explorer, *selection(options), of, channel, probe_x(options))
     return frame({"layers": layers}, {"values": values})
 
 
@@ -50,9 +50,9 @@ def attention_layers(explorer: Explorer, options: Options) -> bytes:
 
 def attention(explorer: Explorer, options: Options) -> bytes:
     """The attention of a head from the probe, or from the first token; of a text, also from each token to each."""
-    x, layer, head = _x(options), options["layer"], int(options["head"])
-    position = None if x is None else (x, float(options["y"]))
-    arrays = {"values": tokens.attention_map(explorer, *selection(options), layer, head, position)}
+    layer, head = options["layer"], int(options["head"])
+    values = tokens.attention_map(explorer, *selection(options), layer, head, probe_position(options))
+    arrays = {"values": values}
     if explorer.kind == "text":
         arrays["matrix"] = explorer.attention(*selection(options))[layer][0, head]
     return frame({}, arrays)
@@ -150,8 +150,8 @@ def ablate(explorer: Explorer, options: Options) -> bytes:
     model, picture = selection(options)
     channels = [int(number) for number in options["channels"].split(",") if number]
     output = explorer.ablate(model, picture, options["layer"], channels, options.get("edit", "zero"))
-    before = explorer.classes(model, explorer.run(model, picture).output, _x(options))
-    return frame({"before": before, "after": explorer.classes(model, output, _x(options))}, {})
+    before = explorer.classes(model, explorer.run(model, picture).output, probe_x(options))
+    return frame({"before": before, "after": explorer.classes(model, output, probe_x(options))}, {})
 
 
 def alignment(explorer: Explorer, options: Options) -> bytes:
@@ -164,10 +164,6 @@ def differences(explorer: Explorer, options: Options) -> bytes:
     """The relative error of each layer against the other model, for an image or text."""
     about, errors = comparison.differences(explorer, *selection(options))
     return frame({"about": about, "errors": errors}, {})
-
-
-def _x(options: Options) -> float | None:
-    return float(options["x"]) if "x" in options else None
 
 
 def _maps(explorer: Explorer, options: Options) -> Tensor:

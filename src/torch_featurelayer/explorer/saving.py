@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import figures
 from ..models import LoadedModel
-from .session import Explorer, Options, selection
+from .session import Explorer, Options, probe_position, selection
 from .tokens import attention_from
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def drawing(explorer: Explorer, options: Options) -> Drawing:
 def _attention(explorer: Explorer, options: Options, opacity: float) -> Drawing:
     (model, picture), layer = selection(options), options["attention"]
     loaded, head = explorer.models[model], int(options["head"])
-    position = (float(options["x"]), float(options["y"])) if "x" in options else None
-    _, query = attention_from(explorer, model, picture, layer, position)
+    _, query = attention_from(explorer, model, picture, layer, probe_position(options))
     title = f"{loaded.title} {layer}: head {head}"
     chosen = {"query": query, "head": head, "patch": loaded.patch, "opacity": opacity, "title": title}
     return Drawing("plot_attention", chosen, attention=layer)

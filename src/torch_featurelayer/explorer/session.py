@@ -224,9 +224,7 @@ class Explorer:
         loaded = self.models[model]
         logits = getattr(output, "logits", None)
         if self.kind == "text" and isinstance(logits, Tensor) and logits.ndim == 3:
-            count = logits.shape[1]
-            token = count - 1 if x is None else min(max(int(x * count), 0), count - 1)
-            best = logits[0, token].detach().float().softmax(-1).topk(5)
+            best = logits[0, token_at(logits.shape[1], x)].detach().float().softmax(-1).topk(5)
             tokenizer: Any = loaded.tokenizer
             names = [tokenizer.decode([number]) for number in best.indices.tolist()]
             return list(zip(names, best.values.tolist(), strict=True))
@@ -383,6 +381,21 @@ def order(maps: Tensor, by: str) -> list[int]:
 def selection(options: Options) -> tuple[int, int]:
     """Returns the numbers of the model and of the image in a request."""
     return int(options.get("model", 0)), int(options.get("picture", 0))
+
+
+def probe_x(options: Options) -> float | None:
+    """Returns the horizontal position of the probe in a request, from 0 to 1; None without a probe."""
+    return float(options["x"]) if "x" in options else None
+
+
+def probe_position(options: Options) -> tuple[float, float] | None:
+    """Returns the position of the probe in a request, each from 0 to 1; None without a probe."""
+    return (float(options["x"]), float(options["y"])) if "x" in options else None
+
+
+def token_at(count: int, x: float | None) -> int:
+    """Returns the number of the token at a position from 0 to 1; the last one for None."""
+    return count - 1 if x is None else min(max(int(x * count), 0), count - 1)
 
 
 def position_at(maps: Tensor, x: float, y: float) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import figures
 from .inputs import token_texts
 from .saving import load_lines
-from .session import Explorer, Options, selection
+from .session import Explorer, Options, probe_x, selection, token_at
 from .tokens import attention_from, heat_map
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def figure(explorer: Explorer, options: Options) -> Figure:
         weights, _ = attention_from(explorer, model, picture, options["attention"], None)
         title = f"{loaded.title} {options['attention']}: head {options['head']}"
         return figures.plot_token_map(weights[0, int(options["head"])], tokens, tokens, limits=(0, 1), title=title)
-    layers, values = heat_map(explorer, model, picture, shown, int(options.get("channel", 0)), _x(options))
+    layers, values = heat_map(explorer, model, picture, shown, int(options.get("channel", 0)), probe_x(options))
     limits, cmap = ((-1, 1), "RdBu_r") if shown == "cosine" else (None, None)
     return figures.plot_token_map(values, tokens, layers, limits=limits, cmap=cmap, title=f"{loaded.title}: {shown}")
 
@@ -57,9 +57,8 @@ def code(explorer: Explorer, options: Options) -> str:
             f"figure = tl.figures.plot_token_map(weights[0, {options['head']}], tokens, tokens, limits=(0, 1))",
         ]
     else:
-        layers, values = heat_map(explorer, model, picture, shown, int(options.get("channel", 0)), _x(options))
-        count = values.shape[1]
-        token = count - 1 if (x := _x(options)) is None else min(int(x * count), count - 1)
+        layers, values = heat_map(explorer, model, picture, shown, int(options.get("channel", 0)), probe_x(options))
+        token = token_at(values.shape[1], probe_x(options))
         value = _EXPRESSIONS[shown].format(channel=options.get("channel", 0), token=token)
         colours = ", limits=(-1, 1), cmap='RdBu_r'" if shown == "cosine" else ""
         lines += [
@@ -69,7 +68,3 @@ def code(explorer: Explorer, options: Options) -> str:
             f"figure = tl.figures.plot_token_map(values, tokens, layers{colours})",
         ]
     return "\n".join([*lines, "figure.savefig('tokens.png', dpi=150, bbox_inches='tight')"]) + "\n"
-
-
-def _x(options: Options) -> float | None:
-    return float(options["x"]) if "x" in options else None

@@ -33,8 +33,7 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
         StoreMismatchError: If the model has other weights or another preprocessing.
     """
     metadata = store.metadata
-    current = {"weights": hash_weights(loaded.model), "preprocess": describe_function(loaded.preprocess, set())}
-    if differences := {name: (metadata[name], value) for name, value in current.items() if metadata[name] != value}:
+    if differences := model_differences(loaded, metadata):
         raise StoreMismatchError(store.path, differences)
     spec = FeatureSpec(
         loaded.model,
@@ -54,6 +53,16 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
     rows = runner(batch.groups[0].inputs)
     runner.check_overflow()
     return {name: feat[0].cpu() for name, feat in rows.features.items()}
+
+
+def model_differences(loaded: LoadedModel, metadata: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Compares the weights and the preprocessing of a model with those of stored features.
+
+    Returns:
+        For each difference, the value in the metadata and that of the model; an empty dict if features agree.
+    """
+    now = {"weights": hash_weights(loaded.model), "preprocess": describe_function(loaded.preprocess, set())}
+    return {name: (metadata.get(name), value) for name, value in now.items() if metadata.get(name) != value}
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

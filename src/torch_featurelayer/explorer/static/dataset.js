@@ -2,8 +2,8 @@
 
 import { ask } from "./api.js";
 import { listChannels, marksOf } from "./channels.js";
-import { drawColours, drawShade, limits, viridis } from "./draw.js";
-import { at, download, fillTable, histogram, number, sparkline, toggleCode } from "./elements.js";
+import { css, drawColours, drawShade, level, limits, viridis } from "./draw.js";
+import { at, download, fill, fillTable, histogram, number, sparkline, toggleCode } from "./elements.js";
 import { VirtualList } from "./list.js";
 import { change, dataset, page, showChoices, state, which, working } from "./page.js";
 import { Scatter } from "./scatter.js";
@@ -210,11 +210,8 @@ function colouring() {
   const { codes, numbers } = seen.column.arrays;
   if (codes) return (item) => (codes.values[item] < 0 ? OTHERS : colours[codes.values[item] % colours.length]);
   const [low, high] = limits(numbers.values);
-  const step = (value) => viridis[Math.min(Math.max(Math.round(((value - low) / (high - low || 1)) * 255), 0), 255)];
-  return (item) => (Number.isNaN(numbers.values[item]) ? plain : cssOf(step(numbers.values[item])));
+  return (item) => (Number.isNaN(numbers.values[item]) ? plain : css(viridis, level(numbers.values[item], low, high)));
 }
-
-const cssOf = (colour) => `rgb(${colour & 255}, ${(colour >> 8) & 255}, ${(colour >> 16) & 255})`;
 
 function showLegend() {
   const values = seen.column?.values;
@@ -284,7 +281,7 @@ async function showNeighbours() {
 function openItem(item, model = state.model, shown = {}) {
   return working("Opening", async () => {
     const { picture, pictures } = await ask("open_item", { model, item });
-    at("picture").replaceChildren(...pictures.map((name, index) => new Option(name, index)));
+    fill("picture", pictures);
     at("picture").value = picture;
     await change({ view: "input", model, picture, ...shown });
     showChoices();

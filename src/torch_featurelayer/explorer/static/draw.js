@@ -15,6 +15,11 @@ export function css(colours, step) {
   return `rgb(${colour & 255}, ${(colour >> 8) & 255}, ${(colour >> 16) & 255})`;
 }
 
+/** The step of a value in a table of colours between two limits. */
+export function level(value, low, high) {
+  return high > low ? Math.min(Math.max(Math.round(((value - low) / (high - low)) * 255), 0), 255) : 0;
+}
+
 /** Draws colours `[3, H, W]` of uint8, one pixel each. */
 export function drawColours(canvas, { values, shape: [, height, width] }) {
   const plane = width * height;

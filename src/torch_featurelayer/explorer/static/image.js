@@ -2,14 +2,12 @@
 
 import { ask } from "./api.js";
 import { compose, diverging, drawColours, drawMap, limits, viridis } from "./draw.js";
-import { at } from "./elements.js";
-import { page, place, state, which } from "./page.js";
+import { at, number } from "./elements.js";
+import { change, page, place, state, which } from "./page.js";
 
 let pixels; // of the image
-let choose;
 
 export function connect(handlers) {
-  choose = handlers.choose;
   at("photo").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!step) return;
@@ -26,9 +24,11 @@ export function connect(handlers) {
   };
   for (const id of ["image", "photo"]) {
     at(id).addEventListener("pointermove", (event) => handlers.point(...inside(event)));
-    at(id).addEventListener("click", (event) => handlers.probe(...inside(event)));
+    at(id).addEventListener("click", (event) => probe(...inside(event)));
   }
 }
+
+const probe = (x, y) => change({ x, y });
 
 /** Asks for the image; returns the predictions for it. */
 export async function load() {
@@ -39,11 +39,11 @@ export async function load() {
 
 export function describe([channels, height, width]) {
   const [, rows, columns] = pixels.shape;
-  const stride = (size, count) => Number((size / count).toPrecision(3));
-  return `${channels} channels of ${height} × ${width}, a stride of ${stride(rows, height)} × ${stride(columns, width)} pixels`;
+  return `${channels} channels of ${height} × ${width}, a stride of ${number(rows / height)} × ${number(columns / width)} pixels`;
 }
 
-export const describePosition = ([row, column]) => `Row ${row}, column ${column} of this layer.`;
+export const describePosition = ([row, column]) => `Row ${row}, column ${column}`;
+export const describeProbe = (position) => `${describePosition(position)} of this layer.`;
 export const predictions = () => "Most probable classes";
 export const reveal = () => at("photo").scrollIntoView({ block: "nearest" });
 
@@ -96,7 +96,7 @@ function stage({ model, layer, position }, map, range, colours) {
   button.setAttribute("aria-current", String(model === state.model && layer === state.layer));
   button.addEventListener("click", () => {
     at("model").value = model;
-    choose(model === state.model ? { layer, page: 0 } : { model, layer, page: 0 });
+    change(model === state.model ? { layer, page: 0 } : { model, layer, page: 0 });
   });
   button.append(frame, told);
   return button;

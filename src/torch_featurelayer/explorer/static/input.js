@@ -7,7 +7,7 @@ import * as image from "./image.js";
 import { change, drawnLayers, page, place, state, which, working } from "./page.js";
 import * as text from "./text.js";
 
-export const seen = {}; // what was last received, to draw again
+const seen = {}; // what was last received, to draw again
 let kind = image;
 
 /** Connects the controls, when it is known what there is. */
@@ -28,12 +28,7 @@ export function connect() {
   at("go").addEventListener("change", goToChannel);
   at("restore").addEventListener("click", () => showPredictions());
   at("edit").addEventListener("change", () => ablate(seen.edited));
-  kind.connect({
-    probe: (x, y) => change({ x, y }),
-    choose: (changes) => change(changes),
-    point: hovered,
-    move: moved,
-  });
+  kind.connect({ point: hovered, move: moved });
   fillBeside();
 }
 
@@ -203,7 +198,7 @@ async function showProbe() {
   if (state.x === null) return;
   const answer = await ask("probe", { ...which(), layer: state.layer, ...place() });
   seen.cosine = answer.arrays.cosine;
-  at("position").textContent = kind.describePosition(answer.position);
+  at("position").textContent = kind.describeProbe(answer.position);
   fillTable("active", answer.active.map(([channel, value]) => [`channel ${channel}`, number(value)]));
   if (answer.classes) {
     seen.classes = answer.classes;
@@ -305,5 +300,5 @@ function hovered(x, y) {
   const [height, width] = seen.values.shape;
   const column = Math.min(Math.floor(x * width), width - 1);
   const row = Math.min(Math.floor(y * height), height - 1);
-  at("pointed").textContent = `${kind.describePosition([row, column]).split(" of")[0].replace(/\.$/, "")}: ${seen.values.values[row * width + column]}`;
+  at("pointed").textContent = `${kind.describePosition([row, column])}: ${seen.values.values[row * width + column]}`;
 }

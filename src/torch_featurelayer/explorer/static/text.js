@@ -3,19 +3,17 @@
 import { ask } from "./api.js";
 import { diverging, limits, viridis } from "./draw.js";
 import { at, number } from "./elements.js";
-import { place, state, which } from "./page.js";
+import { change, place, state, which } from "./page.js";
 import { colour, paintTokens } from "./tokens.js";
 
 let tokens = [];
 let classes = [];
 let matrix; // of attention, if it is shown
-let handlers;
 
 export function connect(given) {
-  handlers = given;
   at("tokens").addEventListener("click", (event) => {
     const index = [...at("tokens").children].indexOf(event.target);
-    if (index >= 0) given.choose(probe(index));
+    if (index >= 0) change(probe(index));
   });
   at("tokens").addEventListener("pointermove", (event) => {
     const index = [...at("tokens").children].indexOf(event.target);
@@ -38,7 +36,8 @@ export async function load() {
 }
 
 export const describe = ([channels, , count]) => `${channels} channels of ${count} tokens`;
-export const describePosition = ([, column]) => `Token ${column}, “${(tokens[column] ?? "").trim()}”.`;
+export const describePosition = ([, column]) => `Token ${column}, “${(tokens[column] ?? "").trim()}”`;
+export const describeProbe = (position) => `${describePosition(position)}.`;
 export const predictions = () => (state.x === null || !classes.length ? "Most probable" : `Most probable after “${(tokens[probed()] ?? "").trim()}”`);
 export const reveal = () => at("tokens").scrollIntoView({ block: "nearest" });
 
@@ -74,7 +73,7 @@ export async function showDepth() {
     range: (part) => (signed ? [-1, 1] : limits(part)),
     colours: signed ? diverging : viridis,
     isCurrent: (layer) => layer === state.layer,
-    choose: (row, column) => handlers.choose({ layer: layers[row], ...probe(column), page: 0 }),
+    choose: (row, column) => change({ layer: layers[row], ...probe(column), page: 0 }),
   }));
 }
 
@@ -88,7 +87,7 @@ function showMatrix() {
     range: () => [0, Math.max(...matrix.values)],
     colours: viridis,
     isCurrent: (_, row) => row === probed(),
-    choose: (row) => handlers.choose(probe(row)),
+    choose: (row) => change(probe(row)),
   }));
 }
 

@@ -1,6 +1,6 @@
 // Tokens of a text, coloured by a value of each.
 
-import { viridis, css } from "./draw.js";
+import { css, level, viridis } from "./draw.js";
 
 /** Writes tokens into an element; `values` between two limits are their colours, if there are any. */
 export function paintTokens(element, tokens, values, [low, high] = [0, 1], colours = viridis) {
@@ -15,8 +15,7 @@ export function paintTokens(element, tokens, values, [low, high] = [0, 1], colou
 
 /** Colours an element by a value; grey for one that is not finite. */
 export function colour(element, value, low, high, colours) {
-  const step = high > low ? Math.min(Math.max(Math.round(((value - low) / (high - low)) * 255), 0), 255) : 0;
-  const background = Number.isFinite(value) ? css(colours, step) : "rgb(150, 150, 150)";
+  const background = Number.isFinite(value) ? css(colours, level(value, low, high)) : "rgb(150, 150, 150)";
   element.style.background = background;
   element.style.color = luminance(background) > 0.179 ? "#000" : "#fff"; // the contrast is then at least 4.5 (WCAG 2)
 }
