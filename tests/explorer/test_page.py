@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 from skimage.data import chelsea, coffee
 
 import torch_featurelayer as tl
@@ -213,12 +213,17 @@ def test_the_channels_are_one_stop_of_tab(page: Page) -> None:
 def test_escape_returns_to_the_last_view(page: Page) -> None:
     """While another image is being computed: nothing of it stays."""
     before = page.inner_text("#where"), page.inner_text("#classes")
-    page.route("**/api/layer*", lambda route: (time.sleep(1), route.continue_())[1])
+    held: list[Route] = []
+    page.route("**/api/layer*", lambda route: held.append(route))
     page.select_option("#picture", "1")
     settled(page, "document.querySelector('#classes').textContent.includes('espresso')")
+    assert held
     page.keyboard.press("Escape")
+    for route in held:
+        route.continue_()
     page.unroute("**/api/layer*")
     settled(page, "document.querySelector('#picture').value === '0'")
+    settled(page, "document.querySelector('#classes').textContent.includes('tiger cat')")
     settled(page, "document.querySelector('#live').textContent === ''")
     assert (page.inner_text("#where"), page.inner_text("#classes")) == before
 

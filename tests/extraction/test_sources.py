@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 import webdataset
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, make_images, network
@@ -176,3 +178,26 @@ def test_images_of_every_sort(tmp_path: Path) -> None:
     store = extracted(folder, tmp_path / "out")
     assert len(store) == 6
     assert store.errors == ()
+
+
+class ReportsFromAWorker(Dataset[Any]):
+    """A dataset whose items tell what the worker prints of an error in one of its threads."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Tensor:
+        error = (BrokenPipeError if index == 0 else ValueError)("in a thread")
+        with redirect_stderr(io.StringIO()) as printed:
+            sys.excepthook(type(error), error, None)
+        assert get_worker_info() is not None
+        return torch.full((3, 32, 32), float(len(printed.getvalue()) > 0))
+
+
+def test_a_worker_does_not_report_that_its_reader_is_gone(tmp_path: Path) -> None:
+    """Ctrl-C while a tensor is handed over would print a traceback of a thread; other errors are printed."""
+    seen: list[float] = []
+    model = network()
+    model.register_forward_pre_hook(lambda _, args: seen.extend(args[0][:, 0, 0, 0].tolist()))
+    tl.extract(model, "features.3", ReportsFromAWorker(), tmp_path / "out", num_workers=1, batch_size=1)
+    assert seen == [0, 1]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, islice
+from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -81,10 +83,25 @@ def _load(source: MapSource, spans: _Spans, num_workers: int, pin_memory: bool) 
         num_workers=num_workers,
         collate_fn=_identity,
         pin_memory=pin_memory,
+        worker_init_fn=_ignore_lost_connections if num_workers else None,
         # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
     return iter(loader)
+
+
+def _ignore_lost_connections(_worker: int) -> None:
+    """Leaves it to the process that runs the model to report an interruption.
+
+    A thread of the worker that hands over a tensor at that moment loses its connection, and would print a traceback.
+    """
+    before = sys.excepthook
+
+    def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, (ConnectionError, EOFError)):
+            before(kind, error, traceback)
+
+    sys.excepthook = report
 
 
 def read_iterable(
