@@ -214,7 +214,7 @@ def ours_stopped(model: nn.Module, name: str) -> Stopped:
 
 def timm_stopped(model: nn.Module, name: str) -> Stopped:
     """Timm's own way, for the stages its models list."""
-    from torch_featurelayer.figures import fold
+    from torch_featurelayer.analysis import tokens_to_map
 
     index = [info["module"] for info in model.feature_info].index(name)
 
@@ -223,7 +223,7 @@ def timm_stopped(model: nn.Module, name: str) -> Stopped:
             image, indices=[index], norm=False, stop_early=True, intermediates_only=True
         )[0]
 
-    call.as_theirs = lambda feat: fold(feat) if feat.ndim == 3 else feat  # type: ignore[attr-defined]
+    call.as_theirs = lambda feat: tokens_to_map(feat, image_size=(224, 224)) if feat.ndim == 3 else feat  # type: ignore[attr-defined]
     return call
 
 

@@ -1,9 +1,9 @@
-"""Mutation testing of the address grammar and the engine: of changes to the code, which do the tests notice?
+"""Mutation testing of the engine, the grammar and the identity of stores: which changes do the tests notice?
 
 cosmic-ray applies mutations (another operator, number or comparison, a `not`, a removed decorator, ...) to the source
 files. Each mutant runs the tests in its own process until the first failure, so the engine is tested with a random
-sample of mutants. A mutant that passes all tests has *survived*. Mutations of type annotations have no effect and are
-left out.
+sample of mutants, and the other files with all of them. A mutant that passes all tests has *survived*. Mutations of
+type annotations have no effect and are left out.
 
     python -m benchmarks.mutation [--engine 120] [--seed 0] [--workers 1]
 """
@@ -27,13 +27,19 @@ from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
 
 PACKAGE = Path("src/torch_featurelayer")
-TESTS = {"grammar": ["tests/address/test_grammar.py"], "engine": CORE}
+# Of each part, the files (all mutants of them are tried, but of the engine a sample) and the tests.
+PARTS = {
+    "grammar": (["address/grammar.py"], ["tests/address/test_grammar.py"]),
+    "call selector": (["engine/call_selector.py"], ["tests/engine/test_call_selector.py"]),
+    "identity": (["extraction/identity.py"], ["-m", "not slow", "tests/extraction/test_identity.py"]),
+    "engine": ([f"engine/{path.name}" for path in sorted((ROOT / PACKAGE / "engine").glob("[a-z]*.py"))], CORE),
+}
 TIMEOUT = 400
 
 
 def command(part: str) -> str:
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    return shlex.join([*pytest, "-k", f"{SLOW} and not inductor", *TESTS[part]])
+    return shlex.join([*pytest, "-k", f"{SLOW} and not inductor", *PARTS[part][1]])
 
 
 def annotation_lines(path: Path) -> set[int]:
@@ -98,36 +104,32 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     os.chdir(ROOT)
-    grammar = mutations([PACKAGE / "address" / "grammar.py"])
-    engine = mutations(sorted((PACKAGE / "engine").glob("[a-z]*.py")))
-    sample = random.Random(given.seed).sample(engine, min(given.engine, len(engine)))
-    jobs = [*(("grammar", one) for one in grammar), *(("engine", one) for one in sample)]
-    counts: dict[str, Counter[str]] = {}
+    found = {part: mutations([PACKAGE / name for name in files]) for part, (files, _) in PARTS.items()}
+    engine = len(found["engine"])
+    found["engine"] = random.Random(given.seed).sample(found["engine"], min(given.engine, engine))
+    jobs = [(part, one) for part, changes in found.items() for one in changes]
+    counts: dict[str, dict[str, Counter[str]]] = {part: {} for part in PARTS}
     survivors: list[str] = []
     with ProcessPoolExecutor(given.workers, initializer=copied) as pool:
-        for path, outcome, diff in pool.map(tried, jobs):
-            counts.setdefault(path.removeprefix(f"{PACKAGE}/"), Counter())[outcome] += 1
+        for (part, _), (path, outcome, diff) in zip(jobs, pool.map(tried, jobs), strict=True):
+            counts[part].setdefault(path.removeprefix(f"{PACKAGE}/"), Counter())[outcome] += 1
             said = f"- `{Path(path).name}`: {changed_line(diff)}"
             print(outcome, said, flush=True)
             if outcome == "survived":
                 survivors.append(said)
-    write(counts, survivors, len(engine))
+    write(counts, survivors, engine)
 
 
-def write(counts: dict[str, Counter[str]], survivors: list[str], all_of_engine: int) -> None:
+def write(counts: dict[str, dict[str, Counter[str]]], survivors: list[str], all_of_engine: int) -> None:
     lines = ["| file | changes tried | noticed | survived | score |", "|---|---|---|---|---|"]
     numbers: dict[str, Any] = {"engine_changes": all_of_engine}
-    parts = {"grammar": [name for name in counts if name.startswith("address")], "engine": []}
-    parts["engine"] = [name for name in counts if name not in parts["grammar"]]
-    for part, names in parts.items():
-        for name in [*names, part]:
-            some = [counts[name]] if name in counts else [counts[one] for one in names]
-            survived = sum(one["survived"] for one in some)
-            total = sum(sum(one.values()) for one in some)
+    for part, files in counts.items():
+        whole = sum(files.values(), Counter())
+        for name, some in [*((f"`{name}`", some) for name, some in files.items()), (f"**all of the {part}**", whole)]:
+            total, survived = sum(some.values()), some["survived"]
             score = (total - survived) / max(total, 1)
-            shown = f"**all of the {name}**" if name == part else f"`{name}`"
-            lines.append(f"| {shown} | {total} | {total - survived} | {survived} | {score:.0%} |")
-        numbers[part] = {"tried": total, "survived": survived, "score": score}
+            lines.append(f"| {name} | {total} | {total - survived} | {survived} | {score:.0%} |")
+            numbers[part] = {"tried": total, "survived": survived, "score": score}
     about = (__doc__ or "").split("\n\n")[1]
     lines += ["", f"The engine has {all_of_engine} such changes in all.", "", "## What survived", "", *survivors]
     report("mutation", "Mutation testing", about, lines, numbers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import torch_featurelayer as tl
@@ -84,12 +86,44 @@ def sample(data: Dataset[Any], batches: int = 50) -> None:
         pass
 
 
+def framework(batch_size: int, rounds: int = 5) -> float:
+    """Returns the seconds of a batch that are not those of the model, in steady state, for a model that takes no time.
+
+    The difference between two lengths of data set leaves out what an extraction takes once.
+    """
+    model, values = nn.Linear(WIDTH, WIDTH).eval(), torch.randn(360_000, WIDTH)
+    short = len(values) // 6
+
+    def extract(rows: torch.Tensor) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            tl.extract(nn.Sequential(model), "0", rows, f"{folder}/out", batch_size=batch_size, shard_size=SHARD)
+            return time.perf_counter() - start
+
+    def bare(rows: torch.Tensor) -> float:
+        start = time.perf_counter()
+        with torch.no_grad():
+            for batch in rows.split(batch_size):
+                model(batch)
+        return time.perf_counter() - start
+
+    extract(values[:short])
+    took = [extract(values) - extract(values[:short]) - bare(values[short:]) for _ in range(rounds)]
+    return statistics.median(took) / (len(values) - short) * batch_size
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--shards", type=int, default=200_000)
     options = parser.parse_args()
     lines, numbers = ["| | Time | |", "|---|---|---|"], {}
+    numbers["framework"] = {str(size): framework(size) * 1e6 for size in (16, 64, 1024)}
+    for size, micro in numbers["framework"].items():
+        each = f"{micro / int(size):.1f} µs a row"
+        lines.append(
+            f"| Extract {WIDTH} numbers of a `Linear`, a batch of {size}, without the model | {micro:.0f} µs | {each} |"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         write(root / "small", 100, 100)

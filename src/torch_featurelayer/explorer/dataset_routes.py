@@ -14,8 +14,9 @@ from .._exceptions import LayoutError
 from . import dataset_saving
 from .dataset import Dataset, Projection
 from .inputs import token_texts
+from .options import Options, selection
 from .serialization import frame, picture_frame
-from .session import Explorer, Options, Picture, selection
+from .session import Explorer, Picture
 
 _CATEGORIES: Final = 12  # values of a column with a colour of their own
 _TOP: Final = 12

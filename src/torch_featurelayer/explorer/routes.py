@@ -10,9 +10,11 @@ from torch import Tensor
 
 from .. import analysis
 from . import comparison, saving, text_saving, tokens
+from .channels import order
 from .inputs import transfer
+from .options import Options, probe_position, probe_x, selection
 from .serialization import frame, picture_frame, quantize
-from .session import PAGE, Explorer, Options, order, probe_position, probe_x, selection
+from .session import PAGE, Explorer
 
 
 def overview(explorer: Explorer, _: Options) -> bytes:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import figures
 from ..models import LoadedModel
-from .session import Explorer, Options, probe_position, selection
+from .options import Options, probe_position, selection
+from .session import Explorer
 from .tokens import attention_from
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -19,11 +19,11 @@ from .._layers import LayerTable, layers
 from ..extraction import extract_like
 from ..models import LoadedModel
 from ..store import Store
+from .channels import channel_statistics, edit_of
 from .dataset import Dataset
 from .inputs import Inputs, image_size, inputs_of, kind_of, token_texts
+from .options import position_at, token_at
 from .thumbnails import Thumbnails
-
-Options: TypeAlias = Mapping[str, str]
 
 PAGE: Final = 64  # channels on a page
 _CACHED_BYTES: Final = 1 << 30  # of the maps of runs
@@ -309,99 +309,20 @@ class Explorer:
         layout = loaded.layouts.get(layer)
         if layout is None:
             raise LayoutError("the dimension of the channels is unknown", layer, hint="Choose another layer.")
-        if how not in _EDITS:
-            raise ValueError(f"no edit {how!r}: the edits are {', '.join(_EDITS)}")
-
-        def edited(feat: Tensor) -> Tensor:
-            numbers = torch.tensor(list(channels), dtype=torch.int64, device=feat.device)
-            axis = layout.index("C")
-            changed = _EDITS[how](feat.index_select(axis, numbers).movedim(axis, -1))
-            return feat.index_copy(axis, numbers, changed.movedim(-1, axis).contiguous())
-
-        with torch.no_grad(), edit(loaded.model, {layer: edited}):
+        change = edit_of(how, channels, layout.index("C"))
+        with torch.no_grad(), edit(loaded.model, {layer: change}):
             return loaded.model(*args, **kwargs)
 
     def statistics(self, model: int, layer: str) -> dict[str, Any]:
-        """Returns statistics of the channels of a layer over all images.
-
-        A channel is silent if it is never above zero; saturated if at least half of its positions have the largest
-        value of the layer, and several channels reach that value (such as 6 for a ReLU6); and selective by the distance
-        of its largest values, those of 1 % of the positions and at least eight, from its mean, in standard deviations.
-        The numbers of positions and images are included.
-        """
+        """Returns the number of images, and statistics of the channels of a layer over all of them."""
         values = torch.cat([self._one(model, number, layer).flatten(1) for number in range(len(self.pictures))], 1)
-        deviation = values.std(1).clamp_min(1e-12)
-        # Several values: the largest alone has a limit that every channel with a single value reaches.
-        largest = values.topk(min(max(8, values.shape[1] // 100), values.shape[1]), dim=1).values
-        selective = (largest.mean(1) - values.mean(1)) / deviation
-        at_most = values == values.max()
-        limited = int(at_most.any(1).sum()) > 1
-        best = selective.topk(min(10, len(values))).indices.tolist()
-        return {
-            "pictures": len(self.pictures), "positions": values.shape[1], "channels": len(values),
-            "silent": (values <= 0).all(1).nonzero().flatten().tolist(),
-            "saturated": (at_most.float().mean(1) >= 0.5).nonzero().flatten().tolist() if limited else [],
-            "constant": (values.std(1) == 0).nonzero().flatten().tolist(),
-            "selective": [[channel, selective[channel].item()] for channel in best],
-        }  # fmt: skip
+        return {"pictures": len(self.pictures), **channel_statistics(values)}
 
     def _one(self, model: int, picture: int, layer: str) -> Tensor:
         """Returns the feature of a layer, `[C, H, W]`; for an image without a cached run, of that layer alone."""
         if (model, picture) in self._runs or layer not in self.run(model, 0).maps:
             return self.maps(model, picture, layer)
         return self.maps_of(model, layer, [self.pictures[picture].source])[0]
-
-
-_EDITS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of the channels `[..., K]` of one input
-    "zero": torch.zeros_like,
-    "mean": lambda feat: feat.flatten(0, -2).mean(0).expand_as(feat),
-    "double": lambda feat: 2 * feat,
-    "negate": torch.neg,
-}
-
-
-def order(maps: Tensor, by: str) -> list[int]:
-    """Returns the channels of `[C, H, W]` by `"index"`, or in descending order of `"mean"`, `"max"` or `"sparsity"`.
-
-    Raises:
-        ValueError: If there is no such order.
-    """
-    flat = maps.flatten(1)
-    scores = {
-        "index": lambda: -torch.arange(len(flat), dtype=torch.float32),
-        "mean": lambda: flat.mean(1),
-        "max": lambda: flat.amax(1),
-        "sparsity": lambda: (flat <= 0).float().mean(1),
-    }
-    if by not in scores:
-        raise ValueError(f"no order {by!r}: the orders are {', '.join(scores)}")
-    return torch.argsort(scores[by]().nan_to_num(-torch.inf), descending=True, stable=True).tolist()
-
-
-def selection(options: Options) -> tuple[int, int]:
-    """Returns the numbers of the model and of the image in a request."""
-    return int(options.get("model", 0)), int(options.get("picture", 0))
-
-
-def probe_x(options: Options) -> float | None:
-    """Returns the horizontal position of the probe in a request, from 0 to 1; None without a probe."""
-    return float(options["x"]) if "x" in options else None
-
-
-def probe_position(options: Options) -> tuple[float, float] | None:
-    """Returns the position of the probe in a request, each from 0 to 1; None without a probe."""
-    return (float(options["x"]), float(options["y"])) if "x" in options else None
-
-
-def token_at(count: int, x: float | None) -> int:
-    """Returns the number of the token at a position from 0 to 1; the last one for None."""
-    return count - 1 if x is None else min(max(int(x * count), 0), count - 1)
-
-
-def position_at(maps: Tensor, x: float, y: float) -> tuple[int, int]:
-    """Returns the row and the column of `[C, H, W]` at a position in the image, each from 0 to 1."""
-    height, width = maps.shape[1:]
-    return min(max(int(y * height), 0), height - 1), min(max(int(x * width), 0), width - 1)
 
 
 def _describe_dataset(dataset: Dataset | None) -> dict[str, Any] | None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from .. import figures
 from .inputs import token_texts
+from .options import Options, probe_x, selection, token_at
 from .saving import load_lines
-from .session import Explorer, Options, probe_x, selection, token_at
+from .session import Explorer
 from .tokens import attention_from, heat_map
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from torch import Tensor
 from .. import analysis
 from .._exceptions import FeatureNotFoundError
 from .inputs import image_size
-from .session import Explorer, position_at
+from .options import position_at
+from .session import Explorer
 
 
 def attention_map(
