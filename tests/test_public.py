@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
+import operator
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import torch_featurelayer as tl
+
+ROOT = Path(__file__).parents[1]
 
 PUBLIC = """
 AddressError AmbiguousCallError AmbiguousOperationError BackendError CallNotMadeError CompileError DatasetError
@@ -94,3 +100,17 @@ assert 'torch_featurelayer.figures' not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")]), ids=lambda path: path.stem
+)
+def test_benchmarks_and_examples_use_names_that_exist(path: Path) -> None:
+    """Also in functions that run for hours or need another library, which no test calls."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch_featurelayer"):
+            module = importlib.import_module(str(node.module))
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
+        elif isinstance(node, ast.Attribute) and (found := re.fullmatch(r"tl\.(\w+(\.\w+)?)", ast.unparse(node))):
+            operator.attrgetter(found[1])(tl)
