@@ -1,11 +1,11 @@
 """Mutation testing of the engine, the grammar and the identity of stores: which changes do the tests notice?
 
 cosmic-ray applies mutations (another operator, number or comparison, a `not`, a removed decorator, ...) to the source
-files. Each mutant runs the tests in its own process until the first failure, so the engine is tested with a random
-sample of mutants, and the other files with all of them. A mutant that passes all tests has *survived*. Mutations of
-type annotations have no effect and are left out.
+files. Each mutant runs the tests in its own process until the first failure, so the engine and the identity of stores
+are tested with a random sample of mutants, and the other files with all of them. A mutant that passes all tests has
+*survived*. Mutations of type annotations have no effect and are left out.
 
-    python -m benchmarks.mutation [--engine 120] [--seed 0] [--workers 1]
+    python -m benchmarks.mutation [--engine 120] [--identity 120] [--seed 0] [--workers 1]
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
 
 PACKAGE = Path("src/torch_featurelayer")
-# Of each part, the files (all mutants of them are tried, but of the engine a sample) and the tests.
+# Of each part, the files and the tests.
 PARTS = {
     "grammar": (["address/grammar.py"], ["tests/address/test_grammar.py"]),
     "call selector": (["engine/call_selector.py"], ["tests/engine/test_call_selector.py"]),
     "identity": (["extraction/identity.py"], ["-m", "not slow", "tests/extraction/test_identity.py"]),
     "engine": ([f"engine/{path.name}" for path in sorted((ROOT / PACKAGE / "engine").glob("[a-z]*.py"))], CORE),
 }
+SAMPLED = ("engine", "identity")
 TIMEOUT = 400
 
 
@@ -99,14 +100,16 @@ def copied() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", type=int, default=120, help="how many changes to the engine are tried")
+    for part in SAMPLED:
+        parser.add_argument(f"--{part}", type=int, default=120, help=f"how many changes to the {part} are tried")
     parser.add_argument("--seed", type=int, default=0, help="of the sample: another one finds what tests still miss")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     os.chdir(ROOT)
     found = {part: mutations([PACKAGE / name for name in files]) for part, (files, _) in PARTS.items()}
-    engine = len(found["engine"])
-    found["engine"] = random.Random(given.seed).sample(found["engine"], min(given.engine, engine))
+    every = {part: len(changes) for part, changes in found.items()}
+    for part in SAMPLED:
+        found[part] = random.Random(given.seed).sample(found[part], min(getattr(given, part), every[part]))
     jobs = [(part, one) for part, changes in found.items() for one in changes]
     counts: dict[str, dict[str, Counter[str]]] = {part: {} for part in PARTS}
     survivors: list[str] = []
@@ -117,21 +120,24 @@ def main() -> None:
             print(outcome, said, flush=True)
             if outcome == "survived":
                 survivors.append(said)
-    write(counts, survivors, engine)
+    write(counts, survivors, every)
 
 
-def write(counts: dict[str, dict[str, Counter[str]]], survivors: list[str], all_of_engine: int) -> None:
+def write(counts: dict[str, dict[str, Counter[str]]], survivors: list[str], every: dict[str, int]) -> None:
     lines = ["| file | changes tried | noticed | survived | score |", "|---|---|---|---|---|"]
-    numbers: dict[str, Any] = {"engine_changes": all_of_engine}
+    numbers: dict[str, Any] = {}
     for part, files in counts.items():
         whole = sum(files.values(), Counter())
-        for name, some in [*((f"`{name}`", some) for name, some in files.items()), (f"**all of the {part}**", whole)]:
+        for name, some in [
+            *((f"`{name}`", some) for name, some in files.items()),
+            (f"**the {part}**, {every[part]:,} changes", whole),
+        ]:
             total, survived = sum(some.values()), some["survived"]
             score = (total - survived) / max(total, 1)
             lines.append(f"| {name} | {total} | {total - survived} | {survived} | {score:.0%} |")
-            numbers[part] = {"tried": total, "survived": survived, "score": score}
+            numbers[part] = {"tried": total, "survived": survived, "score": score, "every": every[part]}
     about = (__doc__ or "").split("\n\n")[1]
-    lines += ["", f"The engine has {all_of_engine} such changes in all.", "", "## What survived", "", *survivors]
+    lines += ["", "## What survived", "", *survivors]
     report("mutation", "Mutation testing", about, lines, numbers)
 
 

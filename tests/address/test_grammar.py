@@ -26,14 +26,20 @@ operations = st.builds(
     operation=st.sampled_from(["add", "relu", "softmax", "scaled_dot_product_attention"]),
     number=st.none() | st.integers(0, 99),
 )
-
+experts = st.builds(
+    replace,
+    addresses,
+    port=st.sampled_from(["output", "input"]),
+    operation=st.just("expert"),
+    number=st.integers(0, 99),
+)
 
 odd_paths = st.builds(
     replace, addresses, path=st.text(st.characters(codec="ascii", exclude_characters="\n\r"), max_size=12)
 )
 
 
-@given(addresses | operations | odd_paths.filter(lambda address: "." not in address.path))
+@given(addresses | operations | experts | odd_paths.filter(lambda address: "." not in address.path))
 @example(Address("a b:c@d[e]", 1, "input"))
 @example(Address("", None, "input", ("it's",)))
 def test_text_and_address_are_one(address: Address) -> None:
@@ -70,6 +76,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("block@2:relu.1:input[0]", Address("block", 2, "input", (0,), "relu", 1)),
         (":softmax:grad_output", Address("", None, "grad_output", (), "softmax")),
         ("attn:attention_weights", Address("attn", operation="attention_weights")),
+        ("mlp:expert[5]", Address("mlp", operation="expert", number=5)),
+        ("mlp@1:expert[0]:input", Address("mlp", 1, "input", operation="expert", number=0)),
+        ("mlp:router_logits[0]", Address("mlp", index=(0,), operation="router_logits")),
     ],
 )
 def test_reads(text: str, address: Address) -> None:
@@ -91,11 +100,16 @@ def test_reads(text: str, address: Address) -> None:
         ("layer1..conv", 6, "a name is missing"),
         ("layer1.", 6, "a name is missing"),
         (".layer1", 0, "a name is missing"),
-        ("layer 1", 5, "must be quote"),
+        ("layer 1", 5, "must be quoted"),
         ("layer1:add.", 11, "expected the number of an operation"),
         ("layer1:add:outputs", 11, "no port 'outputs' (did you mean 'output'?)"),
         ("layer1:add:relu", 11, "no port 'relu'; the ports are"),
         ("attn:attention_weights:input", 28, "it has only an output"),
+        ("mlp:expert[5]:grad_output", 25, "it has no grad_output"),
+        ("mlp:router_logits:input", 23, "it has no input"),
+        ("mlp:expert", 10, "expected the number of an expert"),
+        ("mlp:expert[x]", 11, "expected the number of an expert"),
+        ("mlp:expert[5", 12, "']' is missing"),
         ("a@1@2", 3, "'@' is not expected here"),
     ],
 )

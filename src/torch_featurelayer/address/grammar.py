@@ -44,7 +44,7 @@ class Address:
 
     Attributes:
         path: The path of a module, or a glob; `""` for the model itself. In text, a path with blanks, quotes or any of
-            `@:[]` is quote.
+            `@:[]` is quoted.
         call: The call: a number from 0, a negative number from the end, `"*"` for all calls, or None for the last call.
         port: One of `PORTS`.
         index: Steps into a structured value: positions of tuples, keys or attributes.
@@ -128,7 +128,7 @@ class _Reader:
             return self.unquote(self.take(_QUOTED, "the closing quote of the path is missing"))
         path = self.take(_PATH, "a module path")
         for blank in re.finditer(r"\s", path):
-            raise AddressError(self.text, blank.start(), "a path with blanks must be quote: \"'my layer':input\"")
+            raise AddressError(self.text, blank.start(), "a path with blanks must be quoted: \"'my layer':input\"")
         for empty in re.finditer(r"^\.|\.(?=\.)|\.$", path):
             raise AddressError(self.text, empty.start(), "a name is missing next to this dot")
         return path
