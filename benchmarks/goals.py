@@ -84,7 +84,7 @@ def _datasets(numbers: Callable[[str], Numbers]) -> Iterator[Goal]:
     yield Goal("forward passes for 64 texts", "texts", texts["forwards_of_64"], 8)
     for actors in (1, 2, 4):
         share = backends[f"{actors} actors"]["of_ideal"]
-        yield Goal(f"rows/s of the ideal with {actors} actors", "backends", share, 0.95, True)
+        yield Goal(f"rows/s of the ideal, actors: {actors}", "backends", share, 0.95, True)
     yield Goal("first shard of 4 actors, s", "backends", backends["4 actors"]["first_shard"], 5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import shutil
 import subprocess
@@ -441,3 +442,21 @@ def test_a_file_that_is_gone_is_an_error_of_its_item(photos: Path, tmp_path: Pat
     store = tl.extract(nn.Sequential(nn.Conv2d(3, 2, 3)), "0", files, tmp_path / "store", reduce="mean")
     assert list(store.ids) == [files[0], files[2]]
     assert [error.id for error in store.errors] == [files[1]]
+
+
+@pytest.mark.parametrize("kind", ["package", "module", "namespace", "checkout"])
+def test_packages_outside_of_this_environment(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user's site-packages or a folder of `pip --target`: known by their version, not by values that change."""
+    name, code = f"elsewhere_{kind}", "calls = []\ndef scale(feat):\n    calls.append(1)\n    return feat"
+    place = {"module": f"{name}.py", "namespace": f"{name}/inner.py"}.get(kind, f"{name}/__init__.py")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(code)
+    if kind != "checkout":
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    scale = importlib.import_module(f"{name}.inner" if kind == "namespace" else name).scale
+    packages: set[str] = set()
+    before = digest(scale, packages=packages)
+    scale(torch.ones(1))
+    assert (digest(scale) == before) is (kind != "checkout")
+    assert packages == (set() if kind == "checkout" else {name})

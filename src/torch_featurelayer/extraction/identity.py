@@ -17,7 +17,7 @@ import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from operator import itemgetter
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import torch
@@ -358,8 +358,16 @@ def _is_installed(module: str) -> bool:
     root = module.partition(".")[0]
     if root in sys.stdlib_module_names or root == "torch_featurelayer":
         return root != "__main__"
-    file = getattr(sys.modules.get(root), "__file__", None)
-    return file is not None and file.startswith(_LIBRARIES)
+    found = sys.modules.get(root)
+    folders = [str(Path(place).parent) for place in getattr(found, "__path__", ())]
+    if file := getattr(found, "__file__", None):
+        folders.append(str(Path(file).parents[len(folders) > 0]))
+    return any(folder.startswith(_LIBRARIES) or _holds_packages(folder) for folder in folders)
+
+
+def _holds_packages(folder: str) -> bool:
+    """Whether packages are installed to a folder: site-packages, also that of a user, or one of `pip --target`."""
+    return Path(folder).name in ("site-packages", "dist-packages") or any(Path(folder).glob("*.dist-info"))
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:
