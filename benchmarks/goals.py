@@ -53,10 +53,11 @@ def goals(numbers: Callable[[str], Numbers]) -> list[Goal]:
 
 
 def _features(numbers: Callable[[str], Numbers]) -> Iterator[Goal]:
-    yield Goal("wrong features of torchvision models", "correctness", _wrong(numbers("correctness")), 0)
+    yield Goal("wrong features of torchvision models", "correctness", wrong(numbers("correctness")), 0)
     for library in ("torchvision", "timm", "transformers"):
-        page = f"coverage_{library}"
-        yield Goal(f"wrong or missing features of {library}", page, _wrong(numbers(page)), 0)
+        found = numbers(f"coverage_{library}")
+        lost = wrong(found) + found["crashed"]
+        yield Goal(f"wrong or missing features, and crashes, of {library}", f"coverage_{library}", lost, 0)
     yield Goal("graph breaks", "graph_breaks", numbers("graph_breaks")["broke"], 0)
     diagnosis, guard = numbers("diagnosis"), numbers("guard")
     for model in ("resnet50", "vit_b_16"):
@@ -115,8 +116,9 @@ def _project(numbers: Callable[[str], Numbers]) -> Iterator[Goal]:
     yield Goal("`make demo` on a fresh clone, s", "newcomer", demo, 240)
 
 
-def _wrong(found: Numbers) -> int:
-    return sum(found.get(name, 0) for name in ("wrong", "missing", "crashed"))
+def wrong(found: Numbers) -> int:
+    """Returns the number of features that are wrong or missing."""
+    return int(found["wrong"] + found["missing"])
 
 
 def _shown(value: float) -> str:

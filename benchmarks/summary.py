@@ -12,17 +12,15 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks._report import NUMBERS, PAGES, ROOT, counts_cell, stamp, stop_cell
-from benchmarks.goals import goals
+from benchmarks.goals import Numbers, goals, wrong
 
 PLOT = ROOT / "docs" / "images" / "benchmarks.png"
 BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-Numbers = dict[str, Any]
 
 
 def results() -> dict[str, Numbers]:
@@ -52,20 +50,16 @@ def why() -> str:
     return f"""
 A hook that keeps `output` keeps a reference, which a later `ReLU(inplace=True)` or `+=` overwrites. In the
 {plain["models"]} classification models of torchvision, {plain["plain_wrong"]:,} of {plain["plain_outputs"]:,} outputs
-are then **silently wrong**. With this library, {_wrong(plain)} of {plain["features"]:,} outputs and inputs are wrong
-([table](docs/benchmarks/correctness.md)). Including detectors, video and flow networks, it is {_wrong(torchvision)} of
+are then **silently wrong**. With this library, {wrong(plain)} of {plain["features"]:,} outputs and inputs are wrong
+([table](docs/benchmarks/correctness.md)). Including detectors, video and flow networks, it is {wrong(torchvision)} of
 {torchvision["features"]:,} in [{torchvision["models"]} torchvision models](docs/benchmarks/coverage_torchvision.md);
-{_wrong(transformers)} in [{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md),
-{_wrong(timm)} in [{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md), and
-{_wrong(diffusers) + _wrong(torchaudio) + _wrong(detectors)} in models of
+{wrong(transformers)} in [{transformers["models"]} transformers](docs/benchmarks/coverage_transformers.md),
+{wrong(timm)} in [{timm["models"]} timm architectures](docs/benchmarks/coverage_timm.md), and
+{wrong(diffusers) + wrong(torchaudio) + wrong(detectors)} in models of
 [diffusers](docs/benchmarks/coverage_diffusers.md), [torchaudio](docs/benchmarks/coverage_torchaudio.md) and
 [detectors of transformers](docs/benchmarks/coverage_detectors.md). A comparison with
 {len(peers) - 1} other libraries and versions: [summary](docs/benchmarks/index.md).
 """
-
-
-def _wrong(found: Numbers) -> int:
-    return int(found["wrong"] + found["missing"])
 
 
 def contenders() -> str:
@@ -254,10 +248,9 @@ def _ours() -> list[str]:
     plain = numbers("correctness")
     rows = {
         "plain hooks": (f"{plain['plain_wrong']:,} of {plain['plain_outputs']:,} outputs wrong", "correctness"),
-        "ours, the same models": (f"{_wrong(plain)} of {plain['features']:,} outputs and inputs wrong", "correctness"),
+        "ours, the same models": (f"{wrong(plain)} of {plain['features']:,} outputs and inputs wrong", "correctness"),
         **_coverage(),
         **_datasets(),
-        "the explorer, p95": (_explorer(), "explorer"),
         "many captures in one process": (_soak(), "soak"),
         "clone to the first feature map": (f"{numbers('newcomer')['all']:.0f} s", "newcomer"),
         "versions of PyTorch": ("; ".join(f"{name}: {said}" for name, said in numbers("versions").items()), "versions"),
@@ -277,20 +270,11 @@ def _soak() -> str:
     return f"{found['calls']:,} calls: {found['growth']:+.1f} MB, {found['hooks']} hooks left behind"
 
 
-def _explorer() -> str:
-    """The slowest view of those with a goal of 100 ms, and of those with a larger one."""
-    found = numbers("explorer")
-    slowest = {}
-    for name, goal in found["goals"].items():
-        slowest[goal] = max(slowest.get(goal, 0.0), found["p95"][name])
-    return ", ".join(f"at most {slowest[goal]:.0f} ms (goal {goal:.0f} ms)" for goal in sorted(slowest))
-
-
 def _coverage() -> dict[str, tuple[str, str]]:
     rows = {}
     for library in ("torchvision", "timm", "transformers"):
         found = numbers(f"coverage_{library}")
-        counts = f"{_wrong(found)} wrong or missing, {found['crashed']} crashes"
+        counts = f"{wrong(found)} wrong or missing, {found['crashed']} crashes"
         said = f"{found['models']} models, {found['features']:,} features: {counts}"
         rows[f"coverage of {library}"] = said, f"coverage_{library}"
     kept, graphs = numbers("timm_intermediates"), numbers("graph_breaks")
@@ -309,19 +293,10 @@ def _datasets() -> dict[str, tuple[str, str]]:
         for name, found in kills.items()
     ]
     rates = ", ".join(f"{found['of_plain_loop']:.2f} {name}" for name, found in loops.items())
-    scale, texts, pipeline = numbers("scale"), numbers("texts"), numbers("pipeline")
-    hand = {"fp32": "`tl.extract(autotune=True)`", "bf16": "`tl.extract(precision=torch.bfloat16, autotune=True)`"}
-    of_hand = ", ".join(
-        f"{pipeline[f'{model} {ours}'] / pipeline[f'{model} best loop by hand, {kind}']:.2f} {model} {kind}"
-        for model in ("resnet50", "vit_small_patch16_224")
-        for kind, ours in hand.items()
-    )
+    texts = numbers("texts")
     of_sorted = texts["`tl.extract`, to a store"] / texts["batches by length, padded by hand"]
     return {
-        "a dataset, × the best loop by hand": (of_hand, "pipeline"),
         "texts, × a loop by length": (f"{of_sorted:.2f}", "texts"),
-        "opening 5 million rows": (f"{scale['open_rows']['seconds'] * 1000:.0f} ms", "scale"),
-        "rows in random order, × a memmap": (f"{scale['loader_of_memmap']:.2f}", "scale"),
         "a dataset, × a plain loop": (rates, "extraction"),
         "writing a store": (f"{stores['write_of_raw']:.2f} of a raw write and fsync", "stores"),
         "a query, 100,000 rows, exact": (f"{stores['`Index.search`'] * 1000:.1f} ms", "stores"),

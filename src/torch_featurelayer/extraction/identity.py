@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from operator import itemgetter
@@ -33,7 +32,8 @@ _COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
 # A hash that an object of transformers has kept: hashes of strings differ between processes.
 _KEPT_HASH: Final = "_original_object_hash"
 _ADDED: Final = frozenset(["__module__", "__doc__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__"])
-_LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# Where packages are installed, in an environment, by a user or by a system.
+_LIBRARIES: Final = frozenset(["site-packages", "dist-packages"])
 
 
 class UnidentifiedError(TypeError):
@@ -359,15 +359,13 @@ def _is_installed(module: str) -> bool:
     if root in sys.stdlib_module_names or root == "torch_featurelayer":
         return root != "__main__"
     found = sys.modules.get(root)
-    folders = [str(Path(place).parent) for place in getattr(found, "__path__", ())]
-    if file := getattr(found, "__file__", None):
-        folders.append(str(Path(file).parents[len(folders) > 0]))
-    return any(folder.startswith(_LIBRARIES) or _holds_packages(folder) for folder in folders)
+    places = [*getattr(found, "__path__", ())] or [getattr(found, "__file__", None)]
+    return any(_holds_packages(Path(place).parent) for place in places if place is not None)
 
 
-def _holds_packages(folder: str) -> bool:
-    """Whether packages are installed to a folder: site-packages, also that of a user, or one of `pip --target`."""
-    return Path(folder).name in ("site-packages", "dist-packages") or any(Path(folder).glob("*.dist-info"))
+def _holds_packages(folder: Path) -> bool:
+    """Whether packages are installed to a folder: site-packages or a folder inside, or one of `pip --target`."""
+    return not _LIBRARIES.isdisjoint(folder.parts) or any(folder.glob("*.dist-info"))
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -83,7 +83,7 @@ def _load(source: MapSource, spans: _Spans, num_workers: int, pin_memory: bool) 
         num_workers=num_workers,
         collate_fn=_identity,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_lost_connections if num_workers else None,
+        worker_init_fn=_ignore_lost_connections,
         # Two batches for each worker: enough to hide reading, and a bound on memory.
         prefetch_factor=2 if num_workers else None,
     )
