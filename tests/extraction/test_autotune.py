@@ -13,11 +13,11 @@ from torch import nn
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
-from torch_featurelayer.extraction import autotune
+from torch_featurelayer.extraction import autotune, cache, compiling
 from torch_featurelayer.extraction.modes import EAGER, Mode
 from torch_featurelayer.store import Store
 
-MODES = [EAGER, *(Mode(name, part) for name in ("channels_last", "compiled") for part in (0, 1))]
+MODES = [EAGER, *(Mode(name, part) for name in ("channels_last", "aot_inductor", "compiled") for part in (0, 1))]
 
 
 def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Store:
@@ -97,8 +97,8 @@ def test_every_mode_gives_the_features(mode: Mode, tmp_path: Path, monkeypatch: 
         (5, 6, 9, 1, Mode("eager")),
         (1, 6, 9, 5, Mode("channels_last")),
         (6, 1, 9, 5, Mode("channels_last", 1)),
-        (3, 6, 1, 5, Mode("compiled")),
-        (6, 3, 1, 5, Mode("compiled", 1)),
+        (3, 6, 1, 5, Mode("aot_inductor")),
+        (6, 3, 1, 5, Mode("aot_inductor", 1)),
     ],
 )
 def test_the_fastest_mode_is_chosen(
@@ -129,7 +129,7 @@ def test_modes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(autotune, "_measure", note)
     make_images(tmp_path / "images", 5)
     store = extracted(network(), tmp_path / "images", tmp_path / "out", autotune=True)
-    assert [mode.name for mode in measured] == ["eager", "channels_last", "channels_last", "compiled"]
+    assert [mode.name for mode in measured] == ["eager", "channels_last", "channels_last", "aot_inductor"]
     assert min(measured.values()) > 0
     assert store.metadata["mode"] == str(min(measured, key=measured.__getitem__))
 
@@ -141,10 +141,33 @@ def test_what_cannot_be_compiled_is_left_out(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(tl.FeatureLayers, "compile", broken)
+    monkeypatch.setattr(compiling, "_compile_ahead", broken)
     make_images(tmp_path / "images", 5)
     with pytest.warns(UserWarning, match="cannot be compiled here: no C\\+\\+ compiler"):
         store = extracted(network(), tmp_path / "images", tmp_path / "out", autotune=True)
-    assert not store.metadata["mode"].startswith("compiled")
+    assert store.metadata["mode"] in ("eager", "channels_last", "channels_last, 1 at a time")
+
+
+class Branching(nn.Module):
+    """A model whose path depends on values, which `torch.export` cannot follow and `torch.compile` can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = network().get_submodule("features")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.features(x if x.mean() > -1e9 else -x)  # type: ignore[no-any-return]
+
+
+def test_what_cannot_be_exported_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([9.0, 9.0, 9.0, 1.0])
+    monkeypatch.setattr(autotune.statistics, "median", lambda _: next(times))
+    make_images(tmp_path / "images", 5)
+    model = Branching()
+    store = extracted(model, tmp_path / "images", tmp_path / "out", autotune=True)
+    assert store.metadata["mode"] == "compiled"
+    right = extracted(model, tmp_path / "images", tmp_path / "right")
+    torch.testing.assert_close(store["features.6"][:], right["features.6"][:], rtol=1e-4, atol=1e-5)
 
 
 def test_autocast_computes_in_bfloat16(tmp_path: Path) -> None:
@@ -161,31 +184,41 @@ def test_autocast_computes_in_bfloat16(tmp_path: Path) -> None:
 def test_a_measured_mode_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By machine, model and inputs; and what was compiled to be measured is not compiled again."""
     make_images(tmp_path / "images", 5)
-    chosen = Mode("compiled")
-    made: list[Mode] = []
-    original = autotune.FeatureRunner.__init__
+    compiled: list[Path] = []
+    original = compiling._compile_ahead
 
-    def note(runner: Any, spec: Any) -> None:
-        made.append(spec.mode)
-        original(runner, spec)
+    def note(*arguments: Any) -> Any:
+        compiled.append(tmp_path)
+        return original(*arguments)
 
-    monkeypatch.setattr(autotune.FeatureRunner, "__init__", note)
+    monkeypatch.setattr(compiling, "_compile_ahead", note)
     times = iter([9.0, 9.0, 9.0, 1.0])
     monkeypatch.setattr(autotune.statistics, "median", lambda _: next(times))
     store = extracted(network(), tmp_path / "images", tmp_path / "one", autotune=True)
-    assert (store.metadata["mode"], made.count(chosen)) == ("compiled", 1)
+    assert (store.metadata["mode"], len(compiled)) == ("aot_inductor", 1)
     monkeypatch.setattr(autotune, "choose_mode", lambda _: pytest.fail("measured again"))
     other = extracted(network(), tmp_path / "images", tmp_path / "two", autotune=True)
-    assert other.metadata["mode"] == "compiled"
+    assert (other.metadata["mode"], len(compiled)) == ("aot_inductor", 1)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
     Path(os.environ["FEATURELAYER_CACHE"], "modes.json").write_text("not JSON")
     monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("eager"), 0.0, None))
     assert extracted(network(), tmp_path / "images", tmp_path / "three", autotune=True).metadata["mode"] == "eager"
 
 
+def test_a_remembered_mode_that_fails_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of another model of the same shapes."""
+    make_images(tmp_path / "images", 5)
+    monkeypatch.setattr(cache, "find_mode", lambda _: Mode("aot_inductor"))
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("eager"), 0.0, None))
+    with pytest.warns(UserWarning, match="'aot_inductor', which was the fastest before, fails for this model"):
+        store = extracted(Branching(), tmp_path / "images", tmp_path / "out", autotune=True)
+    assert store.metadata["mode"] == "eager"
+
+
 @pytest.mark.parametrize("tuned", [False, True])
 def test_weights_in_bfloat16(tuned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The features of a converted copy, with their error beside the model's own; the model keeps its dtype."""
-    monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("compiled"), 0.0, None))
+    monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("aot_inductor"), 0.0, None))
     make_images(tmp_path / "images", 9)
     model = network()
     store = extracted(model, tmp_path / "images", tmp_path / "half", precision=torch.bfloat16, autotune=tuned)

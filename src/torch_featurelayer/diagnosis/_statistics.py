@@ -30,9 +30,10 @@ from ..extraction.modes import default_mode
 from ..extraction.preparing import prepare
 from ..extraction.reading import ShardBatches, ShardTask, read_items, read_iterable
 from ..extraction.row_buffer import Rows
-from ..extraction.runner import FeatureRunner, FeatureSpec, RejectedError
+from ..extraction.runner import FeatureRunner, RejectedError
 from ..extraction.sources import IterableSource, MapSource
 from ..extraction.sources.reading import describe
+from ..extraction.spec import FeatureSpec
 from ..models import LoadedModel
 from ..store import differences
 from ._accumulate import ChannelAccumulator, channels_last

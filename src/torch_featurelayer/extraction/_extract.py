@@ -27,8 +27,9 @@ from .job import ExtractionJob, Finite, eval_mode, use_threads
 from .metadata import describe_extraction
 from .preparing import prepare
 from .progress import Progress, ProgressTracker, describe_setup
-from .runner import FeatureSpec, precision_error
+from .runner import precision_error
 from .sources import Columns, IterableSource, MapSource
+from .spec import FeatureSpec
 
 Verify: TypeAlias = Literal["auto", "contents", "ids"]
 Changed: TypeAlias = Literal["error", "redo"]

@@ -25,8 +25,9 @@ from .generating import GenerationTokens
 from .job import eval_mode
 from .preparing import prepare
 from .row_buffer import Rows
-from .runner import FeatureRunner, FeatureSpec
+from .runner import FeatureRunner
 from .sources import MapSource
+from .spec import FeatureSpec
 
 _RUNS: Final = 3
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")

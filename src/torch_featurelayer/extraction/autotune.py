@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
-import platform
 import statistics
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import torch
-
-from .batches import count_rows, signature
-from .identity import digest
+from . import cache
+from .batches import count_rows
 from .memory import keep_memory
-from .modes import EAGER, Mode, default_mode
-from .runner import FeatureRunner, FeatureSpec
+from .modes import EAGER, Mode, default_mode, is_on_cpu
+from .runner import FeatureRunner
 from .sources import MapSource
+from .spec import FeatureSpec
 
 _ROUNDS: Final = 3
 _MOST_BATCHES: Final = 8  # in which a full batch of one shape is searched
-_MOST_REMEMBERED: Final = 200  # modes
 
 
 class Measured(NamedTuple):
@@ -67,13 +59,10 @@ def choose(
         return replace(spec, mode=Mode("channels_last")), None
     if begun is not None:
         return replace(spec, mode=Mode.parse(begun)), None
-    key = _key(spec)
-    if (known := _remembered().get(key)) is not None:
-        return replace(spec, mode=Mode.parse(known)), None
     with keep_memory():  # as when the features are computed
-        best = choose_mode(spec)
+        best = _remembered(spec) or choose_mode(spec)
     if best.runner is not None:
-        _remember(key, best.mode)
+        cache.keep_mode(spec, best.mode)
     return replace(spec, mode=best.mode), best.runner
 
 
@@ -108,12 +97,30 @@ def choose_mode(spec: FeatureSpec) -> Measured:
     # Modes are measured in turn, so that a change of the clock rate affects all of them.
     eager, *others = _measure(spec, [EAGER, Mode("channels_last"), *([Mode("channels_last", part)] if part else [])])
     best = min(others, key=itemgetter(1))
+    return min([eager, *others, *_measure_compiled(spec, best.mode.part)], key=itemgetter(1))
+
+
+def _measure_compiled(spec: FeatureSpec, part: int) -> list[Measured]:
+    """Measures the model compiled ahead of time, or otherwise by `torch.compile`; returns nothing if neither works."""
+    for name in ("aot_inductor", "compiled") if is_on_cpu(spec.model) else ("compiled",):
+        try:
+            return _measure(spec, [Mode(name, part)])
+        except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
+            problem = str(error)
+    _warn(f"the model cannot be compiled here: {problem}")
+    return []
+
+
+def _remembered(spec: FeatureSpec) -> Measured | None:
+    """Returns the mode that was measured before, with its runner; None if there is none, or it fails for this model."""
+    known = cache.find_mode(spec)
+    if known is None:
+        return None
     try:
-        compiled = _measure(spec, [Mode("compiled", best.mode.part)])
+        return Measured(known, 0.0, FeatureRunner(replace(spec, mode=known)))
     except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
-        _warn(f"the model cannot be compiled here: {error}")
-        compiled = []
-    return min([eager, *others, *compiled], key=itemgetter(1))
+        _warn(f"the mode {str(known)!r}, which was the fastest before, fails for this model: {error}")
+        return None
 
 
 def _warn(text: str) -> None:
@@ -132,45 +139,3 @@ def _measure(spec: FeatureSpec, modes: list[Mode]) -> list[Measured]:
             if turn:  # the first one warms up
                 taken[mode].append(time.perf_counter() - start)
     return [Measured(mode, statistics.median(times), runners[mode]) for mode, times in taken.items()]
-
-
-def _key(spec: FeatureSpec) -> str:
-    """Returns a key of what the times of modes depend on: the machine, PyTorch, and the shapes of the model."""
-    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in spec.model.state_dict().items()]
-    classes = [(name, type(module).__qualname__) for name, module in spec.model.named_modules()]
-    machine = platform.node(), platform.machine(), os.cpu_count(), str(spec.device), torch.get_num_threads()
-    request = (
-        spec.layers,
-        str(spec.precision),
-        str(spec.autocast),
-        count_rows(spec.example),
-        str(signature(spec.example)),
-    )
-    return digest(machine, torch.__version__, shapes, classes, request)
-
-
-def _file() -> Path:
-    """Returns the file of remembered modes, in `FEATURELAYER_CACHE` or the cache folder of the user."""
-    folder = os.environ.get("FEATURELAYER_CACHE")
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder or Path(root, "torch_featurelayer"), "modes.json")
-
-
-def _remembered() -> Mapping[str, str]:
-    """Returns the modes that were measured on this machine; none if they cannot be read."""
-    with suppress(OSError, ValueError, RuntimeError):
-        found = json.loads(_file().read_text())
-        return found if isinstance(found, dict) else {}
-    return {}
-
-
-def _remember(key: str, mode: Mode) -> None:
-    """Remembers a mode; where no file can be written, it is measured again."""
-    kept = {**_remembered(), key: str(mode)}
-    latest = dict(list(kept.items())[-_MOST_REMEMBERED:])
-    with suppress(OSError, RuntimeError):
-        file = _file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(latest))
-        temporary.replace(file)

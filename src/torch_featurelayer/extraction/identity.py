@@ -97,32 +97,36 @@ def digest(*values: Any, packages: set[str] | None = None, strict: bool = True) 
     return walk.hash.hexdigest()
 
 
-def model_digests(model: nn.Module, packages: set[str]) -> dict[str, str]:
+def model_digests(model: nn.Module, packages: set[str], *, strict: bool = False) -> dict[str, str]:
     """Returns the digests of a model: of its weights, its code, and its other attributes.
 
     Args:
         model: The model.
         packages: A set to which the names of the packages are added whose code the model uses.
+        strict: Whether a value without a digest is an error, as in `digest`. Default: False.
+
+    Raises:
+        UnidentifiedError: If `strict` is set and a value has no digest.
     """
     modules = list(model.named_modules(remove_duplicate=False))
     code = [(name, type(module), _hooks(module)) for name, module in modules]
     attributes = [(name, _attributes(module)) for name, module in modules]
     return {
-        "weights": hash_weights(model),
-        "code": digest(*code, packages=packages, strict=False),
-        "attributes": digest(*attributes, packages=packages, strict=False),
+        "weights": hash_weights(model, strict=strict),
+        "code": digest(*code, packages=packages, strict=strict),
+        "attributes": digest(*attributes, packages=packages, strict=strict),
     }
 
 
-def hash_weights(model: nn.Module) -> str:
-    """Returns the digest of the parameters and buffers of a model, with their names."""
+def hash_weights(model: nn.Module, *, strict: bool = False) -> str:
+    """Returns the digest of the parameters and buffers of a model, with their names; `strict` as in `digest`."""
     # Buffers that are not saved compute too.
     buffers = dict(model.named_buffers(remove_duplicate=False))
     found: dict[str, Any] = {**buffers, **model.state_dict()}
     offloaded = _offloaded(model)
     # Sorted, because the order of registration is not part of the identity; one by one, since offloaded weights are
     # more than the memory holds.
-    digests = ((name, digest(offloaded[name]() if name in offloaded else found[name], strict=False)) for name in found)
+    digests = ((name, digest(offloaded[name]() if name in offloaded else found[name], strict=strict)) for name in found)
     return digest(*sorted(digests))
 
 

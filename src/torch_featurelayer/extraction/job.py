@@ -21,9 +21,10 @@ from .collating import Collator
 from .memory import keep_memory
 from .reading import ShardBatches, ShardTask, read_items
 from .row_buffer import RowBuffer, ShardContent, merge_rows, stored_content
-from .runner import FeatureRunner, FeatureSpec, RejectedError
+from .runner import FeatureRunner, RejectedError
 from .sources import MapSource
 from .sources.reading import describe
+from .spec import FeatureSpec
 
 Finite: TypeAlias = Literal["record", "raise"]
 

@@ -15,7 +15,8 @@ from .batches import Batch
 from .collating import make_collator
 from .identity import describe_function, hash_weights
 from .modes import EAGER, Mode
-from .runner import FeatureRunner, FeatureSpec
+from .runner import FeatureRunner
+from .spec import FeatureSpec
 
 
 def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str, Tensor]:

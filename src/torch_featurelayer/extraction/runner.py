@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .._device import input_device
 from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
-from .._feature_layer import FeatureLayers
-from .._layout import Layout, layout_for
-from .._layouts import find_layouts, item_dimensions
-from .._reduce import Reductions
-from ..engine import SPECIAL_MASK, TokenMasks, Tokens
+from .._layout import Layout
+from .._layouts import item_dimensions
+from ..engine import SPECIAL_MASK, TokenMasks
 from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
+from .compiling import make_capture
 from .detecting import Detecting
-from .generating import Continuation, GenerationTokens
-from .modes import EAGER, IMAGES, Mode, channels_last, compile_capture, split
+from .generating import Continuation
+from .modes import IMAGES, channels_last, split
 from .row_buffer import Rows
+from .spec import Capture, FeatureSpec, as_function
 
 # Of exceptions that say nothing about the items.
 _FATAL: Final = ("out of memory", "can't allocate memory", "CUDA error")
@@ -43,97 +41,6 @@ class RejectedError(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True)
-class FeatureSpec:
-    """The specification of features, which any process can compute.
-
-    Attributes:
-        model: The model, in eval mode and on its device.
-        layers: The addresses of the layers.
-        reduce: The reduction, or that of each layer, as in `FeatureLayers`.
-        tokens: The tokens, as in `FeatureLayers`; None for all tokens of texts.
-        layout: The layout, as in `FeatureLayers`.
-        dtype: The dtype of stored features; None for that of the model.
-        autocast: The dtype that layers compute in under `torch.autocast`; None for no autocast.
-        precision: The dtype that the weights and inputs of a copy of the model are converted to; None for the model
-            itself.
-        mode: How the model runs.
-        example: A full batch of inputs; only inputs of its shape run in a mode other than eager.
-        continuation: How the model continues texts; None to run it on the texts alone.
-        detecting: How objects are found in images, for a row for each object; None for a row for each image.
-    """
-
-    model: nn.Module
-    layers: tuple[str, ...]
-    reduce: Reductions = None
-    tokens: Tokens | None = None
-    layout: str | Mapping[str, str] | None = None
-    dtype: torch.dtype | None = None
-    autocast: torch.dtype | None = None
-    precision: torch.dtype | None = None
-    mode: Mode = EAGER
-    example: Any = None
-    continuation: Continuation | None = None
-    detecting: Detecting | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the model."""
-        return input_device(self.model)
-
-    def capture(self, model: nn.Module) -> FeatureLayers:
-        """Returns the capture of the layers in this model or in a copy of it."""
-        return FeatureLayers(
-            model, list(self.layers), reduce=self.reduce, tokens=self.tokens, layout=self.layout, detach=True
-        )
-
-    def with_tokens(self, tokens: GenerationTokens | None, generate: Mapping[str, Any] | None) -> FeatureSpec:
-        """Returns this specification with a choice of tokens, and of how the model continues texts.
-
-        Args:
-            tokens: The tokens.
-            generate: The arguments of the model's `generate`; None to run the model on texts alone.
-
-        Raises:
-            ValueError: If the tokens are those of a generation and there is none.
-        """
-        if generate is not None:
-            return replace(self, continuation=Continuation(generate, tokens))
-        if tokens == "prompt" or tokens == "answer":
-            raise ValueError(f"tokens={tokens!r} needs generate=, such as generate={{'max_new_tokens': 20}}")
-        return replace(self, tokens=tokens)
-
-    def find_layout(self, name: str) -> str | None:
-        """Returns the layout that the user gave for a layer."""
-        return layout_for(self.layout, name)
-
-    def for_texts(self, inputs: Mapping[str, Tensor]) -> FeatureSpec:
-        """Returns this specification for texts: with layouts, which do not depend on lengths, and a choice of tokens.
-
-        Args:
-            inputs: The arguments of the model for a batch of texts.
-
-        Raises:
-            ValueError: If some features have a row for each token and others a row for each text.
-        """
-        with torch.no_grad():
-            found = find_layouts(self.model, list(self.layers), **inputs)
-        layouts = {name: text for name in self.layers if (text := self.find_layout(name) or found.get(name))}
-        whole = [name for name in self.layers if not self.reduces(name)]
-        by_token = [name for name in whole if len(layouts.get(name, "")) == 3]
-        if by_token and len(by_token) < len(self.layers):
-            other = next(name for name in self.layers if name not in by_token)
-            raise ValueError(
-                f"{by_token[0]!r} has a row for each token and {other!r} a row for each text: extract them to two "
-                "stores, or set reduce="
-            )
-        return replace(self, layout=layouts, tokens=self.tokens or ("all" if by_token else None))
-
-    def reduces(self, name: str) -> bool:
-        """Whether the feature of a layer is reduced."""
-        return (self.reduce.get(name) if isinstance(self.reduce, Mapping) else self.reduce) is not None
-
-
 class FeatureRunner:
     """Computes the rows of inputs.
 
@@ -148,8 +55,8 @@ class FeatureRunner:
         self._spec = spec
         self._device = spec.device
         self._takes_channels_last = spec.mode == IMAGES
-        self._eager = spec.capture(spec.model)
-        self._faster: FeatureLayers | None = None
+        self._eager = as_function(spec.capture(spec.model))
+        self._faster: Capture | None = None
         self._is_checked = False
         # Per layer, whether a value did not fit its dtype: read once a shard, because reading waits for the device.
         self._overflow: dict[str, Tensor] = {}
@@ -198,11 +105,11 @@ class FeatureRunner:
             if overflow.item():
                 raise FeatureOverflowError(name, str(self._spec.dtype).removeprefix("torch."))
 
-    def _make_faster(self) -> FeatureLayers:
-        faster = compile_capture(self._spec.model, self._spec.capture, self._spec.mode)
+    def _make_faster(self) -> Capture:
         part, count = next(split(map_inputs(self._spec.example, channels_last), self._size))
-        for _ in range(2):  # the first run counts calls and the second compiles; later runs do neither
-            self._rows(faster, map_inputs(part, self._to_device), count)
+        part = map_inputs(part, self._to_device)
+        faster = make_capture(self._spec, part)
+        self._rows(faster, part, count)  # later runs neither count calls nor allocate memory for the first time
         return faster
 
     def _to_device(self, value: Tensor) -> Tensor:
@@ -230,7 +137,7 @@ class FeatureRunner:
         if not self._is_checked:
             self._is_checked = True
             self._spec = self._rejecting(lambda: self._spec.for_texts(arguments))
-            self._eager = self._spec.capture(self._spec.model)
+            self._eager = as_function(self._spec.capture(self._spec.model))
         tokens, count = self._spec.tokens, len(own[SPECIAL_MASK])
         call = {**arguments, SPECIAL_MASK: own[SPECIAL_MASK]} if tokens is not None else arguments
         if tokens is None or self._spec.reduces(self._spec.layers[0]):
@@ -247,14 +154,14 @@ class FeatureRunner:
 
     def _generated_rows(self, inputs: Mapping[str, Tensor], continuation: Continuation) -> Rows:
         """Returns the rows of texts that the model continues."""
-        with self._precision():
+        with self._spec.computing():
             run = self._rejecting(lambda: continuation.run(self._spec.model, self._spec.layers, inputs))
         found, numbers = continuation.rows(run, inputs, self._spec.reduce)
         return self._rows_by_item(found, torch.tensor(numbers, device=self._device))
 
     def _object_rows(self, images: Tensor, detecting: Detecting) -> Rows:
         """Returns the rows of the objects of images `[N, 3, H, W]`."""
-        with self._precision():
+        with self._spec.computing():
             parts = [self._rejecting(partial(detecting.rows, self._spec.layers, image)) for image in images]
         numbers = [len(part[BOXES]) for part in parts]
         features = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -268,22 +175,20 @@ class FeatureRunner:
             bad += [] if nonfinite is None else [nonfinite]
         return Rows(features, counts.tolist(), _sum_by_item(bad, counts))
 
-    def _rows(self, layers: FeatureLayers, inputs: Any, count: int) -> Rows:
+    def _rows(self, capture: Capture, inputs: Any, count: int) -> Rows:
         """Returns the rows of the first items of an input."""
         features, nonfinite = {}, []
-        for name, feat in self._forward(layers, inputs).items():
+        for name, feat in self._forward(capture, inputs).items():
             rows = self._with_items_first(name, feat, count_rows(inputs))[:count]
             features[name], bad = self._convert(name, rows)
             nonfinite += [] if bad is None else [bad]
         total = torch.stack(nonfinite).sum(0) if nonfinite else torch.zeros(count, dtype=torch.int64)
         return Rows(features, [1] * count, total)
 
-    def _forward(self, layers: FeatureLayers, inputs: Any) -> Mapping[str, Any]:
-        # Not inference_mode, for which compiled code would be compiled again.
-        with torch.no_grad(), self._precision():
-            args, kwargs = as_arguments(inputs)
-            feats = self._rejecting(lambda: layers.features(*args, **kwargs))
-        return feats.to_dict()  # type: ignore[no-any-return]
+    def _forward(self, capture: Capture, inputs: Any) -> Mapping[str, Any]:
+        args, kwargs = as_arguments(inputs)
+        with self._spec.computing():
+            return self._rejecting(lambda: capture(*args, **kwargs))  # type: ignore[no-any-return]
 
     def _rejecting(self, call: Callable[[], Any]) -> Any:
         """Calls the model; an exception of the model, rather than of this package, becomes a `RejectedError`."""
@@ -295,10 +200,6 @@ class FeatureRunner:
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(part in str(error) for part in _FATAL):
                 raise
             raise RejectedError(error) from error
-
-    def _precision(self) -> AbstractContextManager[object]:
-        chosen = self._spec.autocast
-        return nullcontext() if chosen is None else torch.autocast(self._spec.device.type, chosen)
 
     def _with_items_first(self, name: str, feat: Any, count: int) -> Tensor:
         """Moves the dimension of the items to the front if the user named it; reductions have moved it already.
