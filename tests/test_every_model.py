@@ -15,6 +15,7 @@ from torchvision import models
 
 import torch_featurelayer as tl
 from tests.reference import holds_hooks, hooked, same
+from tests.versions import runs_compiled_eagerly
 
 
 def check(model: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -29,7 +30,10 @@ def check(model: nn.Module, *args: Any, **kwargs: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:a layer inside a compiled model:UserWarning")
-@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, pytest.param(lambda model: torch.compile(model, backend="eager"), marks=runs_compiled_eagerly)],
+)
 def test_wrappers_with_and_without_their_prefix(wrap: Any, resnet18: nn.Module, image: Tensor) -> None:
     """`module.layer1` and `layer1` are one layer, of the wrapped model and of the bare one."""
     right, _ = tl.FeatureLayer(resnet18, "layer1")(image)

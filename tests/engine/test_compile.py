@@ -13,13 +13,10 @@ from torchvision import models
 import torch_featurelayer as tl
 from tests import toys
 from tests.reference import holds_hooks
-from tests.versions import TORCH
+from tests.versions import TORCH, traces
 from torch_featurelayer.engine.compiled_forward import OLDEST_TRACING
 
 pytestmark = pytest.mark.slow
-
-
-traces = pytest.mark.skipif(TORCH < OLDEST_TRACING, reason=f"torch.compile traces our hooks from {OLDEST_TRACING} on")
 
 MODELS = {
     "vgg11": ("features.5", 32),

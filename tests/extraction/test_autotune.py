@@ -13,11 +13,13 @@ from torch import nn
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, make_images, network
 from tests.store.digests import digests
+from tests.versions import compiles_ahead, traces
 from torch_featurelayer.extraction import autotune, cache, compiling
 from torch_featurelayer.extraction.modes import EAGER, Mode
 from torch_featurelayer.store import Store
 
-MODES = [EAGER, *(Mode(name, part) for name in ("channels_last", "aot_inductor", "compiled") for part in (0, 1))]
+MARKS = {"channels_last": (), "aot_inductor": compiles_ahead, "compiled": traces}
+MODES = [EAGER, *(pytest.param(Mode(name, part), marks=MARKS[name]) for name in MARKS for part in (0, 1))]
 
 
 def extracted(model: nn.Module, images: Path, out: Path, **options: Any) -> Store:
@@ -97,8 +99,8 @@ def test_every_mode_gives_the_features(mode: Mode, tmp_path: Path, monkeypatch: 
         (5, 6, 9, 1, Mode("eager")),
         (1, 6, 9, 5, Mode("channels_last")),
         (6, 1, 9, 5, Mode("channels_last", 1)),
-        (3, 6, 1, 5, Mode("aot_inductor")),
-        (6, 3, 1, 5, Mode("aot_inductor", 1)),
+        pytest.param(3, 6, 1, 5, Mode("aot_inductor"), marks=compiles_ahead),
+        pytest.param(6, 3, 1, 5, Mode("aot_inductor", 1), marks=compiles_ahead),
     ],
 )
 def test_the_fastest_mode_is_chosen(
@@ -116,6 +118,7 @@ def test_the_fastest_mode_is_chosen(
     assert store.metadata["mode"] == str(chosen)
 
 
+@compiles_ahead
 def test_modes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each mode is timed, and the one that the store records had the least time."""
     measured: dict[Mode, float] = {}
@@ -159,6 +162,7 @@ class Branching(nn.Module):
         return self.features(x if x.mean() > -1e9 else -x)  # type: ignore[no-any-return]
 
 
+@traces
 def test_what_cannot_be_exported_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([9.0, 9.0, 9.0, 1.0])
     monkeypatch.setattr(autotune.statistics, "median", lambda _: next(times))
@@ -181,6 +185,7 @@ def test_autocast_computes_in_bfloat16(tmp_path: Path) -> None:
     assert torch.equal(store["features.6"][:4], right)
 
 
+@compiles_ahead
 def test_a_measured_mode_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By machine, model and inputs; and what was compiled to be measured is not compiled again."""
     make_images(tmp_path / "images", 5)
@@ -215,7 +220,7 @@ def test_a_remembered_mode_that_fails_is_measured_again(tmp_path: Path, monkeypa
     assert store.metadata["mode"] == "eager"
 
 
-@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("tuned", [False, pytest.param(True, marks=compiles_ahead)])
 def test_weights_in_bfloat16(tuned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The features of a converted copy, with their error beside the model's own; the model keeps its dtype."""
     monkeypatch.setattr(autotune, "choose_mode", lambda _: autotune.Measured(Mode("aot_inductor"), 0.0, None))

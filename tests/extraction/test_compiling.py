@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.versions import compiles_ahead, traces
 from torch_featurelayer.extraction import cache, compiling
 from torch_featurelayer.extraction.modes import Mode
 from torch_featurelayer.extraction.spec import FeatureSpec
@@ -93,6 +94,7 @@ def test_a_model_without_a_digest_is_not_kept(tmp_path: Path, kept: FeatureSpec)
     assert cache.find_package(kept, images()) is None
 
 
+@compiles_ahead
 def test_the_next_process_loads_what_was_compiled(compiled: list[FeatureSpec]) -> None:
     """And another model, of the same shapes, is compiled."""
     captures = [compiling.make_capture(spec_of(small(seed)), images()) for seed in (0, 0, 1)]
@@ -101,6 +103,7 @@ def test_the_next_process_loads_what_was_compiled(compiled: list[FeatureSpec]) -
         torch.testing.assert_close(capture(images())["3"], small(seed)(images()), rtol=1e-4, atol=1e-5)
 
 
+@compiles_ahead
 def test_a_broken_file_is_written_again(kept: FeatureSpec, compiled: list[FeatureSpec]) -> None:
     """`kept` is not compiled code; what replaces it is."""
     compiling.make_capture(kept, images())
@@ -109,6 +112,7 @@ def test_a_broken_file_is_written_again(kept: FeatureSpec, compiled: list[Featur
     torch.testing.assert_close(found, small()(images()), rtol=1e-4, atol=1e-5)
 
 
+@compiles_ahead
 def test_without_a_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FEATURELAYER_CACHE", str(tmp_path / "file"))
@@ -116,6 +120,7 @@ def test_without_a_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(found, small()(images()), rtol=1e-4, atol=1e-5)
 
 
+@compiles_ahead
 def test_inputs_in_another_memory_format() -> None:
     """Compiled code reads memory as the example lay in it: other inputs are copied, or refused."""
     capture = compiling.make_capture(spec_of(small()), images())
@@ -132,7 +137,9 @@ class DependsOnCompiler(nn.Module):
         return x + torch.compiler.is_compiling()
 
 
-@pytest.mark.parametrize("mode", ["aot_inductor", "compiled"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("aot_inductor", marks=compiles_ahead), pytest.param("compiled", marks=traces)]
+)
 def test_compiled_features_are_those_of_the_model(mode: str) -> None:
     """Otherwise the mode fails, and nothing is kept."""
     model = nn.Sequential(*small()[:3], DependsOnCompiler()).eval()
