@@ -82,6 +82,8 @@ def _datasets(numbers: Callable[[str], Numbers]) -> Iterator[Goal]:
             ratio = pipeline[f"{model} {ours}"] / pipeline[f"{model} best loop by hand, {kind}"]
             yield Goal(f"`extract(autotune=True)`, × the best loop by hand, {model} {kind}", "pipeline",
                        ratio, 0.95, True)  # fmt: skip
+        begin = pipeline[f"{model} `tl.extract(autotune=True)` second start"]
+        yield Goal(f"second start of `extract(autotune=True)`, s, {model}", "pipeline", begin, 3)
     yield Goal("forward passes for 64 texts", "texts", texts["forwards_of_64"], 8)
     for actors in (1, 2, 4):
         share = backends[f"{actors} actors"]["of_ideal"]

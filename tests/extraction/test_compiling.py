@@ -120,6 +120,15 @@ def test_without_a_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(found, small()(images()), rtol=1e-4, atol=1e-5)
 
 
+def test_hooks_of_the_user_run_with_each_batch(compiled: list[FeatureSpec]) -> None:
+    """They are Python code, which a file of compiled code does not contain."""
+    model = small()
+    model[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match="hooks of the model would run once"):
+        compiling.make_capture(spec_of(model), images())
+    assert len(compiled) == 1
+
+
 @compiles_ahead
 def test_inputs_in_another_memory_format() -> None:
     """Compiled code reads memory as the example lay in it: other inputs are copied, or refused."""

@@ -56,9 +56,15 @@ def _load(spec: FeatureSpec, inputs: Any) -> Capture | None:
 
 
 def _compile_ahead(spec: FeatureSpec, inputs: Any) -> Capture:
-    """Compiles a capture to a file, and keeps the file for later processes."""
+    """Compiles a capture to a file, and keeps the file for later processes.
+
+    Raises:
+        RuntimeError: If the model has hooks of the user, or the compiled features differ.
+    """
     from torch._inductor import aoti_compile_and_package
 
+    if any(module._forward_hooks or module._forward_pre_hooks for module in spec.model.modules()):
+        raise RuntimeError("hooks of the model would run once, while it is compiled, and not with each batch")
     args, kwargs = as_arguments(inputs)
     model = copy.deepcopy(spec.model).to(memory_format=torch.channels_last)
     # The compiler fuses a clone, and cannot trace a lazy one. The first run finds layouts and counts calls.
