@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -35,11 +35,7 @@ def keep_mode(spec: FeatureSpec, mode: Mode) -> None:
     kept = {**_modes(), _mode_key(spec): str(mode)}
     latest = dict(list(kept.items())[-_MOST_MODES:])
     with suppress(OSError, RuntimeError):
-        file = _modes_file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(latest))
-        temporary.replace(file)
+        _write(_modes_file(), lambda file: file.write_text(json.dumps(latest)))
 
 
 def find_package(spec: FeatureSpec, inputs: Any) -> Path | None:
@@ -57,12 +53,17 @@ def keep_package(path: Path, spec: FeatureSpec, inputs: Any) -> None:
     The files that were used least recently are removed once all of them are too large.
     """
     with suppress(OSError, RuntimeError, UnidentifiedError):
-        file = _package_file(spec, inputs)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(path, temporary)
-        temporary.replace(file)
-        _remove_oldest(file.parent)
+        kept = _package_file(spec, inputs)
+        _write(kept, lambda file: shutil.copyfile(path, file))
+        _remove_oldest(kept.parent)
+
+
+def _write(file: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file that appears completely or not at all, whichever other processes write it too."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}")
+    write(temporary)
+    temporary.replace(file)
 
 
 def _mode_key(spec: FeatureSpec) -> str:
@@ -108,7 +109,7 @@ def _machine(spec: FeatureSpec) -> tuple[Any, ...]:
 def _remove_oldest(folder: Path) -> None:
     """Removes the files that were used least recently, until the others are small enough together."""
     total = 0
-    for file in sorted(folder.glob("*.pt2"), key=lambda file: file.stat().st_mtime, reverse=True):
+    for file in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True):
         total += file.stat().st_size
         if total > _MOST_BYTES:
             file.unlink()
