@@ -85,8 +85,7 @@ def first_batch(items: MapSource, batch_size: int) -> Any:
 def choose_mode(spec: FeatureSpec) -> Measured:
     """Measures modes alternately on the example of a specification, and returns the fastest.
 
-    The number of items at a time is chosen with channels last, before compiling. If the model cannot be compiled here,
-    for example without a C++ compiler, a warning says so and the mode is left out.
+    If the model cannot be compiled here, for example without a C++ compiler, a warning says so and the mode is left out.
     """
     part = count_rows(spec.example) // 4
     try:
@@ -96,15 +95,15 @@ def choose_mode(spec: FeatureSpec) -> Measured:
         return Measured(EAGER, 0.0, None)
     # Modes are measured in turn, so that a change of the clock rate affects all of them.
     eager, *others = _measure(spec, [EAGER, Mode("channels_last"), *([Mode("channels_last", part)] if part else [])])
-    best = min(others, key=itemgetter(1))
-    return min([eager, *others, *_measure_compiled(spec, best.mode.part)], key=itemgetter(1))
+    return min([eager, *others, *_measure_compiled(spec)], key=itemgetter(1))
 
 
-def _measure_compiled(spec: FeatureSpec, part: int) -> list[Measured]:
+def _measure_compiled(spec: FeatureSpec) -> list[Measured]:
     """Measures the model compiled ahead of time, or otherwise by `torch.compile`; returns nothing if neither works."""
+    # For whole batches: parts are faster only where the memory of activations is allocated each time.
     for name in ("aot_inductor", "compiled") if is_on_cpu(spec.model) else ("compiled",):
         try:
-            return _measure(spec, [Mode(name, part)])
+            return _measure(spec, [Mode(name)])
         except Exception as error:  # noqa: BLE001 (the compiler may fail in any way)
             problem = str(error)
     _warn(f"the model cannot be compiled here: {problem}")
