@@ -85,7 +85,7 @@ def first_batch(items: MapSource, batch_size: int) -> Any:
 def choose_mode(spec: FeatureSpec) -> Measured:
     """Measures modes alternately on the example of a specification, and returns the fastest.
 
-    If the model cannot be compiled here, for example without a C++ compiler, a warning says so and the mode is left out.
+    If the model cannot be compiled here, such as without a C++ compiler, a warning says so and the mode is left out.
     """
     part = count_rows(spec.example) // 4
     try:
