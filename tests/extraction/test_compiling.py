@@ -62,6 +62,8 @@ CHANGES: dict[str, Callable[[], FeatureSpec]] = {
     "an attribute": lambda: spec_of(small(scale=2.0)),
     "the layer": lambda: replace(spec_of(small()), layers=("1",)),
     "the reduction": lambda: spec_of(small(), reduce="mean"),
+    "autocast": lambda: spec_of(small(), autocast=torch.bfloat16),
+    "the precision": lambda: spec_of(small(), precision=torch.bfloat16),
     "a function that reduces": lambda: spec_of(small(), reduce=lambda feat: feat.amax((2, 3))),
 }
 

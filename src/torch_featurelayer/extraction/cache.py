@@ -92,7 +92,8 @@ def _package_file(spec: FeatureSpec, inputs: Any) -> Path:
     named = {"": inputs} if isinstance(inputs, Tensor) else inputs
     layouts = [(name, *_layout(value)) for name, value in named.items()]
     versions = package_versions(packages), __version__, platform.python_version()
-    key = digest(_machine(spec), versions, model, spec.layers, reduce, spec.layout, str(spec.precision), layouts)
+    request = spec.layers, reduce, spec.layout, str(spec.precision), str(spec.autocast), layouts
+    key = digest(_machine(spec), versions, model, request)
     return _folder() / "compiled" / f"{key}.pt2"
 
 

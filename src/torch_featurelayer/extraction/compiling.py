@@ -85,12 +85,12 @@ def _open(package: Path, inputs: Any) -> Capture:
     from torch._inductor import aoti_load_package
 
     loaded = aoti_load_package(str(package))
+    positional, named = as_arguments(inputs)
 
     # Compiled code reads memory as it was laid out in the example, and does not check.
     def capture(*args: Any, **kwargs: Any) -> Mapping[str, Any]:
-        given = args[0] if args else kwargs
-        args, kwargs = as_arguments(_laid_out(given, inputs))
-        return loaded(*args, **kwargs)  # type: ignore[no-any-return]
+        given = map(_like, args, positional)
+        return loaded(*given, **{name: _like(value, named[name]) for name, value in kwargs.items()})  # type: ignore[no-any-return]
 
     return capture
 
@@ -107,18 +107,12 @@ class _Features(nn.Module):
         return self.layers.features(*args, **kwargs).to_dict()
 
 
-def _laid_out(inputs: Any, example: Any) -> Any:
-    """Returns inputs with the strides of an example.
+def _like(value: Any, example: Any) -> Any:
+    """Returns an input with the strides of an example; what is not a tensor as it is.
 
     Raises:
-        ValueError: If an input is not that of the example in shape and dtype.
+        ValueError: If the input is not that of the example in shape and dtype.
     """
-    if isinstance(inputs, Tensor):
-        return _like(inputs, example)
-    return {name: _like(value, example[name]) for name, value in inputs.items()}
-
-
-def _like(value: Any, example: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
     if value.shape != example.shape or value.dtype != example.dtype:

@@ -233,11 +233,11 @@ class FeatureRunner:
         if not rows.is_cuda and _is_finite(kept):
             return kept, None
         bad = _count_nonfinite(kept)
+        overflow = (bad != _count_nonfinite(rows)).any()
         if not rows.is_cuda:
-            if (bad != _count_nonfinite(rows)).any():
+            if overflow:
                 raise FeatureOverflowError(name, str(dtype).removeprefix("torch."))
             return kept, bad
-        overflow = (bad != _count_nonfinite(rows)).any()
         self._overflow[name] = overflow | self._overflow[name] if name in self._overflow else overflow
         return kept, bad
 
