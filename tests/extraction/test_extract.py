@@ -251,6 +251,34 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         tl.extract(network(), "features.3", tmp_path / "none", tmp_path / "out")
 
 
+FIRST_SHARD = """
+import sys, time, torch
+import torch_featurelayer as tl
+from torch_featurelayer.extraction import job
+
+class Waits(torch.nn.Flatten):
+    def forward(self, x):
+        time.sleep(1)
+        return super().forward(x)
+
+def write(*arguments):
+    before = set(sys.modules)
+    result = written(*arguments)
+    print({name.partition(".")[0] for name in set(sys.modules) - before} & {"pyarrow", "pandas", "safetensors"})
+    return result
+
+written, job._write = job._write, write
+tl.extract(torch.nn.Sequential(Waits()), "0", torch.ones(8, 4), sys.argv[1], batch_size=2, shard_size=4)
+"""
+
+
+def test_the_first_shard_imports_nothing(tmp_path: Path) -> None:
+    """What writing needs is imported while the first batch is read, and not beside the model."""
+    command = [sys.executable, "-c", FIRST_SHARD, str(tmp_path / "out")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["set()", "set()"]
+
+
 RUN = """
 import sys, torch
 import torch_featurelayer as tl

@@ -118,6 +118,10 @@ class ExtractionJob:
             writer = StoreWriter(self.out)
             pending: Future[ShardResult] | None = None
             for number, batches in shards:
+                if pending is None:
+                    # While the first items are read. Worker processes run by now: a fork would copy locks of imports.
+                    with _deferred_interrupts():
+                        disk.submit(writer.prepare)
                 content = self._features(collator.arrange(batches, self.batch_size), advance)
                 if number in partial_shards:
                     content = merge_rows(stored_content(writer, number), content)

@@ -9,8 +9,9 @@ from os import PathLike
 
 from torch import Tensor
 
+from .._optional import need
 from .folder import Folder
-from .items import Item
+from .items import Item, empty_table
 from .lock import lock_store
 from .manifest import check_identity, check_layouts, covered_shards, finish_manifest, mark_stale
 from .metadata import Metadata, is_store, metadata_identity, read_metadata, write_metadata
@@ -77,6 +78,12 @@ class StoreWriter:
         writer = cls(folder)
         writer._identity = write_metadata(writer._folder, metadata)
         yield writer
+
+    @staticmethod
+    def prepare() -> None:
+        """Imports what `write` needs; Arrow imports pandas at its first table, which takes half a second."""
+        need("safetensors.torch", "store")
+        empty_table()
 
     def finish(self) -> None:
         """Writes the manifest, after all shards.
