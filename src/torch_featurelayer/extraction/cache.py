@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .. import __version__
 from .batches import count_rows, signature
-from .identity import UnidentifiedError, digest, model_digests, package_versions
+from .code import package_versions
+from .identity import UnidentifiedError, digest, model_digests
 from .modes import Mode
 from .spec import FeatureSpec
 

@@ -6,7 +6,7 @@ packages is identified by its name and by the version of the package, which the 
 
 from __future__ import annotations
 
-import dis
+import copyreg
 import enum
 import functools
 import hashlib
@@ -16,11 +16,22 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from operator import itemgetter
-from pathlib import Path, PurePath
-from typing import Any, Final
+from pathlib import PurePath
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .code import (
+    class_members,
+    code_parts,
+    graph_parts,
+    is_installed,
+    references,
+    script_function_parts,
+    script_parts,
+    wrapped_functions,
+)
 
 _PLAIN: Final = (type(None), type(...), bool, int, float, complex, str)
 _PRINTED: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, PurePath, slice, range)
@@ -31,9 +42,6 @@ _OF_ACCELERATE: Final = frozenset(["_hf_hook", "_old_forward", "forward", "hf_de
 _COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
 # A hash that an object of transformers has kept: hashes of strings differ between processes.
 _KEPT_HASH: Final = "_original_object_hash"
-_ADDED: Final = frozenset(["__module__", "__doc__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__"])
-# Where packages are installed, in an environment, by a user or by a system.
-_LIBRARIES: Final = frozenset(["site-packages", "dist-packages"])
 
 
 class UnidentifiedError(TypeError):
@@ -150,6 +158,10 @@ def _hooks(module: nn.Module) -> list[Any]:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
+    if isinstance(module, torch.jit.ScriptModule):
+        return {"script": script_parts(module)}
+    if isinstance(module, torch.fx.GraphModule):
+        return {"graph": graph_parts(module)}
     skipped = _OWN_STATE | _OF_ACCELERATE if hasattr(module, "_hf_hook") else _OWN_STATE
     skipped |= _COMPUTED.get(type(module).__name__, frozenset())
     found = sorted((pair for pair in vars(module).items() if pair[0] not in skipped), key=itemgetter(0))
@@ -175,6 +187,12 @@ def _tokenizer(tokenizer: Any) -> Iterable[Any]:
     return type(tokenizer).__name__, options, json.dumps(kept, sort_keys=True)
 
 
+class _Lenient(NamedTuple):
+    """A value of which parts without a digest are identified by their types."""
+
+    value: Any
+
+
 class _Walk:
     """Hashes values and the values they consist of.
 
@@ -198,6 +216,10 @@ class _Walk:
             self._write(b"bytes", value)
         elif type(value) in _PLAIN:
             self._write(type(value).__name__.encode(), repr(value).encode())
+        elif isinstance(value, _Lenient):
+            before, self._strict = self._strict, False
+            self.add(value.value)
+            self._strict = before
         elif id(value) in self._numbers:  # a value that contains itself, or that occurs twice
             self._write(b"again", str(self._numbers[id(value)]).encode())
         else:
@@ -217,76 +239,88 @@ class _Walk:
         if isinstance(value, NamedFunction):
             return (value.name,)
         if isinstance(value, Tensor):
-            return tensor_parts(value)
+            has_values = not (value.is_meta or hasattr(value, "fake_mode"))
+            return tensor_parts(value) if has_values or self._strict else (str(value.dtype), str(value.shape))
         if isinstance(value, (*_PRINTED, enum.Enum)):
             return (str(value),)
         if isinstance(value, (list, tuple)) and type(value).__module__ == "builtins":
             return value
-        if isinstance(value, dict) and type(value).__module__ in ("builtins", "collections"):
+        if isinstance(value, (dict, types.MappingProxyType)) and type(value).__module__ in ("builtins", "collections"):
             return (part for item in value.items() for part in item)
+        if isinstance(value, memoryview):
+            return value.format, value.shape, value.tobytes()
         if isinstance(value, Set):
             return sorted(digest(part, strict=self._strict) for part in value)
         if isinstance(value, re.Pattern):
             return value.pattern, value.flags
         if isinstance(value, types.ModuleType):
-            return (self._use(value.__name__),)
+            return self._module(value)
         return self._code_parts(value)
 
     def _code_parts(self, value: Any) -> Iterable[Any]:
         if isinstance(value, types.CodeType):
-            return _bytecode(value)
+            return code_parts(value)
         if isinstance(value, types.FunctionType):
             return self._function(value)
+        if isinstance(value, torch.jit.ScriptFunction):
+            return script_function_parts(value)
         if isinstance(value, types.MethodType):
             return value.__func__, value.__self__
         if isinstance(value, functools.partial):
             return value.func, value.args, value.keywords
         if isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)):
-            return value.__qualname__, getattr(value, "__module__", None)
+            return value.__qualname__, getattr(value, "__module__", None), getattr(value, "__self__", None)
         if isinstance(value, type):
             return self._class(value)
-        if isinstance(value, (property, classmethod, staticmethod)):
-            return _functions(value)
+        if isinstance(value, (property, classmethod, staticmethod, functools.cached_property)):
+            return wrapped_functions(value)
         if hasattr(value, "all_special_ids") and hasattr(value, "model_max_length"):
             return _tokenizer(value)
         if isinstance(value, nn.Module):
             return type(value), value.state_dict(), _attributes(value), list(value.named_children()), _hooks(value)
         return self._object(value)
 
+    def _module(self, module: types.ModuleType) -> Iterable[Any]:
+        if is_installed(module.__name__):
+            return (self._use(module.__name__),)
+        members = sorted(pair for pair in vars(module).items() if not pair[0].startswith("__"))
+        return module.__name__, _Lenient(members)
+
     def _function(self, function: types.FunctionType) -> Iterable[Any]:
-        name = f"{function.__module__}.{function.__qualname__}"
-        if _is_installed(function.__module__) and "<" not in name:
-            return name, self._use(function.__module__)
-        cells = [_content(cell) for cell in function.__closure__ or ()]
-        known = function.__globals__
-        used = [(name, known[name]) for name in _globals(function.__code__) if name in known]
-        return function.__code__, function.__defaults__, function.__kwdefaults__, cells, used
+        module = function.__module__ or ""
+        name = f"{module}.{function.__qualname__}"
+        if is_installed(module) and "<" not in name:
+            return name, self._use(module)
+        return function.__code__, function.__defaults__, function.__kwdefaults__, references(function)
 
     def _class(self, kind: type) -> Iterable[Any]:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if _is_installed(kind.__module__):
-            return name, self._use(kind.__module__)
-        own = [(key, value) for key, value in sorted(vars(kind).items()) if _is_code(key, value)]
-        return name, kind.__bases__, own
+        module = str(kind.__module__)  # of some types of C code, it is that of their instances
+        name = f"{module}.{kind.__qualname__}"
+        if is_installed(module):
+            return name, self._use(module)
+        code, others = class_members(kind)
+        return name, type(kind), kind.__bases__, code, _Lenient(others)
 
     def _object(self, value: Any) -> Iterable[Any]:
         """Returns the parts of an object as `pickle` sees them."""
         if type(value).__module__.partition(".")[0] == "PIL":
             return type(value).__name__, value.mode, value.size, value.tobytes(), value.getpalette()
         try:
-            reduced = value.__reduce_ex__(4)
+            # As pickle does, which knows some types of C code better than they do, such as functions of NumPy.
+            reduce = copyreg.dispatch_table.get(type(value))
+            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:  # an object may refuse in any way
             if self._strict:
                 raise UnidentifiedError(f"a {type(value).__name__} has no digest ({error})") from error
             return (type(value),)
-        if isinstance(reduced, str):
-            return reduced, type(value)
+        if isinstance(reduced, str):  # the name of a global value, which may be a function with a cache
+            return reduced, type(value), getattr(value, "__wrapped__", None)
         return [type(value), *map(_without_hash, reduced)]
 
     def _use(self, module: str) -> str:
         """Notes that code of a module is used, and returns the name of its package."""
         package = module.partition(".")[0]
-        if package not in sys.stdlib_module_names and _is_installed(module):
+        if package not in sys.stdlib_module_names and is_installed(module):
             self._packages.add(package)
         return package
 
@@ -295,7 +329,7 @@ def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
     """Returns the dtype, the shape and the values of a tensor, of any kind.
 
     Raises:
-        UnidentifiedError: If the tensor has no values, on the device `meta`.
+        UnidentifiedError: If the tensor has no values: on the device `meta`, or in a graph.
     """
     if hasattr(tensor, "full_tensor"):  # sharded over processes, all of which call this function
         tensor = tensor.full_tensor()
@@ -303,8 +337,8 @@ def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
         names, context = tensor.__tensor_flatten__()
         return type(tensor).__qualname__, context, [(name, getattr(tensor, name)) for name in names]
     tensor = tensor.detach()
-    if tensor.device.type == "meta":
-        raise UnidentifiedError("a tensor on the device 'meta' has no values")
+    if tensor.is_meta or hasattr(tensor, "fake_mode"):
+        raise UnidentifiedError("a tensor on the device 'meta', or of a traced graph, has no values")
     about = str(tensor.dtype), tuple(tensor.shape)
     if tensor.is_quantized:
         return *about, *_quantization(tensor), tensor.int_repr()
@@ -325,57 +359,6 @@ def _quantization(tensor: Tensor) -> tuple[Any, ...]:
     if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
         return tensor.q_scale(), tensor.q_zero_point()
     return tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points(), tensor.q_per_channel_axis()
-
-
-def _bytecode(code: types.CodeType) -> tuple[Any, ...]:
-    # Without line numbers, names of variables and names of files, which do not change what the code computes.
-    return code.co_code, code.co_consts, code.co_names, code.co_argcount, code.co_kwonlyargcount, code.co_flags
-
-
-def _globals(code: types.CodeType) -> list[str]:
-    """Returns the global names that code reads, also in functions inside."""
-    own = {found.argval for found in dis.get_instructions(code) if found.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    inner = {name for part in code.co_consts if isinstance(part, types.CodeType) for name in _globals(part)}
-    return sorted(own | inner)
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a name that is assigned later
-        return None
-
-
-def _functions(value: property | classmethod[Any, Any, Any] | staticmethod[Any, Any]) -> list[Any]:
-    return [value.fget, value.fset] if isinstance(value, property) else [value.__func__]
-
-
-def _is_code(key: str, value: Any) -> bool:
-    """Whether an attribute of a class is code or a constant, not what Python adds to every class."""
-    kinds = (types.FunctionType, property, classmethod, staticmethod, functools.partial, *_PLAIN, tuple, list, dict)
-    return isinstance(value, (*kinds, Tensor)) and key not in _ADDED and not key.startswith(("_abc_", "__annot"))
-
-
-@functools.cache
-def _is_installed(module: str) -> bool:
-    """Whether a module is part of Python or of an installed package, not code of the user."""
-    root = module.partition(".")[0]
-    if root in sys.stdlib_module_names or root == "torch_featurelayer":
-        return root != "__main__"
-    found = sys.modules.get(root)
-    places = [*getattr(found, "__path__", ())] or [getattr(found, "__file__", None)]
-    return any(_holds_packages(Path(place).parent) for place in places if place is not None)
-
-
-def _holds_packages(folder: Path) -> bool:
-    """Whether packages are installed to a folder: site-packages or a folder inside, or one of `pip --target`."""
-    return not _LIBRARIES.isdisjoint(folder.parts) or any(folder.glob("*.dist-info"))
-
-
-def package_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Returns the versions of packages, as the packages state them."""
-    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in sorted(packages)}
-    return {name: str(version) for name, version in found.items() if version is not None}
 
 
 def strip_addresses(text: str) -> str:

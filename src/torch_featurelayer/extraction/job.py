@@ -212,7 +212,11 @@ def use_threads(count: int) -> Iterator[None]:
 def eval_mode(model: torch.nn.Module) -> Iterator[None]:
     """Switches a model to eval mode, and restores the mode of each of its modules."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    try:
+        model.eval()
+    except NotImplementedError:  # of torch.export, where the mode is part of the graph
+        for module in training:
+            module.training = False
     try:
         yield
     finally:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from .. import __version__
-from .identity import describe_function, describe_options, model_digests, package_versions, strip_addresses
+from .code import package_versions
+from .identity import describe_function, describe_options, model_digests, strip_addresses
 from .job import ExtractionJob
 from .sources import Columns, IterableSource, MapSource
 

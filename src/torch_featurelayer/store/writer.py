@@ -81,7 +81,7 @@ class StoreWriter:
 
     @staticmethod
     def prepare() -> None:
-        """Imports what `write` needs; Arrow imports pandas at its first table, which takes half a second."""
+        """Imports the modules that `write` uses; Arrow imports pandas at its first table, which takes half a second."""
         need("safetensors.torch", "store")
         empty_table()
 
