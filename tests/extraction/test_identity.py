@@ -308,6 +308,46 @@ def test_contents_of_files(photos: Path, tmp_path: Path) -> None:
         tl.extract(model, "0", photos, tmp_path / "store", reduce="mean", verify="ids")
 
 
+PATHS: dict[str, Callable[[Path], Any]] = {
+    "dict": lambda path: {"a": str(path)},
+    "text": lambda path: [("a", str(path))],
+    "path": lambda path: [("a", path)],
+    "label": lambda path: [("a", (str(path), 1))],
+    "parts": lambda path: [("a", {"path": str(path), "size": "small"})],
+}
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_files_whose_paths_are_samples(kind: str, tmp_path: Path) -> None:
+    """The user's preprocessing opens them."""
+    path, data = tmp_path / "numbers.txt", PATHS[kind](tmp_path / "numbers.txt")
+
+    def read(sample: Any) -> Tensor:
+        name = sample["path"] if isinstance(sample, dict) else sample
+        return torch.tensor([[float(number) for number in Path(name).read_text().split()]])
+
+    def extracted(**options: Any) -> tl.store.Store:
+        return tl.extract(network(), "0", data, tmp_path / "store", preprocess=read, **options)
+
+    path.write_text("1 2 3 4")
+    old = extracted()["0"][:]
+    extracted()
+    path.write_text("1 2 3 5")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(tl.StoreMismatchError, match="'a'"):
+        extracted()
+    new = extracted(changed="redo")["0"][:]
+    assert not torch.equal(old, new)
+    path.write_text("1 2 3 6")
+    os.utime(path, ns=(1, 1))  # the same size and time: `verify="contents"` reads the file
+    shutil.rmtree(tmp_path / "store")
+    extracted(verify="contents")
+    path.write_text("1 2 3 7")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(tl.StoreMismatchError, match="'a'"):
+        extracted(verify="contents")
+
+
 def test_ids_that_differ_by_where_a_newline_is(tmp_path: Path) -> None:
     tensors = [tensor for _, tensor in ITEMS[:2]]
     tl.extract(network(), "0", list(zip(["a\nb", "c"], tensors, strict=True)), tmp_path)

@@ -17,6 +17,7 @@ from fsspec.core import url_to_fs
 from ..._optional import need
 from ...store.folder import is_local
 from ..collating import Collator
+from .reading import file_state
 from .source import MapSource
 
 # Endings of images that Pillow can read only with a plug-in; a file without an ending may be an image too.
@@ -50,8 +51,7 @@ def stat_at(paths: Sequence[str], place: int) -> str:
     """Returns the size and the time of modification of the file at an index of a list of paths or URLs."""
     path = paths[place]
     if is_local(path):
-        found = os.stat(path)
-        return f"{found.st_size} bytes at {found.st_mtime_ns}"
+        return file_state(path)
     system, name = url_to_fs(path)
     info = system.info(name)
     # File systems name the time, or a version, in different ways.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -42,6 +43,12 @@ def read_patiently(read: Callable[[], Any], name: str) -> Any:
                 raise TemporaryReadError(name, describe(error)) from error
             time.sleep(delay)
     raise AssertionError("unreachable")
+
+
+def file_state(path: str | os.PathLike[str]) -> str:
+    """Returns the size and the time of modification of a file on this machine."""
+    found = os.stat(path)
+    return f"{found.st_size} bytes at {found.st_mtime_ns}"
 
 
 def is_temporary(error: BaseException) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from os import PathLike
+from os.path import isfile
+from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from torch import Tensor
@@ -15,7 +18,7 @@ from ...store import Item
 from ..batches import Batch, Group
 from ..collating import Collator
 from ..identity import digest, row_digests, sample_digest
-from .reading import describe, read_patiently
+from .reading import describe, file_state, read_patiently
 
 
 class Entry(NamedTuple):
@@ -70,8 +73,19 @@ class _Identified:
         """Returns the digest of an item from its contents, or from the state of its file; empty if ids identify it."""
         if self.verify == "ids":
             return ""
-        found = stat or sample_digest(entry.sample)
+        found = stat or " ".join([sample_digest(entry.sample), *self._identify_files(entry.sample)])
         return f"{found} {sample_digest(repr(dict(entry.columns)))}" if entry.columns else found
+
+    def _identify_files(self, sample: Any) -> list[str]:
+        """Returns the digests of the files whose paths are a sample, or its parts, and which preprocessing opens."""
+        if isinstance(sample, Tensor) or self.collator.takes_texts:
+            return []
+        parts = sample.values() if isinstance(sample, Mapping) else sample
+        parts = parts if isinstance(sample, (Mapping, tuple, list)) else [sample]
+        paths = [part for part in parts if isinstance(part, (str, PathLike)) and isfile(part)]
+        if self.verify == "contents":
+            return [sample_digest(Path(path).read_bytes()) for path in paths]
+        return [file_state(path) for path in paths]
 
     def _batch(self, named: Iterable[tuple[str, Callable[[], tuple[Entry, str]]]]) -> Batch:
         """Reads and collates items; an exception becomes the error of its item."""
