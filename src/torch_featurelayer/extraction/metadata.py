@@ -102,7 +102,6 @@ def describe_extraction(
         "tokens": describe_function(_slice_as_text(tokens), packages),
         "preprocess": describe_function(preprocess, packages),
     }
-    python = ".".join(platform.python_version_tuple()[:2])  # bytecode differs between minor versions
     return ExtractConfig(
         model=name,
         identity=identity,
@@ -126,12 +125,17 @@ def describe_extraction(
         columns=tuple(columns),
         data=fspath(data) if isinstance(data, (str, PathLike)) else type(data).__name__,
         versions={
-            "python": python,
+            "python": python_version(),
             **package_versions(packages),
             "torch": torch.__version__,
             "torch_featurelayer": __version__,
         },
     )
+
+
+def python_version() -> str:
+    """Returns the version of Python without its last number: bytecode differs between minor versions."""
+    return ".".join(platform.python_version_tuple()[:2])
 
 
 def _slice_as_text(tokens: Any) -> Any:
