@@ -13,6 +13,7 @@ import typing as _typing
 
 from . import _exceptions
 from ._exceptions import *  # noqa: F403
+from ._version import __version__ as __version__
 
 if _typing.TYPE_CHECKING:
     from . import analysis, figures, images, models, similarity
@@ -41,8 +42,6 @@ if _typing.TYPE_CHECKING:
     from .generation import Generation, generate
     from .probing import Head, ProbeRow, ProbeTable, head, probe
     from .store import open_store
-
-__version__ = "0.2.0"
 
 # Imported on first use, so that the help of the command needs neither torch nor an extra.
 _MODULES = ("analysis", "figures", "images", "models", "similarity")

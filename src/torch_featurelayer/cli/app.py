@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from .. import __version__
 from .._exceptions import FeatureLayerError
+from .._version import __version__
 from . import cam, check, compare, demo, diff, duplicates, explore, extract, layers, probe, search, show, stats
 from .messages import describe_error
 

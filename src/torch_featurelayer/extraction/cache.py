@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .. import __version__
+from .._version import __version__
 from .batches import count_rows, signature
 from .code import package_versions
 from .identity import UnidentifiedError, digest, model_digests

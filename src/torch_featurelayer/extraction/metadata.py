@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .. import __version__
+from .._version import __version__
 from .code import package_versions
 from .identity import describe_function, describe_options, model_digests, strip_addresses
 from .job import ExtractionJob

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._exceptions import StoreMismatchError
 from ..models import LoadedModel
@@ -39,15 +39,18 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
         ValueError: If the store needs more than its metadata say, such as a function.
     """
     metadata = store.metadata
-    _check_repeatable(store.path, metadata)
+    layers = tuple(metadata["layers"])
+    options = {layer: stored_options(metadata, layer) for layer in layers}
+    for each in options.values():
+        check_repeatable(store, each, "extract the sample with the same arguments")
     if differences := model_differences(loaded, metadata):
         raise StoreMismatchError(store.path, differences)
     spec = FeatureSpec(
         loaded.model,
-        tuple(metadata["layers"]),
+        layers,
         metadata["reduce"],
-        tokens=_tokens(metadata.get("tokens")),
-        layout=_layout(metadata.get("layout")),
+        tokens=options[layers[0]]["tokens"],
+        layout=options[layers[0]]["layout"],
         dtype=_dtype(metadata["dtype"]),
         autocast=_dtype(metadata["autocast"]),
         precision=_dtype(metadata.get("precision")),
@@ -65,23 +68,47 @@ def extract_like(store: Store, loaded: LoadedModel, sample: Any) -> Mapping[str,
     return {name: (rows.features[name] if by_token else rows.features[name][0]).cpu() for name in spec.layers}
 
 
-def _check_repeatable(path: str, metadata: Mapping[str, Any]) -> None:
-    """Checks that the metadata say how to extract one more sample.
+def stored_options(metadata: Mapping[str, Any], layer: str) -> dict[str, Any]:
+    """Returns the `reduce`, `tokens` and `layout` of a layer of a store, as `FeatureLayer` takes them.
+
+    A function, which a store does not hold, is a mapping that describes it.
+    """
+    reduce, tokens, layout = (metadata.get(name) for name in ("reduce", "tokens", "layout"))
+    if isinstance(reduce, Mapping) and set(reduce) == set(metadata["layers"]):
+        reduce = reduce[layer]
+    if isinstance(tokens, str) and tokens.startswith("slice("):
+        tokens = slice(*literal_eval(tokens.removeprefix("slice")))
+    if isinstance(layout, str) and layout.startswith("{"):
+        layout = literal_eval(layout)
+    return {"reduce": reduce, "tokens": tokens, "layout": layout}
+
+
+def function_differences(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Compares functions that the user gives with the options of a layer of a store; see `model_differences`."""
+    found = {name: (options[name], describe_function(value, set())) for name, value in given.items()}
+    # A function without a digest cannot be compared.
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1] and not _is_unknown(pair[0])}
+
+
+def _is_unknown(described: Any) -> bool:
+    return isinstance(described, Mapping) and described.get("digest", "") is None
+
+
+def check_repeatable(store: Store, options: Mapping[str, Any], instead: str) -> None:
+    """Checks that the features of more samples can be computed as those of a store.
+
+    Args:
+        store: The store.
+        options: The options of a layer of the store.
+        instead: The advice for the exception.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If they depend on a function, on generated tokens or on objects.
     """
-    reduce = metadata["reduce"]
-    reductions = reduce.values() if isinstance(reduce, Mapping) and set(reduce) == set(metadata["layers"]) else [reduce]
-    functions = [name for name, values in (("reduce", reductions), ("tokens", [metadata.get("tokens")]))
-                 if any(isinstance(value, Mapping) for value in values)]  # fmt: skip
-    passes = [name for name in ("generate", "objects") if metadata.get(name) is not None]
-    if functions or passes:
-        names = ", ".join(f"{name}=" for name in (*functions, *passes))
-        raise ValueError(
-            f"the features in {path} depend on {names}, which the store cannot repeat for one more sample: call "
-            "`extract` with the same arguments on it"
-        )
+    functions = [name for name, value in options.items() if isinstance(value, Mapping) and name != "layout"]
+    passes = [name for name in ("generate", "objects") if store.metadata.get(name) is not None]
+    if names := ", ".join(f"{name}=" for name in (*functions, *passes)):
+        raise ValueError(f"the features in {store.path} depend on {names}, of which a store holds the name: {instead}")
 
 
 def model_differences(loaded: LoadedModel, metadata: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -90,24 +117,22 @@ def model_differences(loaded: LoadedModel, metadata: Mapping[str, Any]) -> dict[
     Returns:
         For each difference, the value in the metadata and that of the model; an empty dict if features agree.
     """
-    packages: set[str] = set()
-    now = {**model_digests(loaded.model, packages), "preprocess": describe_function(loaded.preprocess, packages)}
-    # Bytecode differs between versions of Python, and stores of older versions do not hold all of them.
-    is_same_python = metadata.get("versions", {}).get("python") == python_version()
-    names = [name for name in now if name in metadata and (is_same_python or name in ("weights", "preprocess"))]
-    return {name: (metadata[name], now[name]) for name in names if metadata[name] != now[name]}
+    preprocess = describe_function(loaded.preprocess, set())
+    found = module_differences(loaded.model, metadata)
+    return {**found, **_differences({"preprocess": preprocess}, metadata)}
 
 
-def _tokens(text: str | None) -> Any:
-    """Returns the choice of tokens that a store describes."""
-    if text is not None and text.startswith("slice("):
-        return slice(*literal_eval(text.removeprefix("slice")))
-    return text
+def module_differences(model: nn.Module, metadata: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Compares a model with that of stored features, without its preprocessing; see `model_differences`."""
+    found = model_digests(model, set())
+    if metadata.get("versions", {}).get("python") != python_version():  # bytecode differs
+        found = {"weights": found["weights"]}
+    return _differences(found, metadata)
 
 
-def _layout(text: str | None) -> Any:
-    """Returns the layout that a store describes: a text, or the `repr` of a dict."""
-    return literal_eval(text) if text is not None and text.startswith("{") else text
+def _differences(found: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    # Stores of older versions do not hold all of them.
+    return {name: (metadata[name], value) for name, value in found.items() if metadata.get(name, value) != value}
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -10,8 +10,11 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from .._exceptions import StoreMismatchError
 from .._feature_layer import FeatureLayer
 from .._reduce import Reduction
+from ..engine import Tokens
+from ..extraction.query import check_repeatable, function_differences, module_differences, stored_options
 from ..models import LoadedModel
 from ..store import Store, open_store
 from ._data import read_features, read_labels
@@ -79,6 +82,7 @@ def head(
     *,
     model: nn.Module | LoadedModel,
     reduce: Reduction | None = None,
+    tokens: Tokens | None = None,
 ) -> Head:
     """Fits a linear classifier to a layer of a store, and returns it as a module that runs on the model.
 
@@ -88,21 +92,30 @@ def head(
         label: The column of the classes, or a class for each item in the order of `store.ids`. Default: `"label"`.
         model: The model that the features were extracted from.
         reduce: The reduction of the feature, if that of the store was a function. Default: None, that of the store.
+        tokens: The choice of tokens, if that of the store was a function. Default: None, that of the store.
 
     Returns:
         The `Head`: it takes the arguments of the model and returns logits.
 
     Raises:
         FeatureNotFoundError: If the store has no such column or layer.
+        StoreMismatchError: If the model has other weights, code or attributes than that of the store, or a function is
+            another one.
         ValueError: If there are fewer than two classes, items have several rows, values are not finite, or the
-            reduction of the store is a function and `reduce` is not given.
+            reduction or the choice of tokens of the store is a function and is not given.
         MissingExtraError: If scikit-learn is not installed.
     """
     store = store if isinstance(store, Store) else open_store(store)
     labels = read_labels(store, label, 1)
     features = read_features(store, layer)
     network: nn.Module = model.model if isinstance(model, LoadedModel) else model
-    wrapper = FeatureLayer(network, layer, reduce=reduce or _stored_reduction(store, layer))
+    options = stored_options(store.metadata, layer)
+    given = {name: value for name, value in (("reduce", reduce), ("tokens", tokens)) if value is not None}
+    differences = {**module_differences(network, store.metadata), **function_differences(given, options)}
+    if differences:
+        raise StoreMismatchError(store.path, differences)
+    check_repeatable(store, {**options, **given}, "pass the function as `reduce` or `tokens`")
+    wrapper = FeatureLayer(network, layer, **{**options, **given})
     fitted = linear_classifier().fit(features, labels)
     scaler, regression = fitted[0], fitted[-1]
     # The standardisation is part of the linear layer.
@@ -112,17 +125,3 @@ def head(
         weight, bias = numpy.concatenate([0 * weight, weight]), numpy.concatenate([0 * bias, bias])
     made = Head(wrapper, torch.from_numpy(weight), torch.from_numpy(bias), regression.classes_.tolist())
     return made.train(network.training)
-
-
-def _stored_reduction(store: Store, layer: str) -> Reduction | None:
-    """Returns the reduction of a layer of a store, where it is a name.
-
-    Raises:
-        ValueError: If it is a function.
-    """
-    reduce = store.metadata.get("reduce")
-    if isinstance(reduce, Mapping) and layer in reduce:
-        reduce = reduce[layer]
-    if isinstance(reduce, Mapping) and {"name", "named"} & set(reduce):
-        raise ValueError("the store was reduced by a function, which it cannot keep: pass it as reduce=")
-    return None if isinstance(reduce, Mapping) else reduce
