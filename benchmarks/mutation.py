@@ -32,7 +32,10 @@ PACKAGE = Path("src/torch_featurelayer")
 PARTS = {
     "grammar": (["address/grammar.py"], ["tests/address/test_grammar.py"]),
     "call selector": (["engine/call_selector.py"], ["tests/engine/test_call_selector.py"]),
-    "identity": (["extraction/identity.py"], ["-m", "not slow", "tests/extraction/test_identity.py"]),
+    "identity": (
+        ["extraction/identity.py", "extraction/code.py"],
+        ["-m", "not slow", "tests/extraction/test_identity.py"],
+    ),
     "engine": ([f"engine/{path.name}" for path in sorted((ROOT / PACKAGE / "engine").glob("[a-z]*.py"))], CORE),
 }
 SAMPLED = ("engine", "identity")
