@@ -20,7 +20,7 @@ _TEMPORARY_CODES: Final = frozenset(
     ]
 )  # fmt: skip
 # Exceptions of these packages are about the network; their types are not those of Python.
-_NETWORK: Final = frozenset(["aiohttp", "botocore", "google", "httpx", "requests", "urllib3", "azure"])
+_NETWORK: Final = frozenset(["aiohttp", "botocore", "google", "httpx", "httpx2", "requests", "urllib3", "azure"])
 
 
 def read_patiently(read: Callable[[], Any], name: str) -> Any:
