@@ -298,7 +298,7 @@ print("end", flush=True)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_at_any_moment_it_resumes_to_the_same_bytes(how: signal.Signals, tmp_path: Path) -> None:
     """Killed, or stopped by Ctrl-C, again and again: what was finished is kept, and the end is the same."""
-    make_images(tmp_path / "images", 32)
+    make_images(tmp_path / "images", 20)
     command = [sys.executable, "-c", RUN, str(tmp_path / "images")]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     out, interrupted, finished = tmp_path / "out", 0, 0

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -588,6 +589,20 @@ def test_a_module_of_a_user_with_the_name_of_one_of_python(tmp_path: Path, monke
     monkeypatch.setattr(scale, "__code__", (lambda x: x + 1).__code__)
     assert (digest(scale) != before, packages) == (True, set())
     monkeypatch.delitem(sys.modules, "this")
+    is_installed.cache_clear()
+
+
+def test_a_function_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module is `__main__`, whose file may be that of an installed package."""
+    (tmp_path / "site-packages").mkdir()
+    main = types.ModuleType("__main__")
+    main.__file__ = str(tmp_path / "site-packages" / "kernel.py")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    is_installed.cache_clear()
+    exec("def scale(x):\n    return x", vars(main))  # noqa: S102
+    before = digest(main.scale)
+    exec("def scale(x):\n    return x + 1", vars(main))  # noqa: S102
+    assert digest(main.scale) != before
     is_installed.cache_clear()
 
 

@@ -149,8 +149,10 @@ def is_installed(module: str) -> bool:
     root = module.partition(".")[0]
     if root in ("torch_featurelayer", "builtins"):
         return True
+    if root in ("__main__", "__mp_main__"):  # also of a process that a package starts, such as a kernel or a worker
+        return False
     places = [Path(place) for place in _places(root)]
-    if root in sys.stdlib_module_names and root != "__main__":
+    if root in sys.stdlib_module_names:
         return all(_is_python(place) for place in places)  # a file of the user may have the name of one of Python
     return any(_holds_packages(place.parent) for place in places)
 
