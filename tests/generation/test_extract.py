@@ -88,3 +88,14 @@ def test_several_sequences_for_a_text_are_refused(tmp_path: Path) -> None:
 def test_the_tokens_of_a_prompt_need_generation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tokens"):
         extracted(tmp_path / "out", tokens="answer", generate=None)
+
+
+def test_segments_that_the_model_does_not_take(tmp_path: Path) -> None:
+    """Tokenizers of transformers 4 return them for any model, and `generate` refuses them."""
+    tokenizer = make_tokenizer("gpt2")
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    assert "token_type_ids" in tokenizer("the cat")
+    options: dict[str, Any] = {"generate": {"max_new_tokens": 3}, "dtype": torch.float32}
+    store = tl.extract(build("llama"), LAYER, TEXTS, tmp_path / "out", preprocess=tokenizer, **options)
+    right = extracted(tmp_path / "right", **options)
+    torch.testing.assert_close(store[LAYER][:], right[LAYER][:], rtol=1e-4, atol=1e-4)

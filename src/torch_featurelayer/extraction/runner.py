@@ -131,6 +131,7 @@ class FeatureRunner:
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
+        inputs = texts.without_segments(self._spec.model, inputs)
         if self._spec.continuation is not None:
             return self._generated_rows(inputs, self._spec.continuation)
         arguments, own = texts.split_own(inputs)
