@@ -662,3 +662,28 @@ def test_packages_without_a_version_have_that_of_their_metadata() -> None:
     assert not hasattr(importlib.import_module("sybil"), "__version__")
     assert found == {"timm": metadata.version("timm"), "sybil": metadata.version("sybil")}
     assert package_versions({"no_such_package"}) == {}
+
+
+def test_an_enclosing_autocast_is_that_of_the_extraction(tmp_path: Path) -> None:
+    rows = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    plain = tl.extract(network(), "0", rows, tmp_path / "store", dtype=None)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(tl.StoreMismatchError, match="autocast is"):
+        tl.extract(network(), "0", rows, tmp_path / "store", dtype=None)
+    with torch.autocast("cpu", torch.bfloat16):
+        store = tl.extract(network(), "0", rows, tmp_path / "half", dtype=None)
+        right = tl.FeatureLayer(network(), "0").features(rows)
+    assert plain["0"].dtype is torch.float32
+    assert store["0"].dtype is right.dtype is torch.bfloat16
+    assert torch.equal(store["0"][:], right)
+    same = tl.extract(network(), "0", rows, tmp_path / "half", dtype=None, autocast=torch.bfloat16)
+    assert torch.equal(same["0"][:], right)
+
+
+def test_hooks_of_all_modules_belong_to_a_model() -> None:
+    before = model_digests(network(), set())
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda _, __, output: output * 2)
+    try:
+        assert model_digests(network(), set())["code"] != before["code"]
+    finally:
+        handle.remove()
+    assert model_digests(network(), set()) == before

@@ -78,3 +78,11 @@ def test_a_text_gets_the_tokens_of_the_store(tokens: Any, reduce: str | None, tm
     right = store[layer].item("1") if reduce is None else store[layer][1]
     assert list(found) == [layer]
     torch.testing.assert_close(found[layer], right, atol=1e-4, rtol=0)
+
+
+def test_an_enclosing_autocast_does_not_change_the_features(photos: Path, tmp_path: Path) -> None:
+    loaded = tl.models.load("efficientnet-lite0")
+    store = tl.extract(loaded, "_conv_head", photos, tmp_path / "out", reduce="mean", dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = extract_like(store, loaded, photos / "cat.png")
+    assert torch.equal(found["_conv_head"], store["_conv_head"][0])

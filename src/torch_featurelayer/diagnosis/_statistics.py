@@ -15,6 +15,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
+from .._device import input_device
 from .._exceptions import ItemError, StoreCorruptError, StoreMismatchError
 from .._layouts import find_layouts
 from .._optional import need
@@ -33,7 +34,7 @@ from ..extraction.row_buffer import Rows
 from ..extraction.runner import FeatureRunner, RejectedError
 from ..extraction.sources import IterableSource, MapSource
 from ..extraction.sources.reading import describe
-from ..extraction.spec import FeatureSpec
+from ..extraction.spec import FeatureSpec, enclosing_autocast
 from ..models import LoadedModel
 from ..store import differences
 from ._accumulate import ChannelAccumulator, channels_last
@@ -84,7 +85,8 @@ def statistics(
         top: The number of items to keep for each channel: those with its largest values. Default: 9.
         covariance: Whether to compute the covariance of the channels of each layer, `[C, C]`. Default: False.
         device: The device that the model is moved to. Default: None, its present device.
-        autocast: The dtype that layers compute in. Default: None, no autocast.
+        autocast: The dtype that layers compute in. Default: None, that of an enclosing `torch.autocast`, otherwise no
+            autocast.
         batch_size: The number of items that the model processes at once. Default: None, that of a `DataLoader`,
             otherwise 16.
         num_workers: The number of worker processes that read items. Default: None, as in `extract`.
@@ -123,6 +125,7 @@ def statistics(
         num_workers=num_workers,
     )
     network, source = ready.model, ready.source
+    autocast = autocast or enclosing_autocast(input_device(network))
     spec = FeatureSpec(network, ready.layers, None, tokens, layout, None, autocast, mode=default_mode(network))
     threads = num_threads or torch.get_num_threads()
     job = ExtractionJob(spec, fspath(out or ""), ready.batch_size, _PART, ready.num_workers, False, "record", threads)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import nn
 
+from .._device import input_device
 from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions
@@ -29,7 +30,7 @@ from .preparing import prepare
 from .progress import Progress, ProgressTracker, describe_setup
 from .runner import precision_error
 from .sources import Columns, IterableSource, MapSource
-from .spec import FeatureSpec
+from .spec import FeatureSpec, enclosing_autocast
 
 Verify: TypeAlias = Literal["auto", "contents", "ids"]
 Changed: TypeAlias = Literal["error", "redo"]
@@ -114,7 +115,8 @@ def extract(
         dtype: The dtype of stored features; None keeps that of the model. Default: `torch.float16`, half the size of
             float32.
         device: The device that the model is moved to. Default: None, its present device.
-        autocast: The dtype that layers compute in, such as `torch.bfloat16`. Default: None, no autocast.
+        autocast: The dtype that layers compute in, such as `torch.bfloat16`. Default: None, that of an enclosing
+            `torch.autocast`, otherwise no autocast.
         precision: The dtype that the weights of a copy of the model are converted to, such as `torch.bfloat16`, in
             which recent processors compute several times faster; `store.metadata["precision_error"]` has the relative
             error of each feature of the first batch. Default: None, the model itself.
@@ -191,6 +193,7 @@ def extract(
     processes = make_backend(backend, num_actors)
     if isinstance(source, IterableSource) and (backend is not None or autotune):
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
+    autocast = autocast or enclosing_autocast(input_device(network))
     spec = FeatureSpec(network, ready.layers, reduce, None, layout, dtype, autocast, precision)
     spec = spec.with_tokens(tokens, generate)
     if objects is not None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from .._device import input_device
 from .._exceptions import DatasetError
 from .._reduce import Reductions
 from .._table import Table
@@ -27,7 +28,7 @@ from .preparing import prepare
 from .row_buffer import Rows
 from .runner import FeatureRunner
 from .sources import MapSource
-from .spec import FeatureSpec
+from .spec import FeatureSpec, enclosing_autocast
 
 _RUNS: Final = 3
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -147,7 +148,8 @@ def plan(
         layout: The layout of features, as in `FeatureLayers`. Default: None, found from the operations of the model.
         dtype: The dtype of stored features. Default: `torch.float16`.
         device: The device that the model is moved to. Default: None, its present device.
-        autocast: The dtype that layers compute in. Default: None, no autocast.
+        autocast: The dtype that layers compute in. Default: None, that of an enclosing `torch.autocast`, otherwise no
+            autocast.
         batch_size: The number of items that the model processes at once. Default: None, that of a `DataLoader`,
             otherwise 16.
 
@@ -185,6 +187,7 @@ def plan(
     if not isinstance(source, MapSource):
         kind = f"a {type(data).__name__}"
         raise DatasetError(kind, "a plan needs the number of items: pass a list or a Dataset, not an iterator")
+    autocast = autocast or enclosing_autocast(input_device(ready.model))
     spec = FeatureSpec(ready.model, ready.layers, reduce, None, layout, dtype, autocast)
     runner = FeatureRunner(spec.with_tokens(tokens, generate))
     start = time.perf_counter()

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as global_modules
 
 from .code import (
     class_members,
@@ -117,7 +118,8 @@ def model_digests(model: nn.Module, packages: set[str], *, strict: bool = False)
         UnidentifiedError: If `strict` is set and a value has no digest.
     """
     modules = list(model.named_modules(remove_duplicate=False))
-    code = [(name, type(module), _hooks(module)) for name, module in modules]
+    code: list[Any] = [(name, type(module), _hooks(module)) for name, module in modules]
+    code += [*global_modules._global_forward_pre_hooks.values(), *global_modules._global_forward_hooks.values()]
     attributes = [(name, _attributes(module)) for name, module in modules]
     return {
         "weights": hash_weights(model, strict=strict),

@@ -77,8 +77,11 @@ class FeatureSpec:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Runs the model without gradients, in the chosen precision."""
+        kind, dtype = self.device.type, self.autocast
+        # An enclosing autocast is no part of the specification.
+        is_other = dtype is not None or enclosing_autocast(self.device) is not None
+        autocast = torch.autocast(kind, dtype, enabled=dtype is not None) if is_other else nullcontext()
         # Not inference_mode, for which compiled code would be compiled again.
-        autocast = nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
         with torch.no_grad(), autocast:
             yield
 
@@ -127,6 +130,12 @@ class FeatureSpec:
     def reduces(self, name: str) -> bool:
         """Whether the feature of a layer is reduced."""
         return (self.reduce.get(name) if isinstance(self.reduce, Mapping) else self.reduce) is not None
+
+
+def enclosing_autocast(device: torch.device) -> torch.dtype | None:
+    """Returns the dtype of the `torch.autocast` that this call is in; None outside one."""
+    is_on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if is_on else None
 
 
 def as_function(layers: FeatureLayers) -> Capture:
