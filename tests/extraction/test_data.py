@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,25 @@ def test_tensors(kind: str, tmp_path: Path) -> None:
     store = extracted(TENSORS[kind](), tmp_path)
     assert store.ids == tuple("012345")
     torch.testing.assert_close(store["1"][:], model()(X).detach().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "list", "dict", "arrays", "TensorDataset"])
+def test_a_model_that_works_in_place_leaves_the_data(kind: str, tmp_path: Path) -> None:
+    rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    kinds: dict[str, Callable[[], Any]] = {
+        "tensor": lambda: rows,
+        "list": lambda: list(rows),
+        "dict": lambda: {str(place): row for place, row in enumerate(rows)},
+        "arrays": lambda: [row.numpy() for row in rows],
+        "TensorDataset": lambda: TensorDataset(rows),
+    }
+    before = rows.clone()
+    network = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
+    for size in (4, 1):
+        store = tl.extract(network, ["0", "1"], kinds[kind](), tmp_path / str(size), batch_size=size, dtype=None)
+        assert torch.equal(rows, before)
+        assert torch.equal(store["0"][:], before)
+        assert torch.equal(store["1"][:], before.relu())
 
 
 def test_a_dict_and_pairs_name_their_items(tmp_path: Path) -> None:

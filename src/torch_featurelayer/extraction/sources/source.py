@@ -196,7 +196,8 @@ class MapSource(_Identified, Dataset[Batch]):
 
     def _row_batch(self, rows: Callable[[slice], Tensor], indices: range) -> Batch:
         """Reads rows of a tensor at once: one by one, reading takes longer than a small model."""
-        inputs, ids = rows(slice(indices.start, indices.stop)), self.ids[indices.start : indices.stop]
+        # A copy, as a `DataLoader` makes: a model may work in place.
+        inputs, ids = rows(slice(indices.start, indices.stop)).clone(), self.ids[indices.start : indices.stop]
         digests = [""] * len(ids) if self.verify == "ids" else row_digests(inputs)
         items = [Item(name, digest) for name, digest in zip(ids, digests, strict=True)]
         return Batch(items, [Group(range(len(items)), inputs)])
