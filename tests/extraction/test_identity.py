@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable
 from importlib import metadata
@@ -687,3 +688,29 @@ def test_hooks_of_all_modules_belong_to_a_model() -> None:
     finally:
         handle.remove()
     assert model_digests(network(), set()) == before
+
+
+def test_long_chains_of_functions_have_digests() -> None:
+    def chain(last: int) -> Callable[[int], int]:
+        function: Callable[[int], int] = lambda x: x * last  # noqa: E731
+        for _ in range(5000):
+            function = (lambda inner: lambda x: inner(x))(function)
+        return function
+
+    assert digest(chain(1)) == digest(chain(1)) != digest(chain(2))
+
+
+def test_attributes_of_classes_without_a_digest_are_no_error() -> None:
+    """They may be locks, but what a function refers to itself must have one."""
+
+    class Locked:
+        lock = threading.Lock()
+
+        def __call__(self, x: int) -> int:
+            return x
+
+    lock = threading.Lock()
+    assert digest(Locked()) == digest(Locked())
+    for value in (lambda: lock, [Locked(), lock]):
+        with pytest.raises(TypeError, match="lock has no digest"):
+            digest(value)

@@ -214,14 +214,23 @@ class _Walk:
 
     def add(self, value: Any) -> None:
         """Hashes a value."""
+        # Not by recursion: functions that refer to each other form longer chains than Python allows calls.
+        open_parts = [iter([value])]
+        while open_parts:
+            for part in open_parts[-1]:
+                open_parts.append(iter(self._enter(part)))
+                break
+            else:
+                open_parts.pop()
+
+    def _enter(self, value: Any) -> Iterable[Any]:
+        """Hashes a value without its parts, and returns the parts."""
         if isinstance(value, bytes):
             self._write(b"bytes", value)
         elif type(value) in _PLAIN:
             self._write(type(value).__name__.encode(), repr(value).encode())
         elif isinstance(value, _Lenient):
-            before, self._strict = self._strict, False
-            self.add(value.value)
-            self._strict = before
+            return self._leniently(value.value)
         elif id(value) in self._numbers:  # a value that contains itself, or that occurs twice
             self._write(b"again", str(self._numbers[id(value)]).encode())
         else:
@@ -229,8 +238,13 @@ class _Walk:
             self._alive.append(value)
             parts = list(self._parts(value))
             self._write(b"parts", f"{type(value).__name__} {len(parts)}".encode())
-            for part in parts:
-                self.add(part)
+            return parts
+        return ()
+
+    def _leniently(self, value: Any) -> Iterator[Any]:
+        before, self._strict = self._strict, False
+        yield value
+        self._strict = before  # once its parts are hashed
 
     def _write(self, kind: bytes, content: bytes) -> None:
         # With its length, so that no two sequences of values give the same bytes.
