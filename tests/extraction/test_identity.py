@@ -690,6 +690,24 @@ def test_hooks_of_all_modules_belong_to_a_model() -> None:
     assert model_digests(network(), set()) == before
 
 
+@pytest.mark.parametrize("place", ["class", "base", "module", "functional"])
+def test_functions_of_packages_that_the_user_replaced(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vision.swin_t(weights=None).eval()
+    before = model_digests(model, set())
+    swin = sys.modules["torchvision.models.swin_transformer"]
+    owner, name = {
+        "class": (swin.ShiftedWindowAttention, "forward"),
+        "base": (nn.Module, "__call__"),
+        "module": (swin, "shifted_window_attention"),
+        "functional": (torch.nn.functional, "gelu"),
+    }[place]
+    for factor in (1, 2):
+        monkeypatch.setattr(owner, name, scaled_by(factor))
+        changed = model_digests(model, set())
+        assert changed["code"] != before["code"]
+        before = changed
+
+
 def test_long_chains_of_functions_have_digests() -> None:
     def chain(last: int) -> Callable[[int], int]:
         function: Callable[[int], int] = lambda x: x * last  # noqa: E731

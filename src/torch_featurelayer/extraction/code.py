@@ -129,6 +129,21 @@ def _is_own(name: str, value: Any) -> bool:
     return name not in _ADDED and not name.startswith(("_abc_", "__annot")) and not isinstance(value, _SLOTS)
 
 
+def replaced_functions(kind: type) -> list[tuple[str, types.FunctionType]]:
+    """Returns the functions of the user in an installed class, in its bases, and in their modules.
+
+    They were put there when the program runs, in place of functions of the package.
+    """
+    modules = {base.__module__: sys.modules.get(base.__module__) for base in kind.__mro__}
+    functional = torch.nn.functional if issubclass(kind, torch.nn.Module) else None
+    places = [place for place in (*kind.__mro__, *modules.values(), functional) if place is not None]
+    return [pair for place in places for pair in sorted(vars(place).items()) if _is_replaced(pair[1])]
+
+
+def _is_replaced(value: Any) -> bool:
+    return isinstance(value, types.FunctionType) and not is_installed(value.__module__ or "builtins")
+
+
 def wrapped_functions(value: Any) -> list[Any]:
     """Returns the functions of a property, a cached property, a class method or a static method."""
     names = ("fget", "fset", "func", "__func__")

@@ -29,6 +29,7 @@ from .code import (
     graph_parts,
     is_installed,
     references,
+    replaced_functions,
     script_function_parts,
     script_parts,
     wrapped_functions,
@@ -313,7 +314,8 @@ class _Walk:
         module = str(kind.__module__)  # of some types of C code, it is that of their instances
         name = f"{module}.{kind.__qualname__}"
         if is_installed(module):
-            return name, self._use(module)
+            replaced = replaced_functions(kind)
+            return (name, self._use(module), *([_Lenient(replaced)] if replaced else []))
         code, others = class_members(kind)
         return name, type(kind), kind.__bases__, code, _Lenient(others)
 
