@@ -1,4 +1,4 @@
-"""What code consists of and refers to, for its identity."""
+"""The parts of code and the values that it refers to, for its identity."""
 
 from __future__ import annotations
 
@@ -72,8 +72,9 @@ def _imported(code: types.CodeType, known: Mapping[str, Any]) -> Iterator[tuple[
             name = resolve_name("." * level.argval + step.argval, known.get("__package__") or "")
             # `import a.b` gives the code `a`, and `from a.b import c` what is in `a.b`.
             module = name if names.argval else name.partition(".")[0]
-            if module in sys.modules or not is_installed(module):
+            if not is_installed(module):
                 import_module(name)
+            if module in sys.modules:
                 yield name, sys.modules[module]
 
 
