@@ -18,6 +18,7 @@ from typing import Any
 import fsspec
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import models as vision
@@ -448,6 +449,14 @@ def test_a_forward_pass_does_not_change_the_digests(name: str) -> None:
     model = vision.get_model(name, weights=None).eval()
     before = model_digests(model, set())
     model(torch.zeros(1, 3, 224, 224))
+    assert model_digests(model, set()) == before
+
+
+def test_outputs_that_transformers_captures_do_not_change_the_digests() -> None:
+    config = transformers.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2)
+    model = transformers.BertModel(config).eval()
+    before = model_digests(model, set())
+    model(torch.ones(1, 3, dtype=torch.long), output_hidden_states=True)
     assert model_digests(model, set()) == before
 
 
