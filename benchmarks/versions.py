@@ -35,7 +35,7 @@ attrs hypothesis matplotlib pytest rich scikit-image setuptools sybil timm trans
 
 
 def python_of(folder: Path, torch: str, torchvision: str) -> Path:
-    """Returns the Python of an environment with a version and nothing else, made where it is not there."""
+    """Returns the Python of an environment with a version, made with nothing else where it is not there."""
     python = folder / f"v{torch}" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)

@@ -68,6 +68,14 @@ def test_features_that_a_store_cannot_repeat(photos: Path, tmp_path: Path) -> No
     assert all(torch.equal(found[name], store[name][0]) for name in named)
 
 
+def test_a_reduction_of_some_layers(photos: Path, tmp_path: Path) -> None:
+    loaded = tl.models.load("efficientnet-lite0")
+    layers = ["_conv_stem", "_conv_head"]
+    store = tl.extract(loaded, layers, photos, tmp_path / "out", reduce={"_conv_head": "mean"})
+    found = extract_like(store, loaded, photos / "cat.png")
+    assert all(torch.equal(found[name], store[name][0]) for name in layers)
+
+
 @pytest.mark.parametrize("tokens", ["content", "last", slice(1, 3), None])
 @pytest.mark.parametrize("reduce", ["mean", None])
 def test_a_text_gets_the_tokens_of_the_store(tokens: Any, reduce: str | None, tmp_path: Path) -> None:

@@ -37,12 +37,12 @@ from .code import (
 
 _PLAIN: Final = (type(None), type(...), bool, int, float, complex, str)
 _PRINTED: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, PurePath, slice, range)
-_OWN_STATE: Final = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, its mode
-# Where accelerate keeps weights, and the forward that loads them, which do not change the features.
-_OF_ACCELERATE: Final = frozenset(["_hf_hook", "_old_forward", "forward", "hf_device_map"])
 # Of transformers, which leaves hooks at the first call with `output_hidden_states=True`: they change no feature.
 _CAPTURING: Final = "transformers.utils.output_capturing"
 _CAPTURES: Final = "_output_capturing_hooks_installed"
+_OWN_STATE: Final = frozenset([*vars(nn.Module()), _CAPTURES])  # of any module: parameters, hooks, its mode
+# Where accelerate keeps weights, and the forward that loads them, which do not change the features.
+_OF_ACCELERATE: Final = frozenset(["_hf_hook", "_old_forward", "forward", "hf_device_map"])
 # Attributes that a module computes in its first call.
 _COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
 # A hash that an object of transformers has kept: hashes of strings differ between processes.
@@ -170,7 +170,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, torch.fx.GraphModule):
         return {"graph": graph_parts(module)}
     skipped = _OWN_STATE | _OF_ACCELERATE if hasattr(module, "_hf_hook") else _OWN_STATE
-    skipped |= {_CAPTURES} | _COMPUTED.get(type(module).__name__, frozenset())
+    skipped |= _COMPUTED.get(type(module).__name__, frozenset())
     found = sorted((pair for pair in vars(module).items() if pair[0] not in skipped), key=itemgetter(0))
     return {name: value for name, value in found if not _is_distributed(value)}
 

@@ -74,8 +74,8 @@ def stored_options(metadata: Mapping[str, Any], layer: str) -> dict[str, Any]:
     A function, which a store does not hold, is a mapping that describes it.
     """
     reduce, tokens, layout = (metadata.get(name) for name in ("reduce", "tokens", "layout"))
-    if isinstance(reduce, Mapping) and set(reduce) == set(metadata["layers"]):
-        reduce = reduce[layer]
+    if isinstance(reduce, Mapping) and (layer in reduce or not {"name", "named"} & set(reduce)):
+        reduce = reduce.get(layer)  # of some layers, by layer
     if isinstance(tokens, str) and tokens.startswith("slice("):
         tokens = slice(*literal_eval(tokens.removeprefix("slice")))
     if isinstance(layout, str) and layout.startswith("{"):

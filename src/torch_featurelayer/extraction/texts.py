@@ -140,15 +140,17 @@ def longest_text(tokenizer: Any, model: Any) -> int | None:
     return int(limit) if isinstance(limit, int) and limit > 0 else None
 
 
-def without_segments(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_segments(model: nn.Module, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Returns inputs without `token_type_ids` that are all 0 and that the model has no parameter for.
 
     Some tokenizers of transformers return them for any model, and `generate` refuses them.
     """
+    if _SEGMENTS not in inputs or inputs[_SEGMENTS].any():
+        return inputs
     names = inspect.signature(model.forward).parameters
-    is_unused = _SEGMENTS in inputs and "input_ids" in names and _SEGMENTS not in names
-    dropped = {_SEGMENTS} if is_unused and not inputs[_SEGMENTS].any() else set()
-    return {name: value for name, value in inputs.items() if name not in dropped}
+    if "input_ids" not in names or _SEGMENTS in names:
+        return inputs
+    return {name: value for name, value in inputs.items() if name != _SEGMENTS}
 
 
 def split_own(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
