@@ -215,9 +215,9 @@ def test_escape_returns_to_the_last_view(page: Page) -> None:
     before = page.inner_text("#where"), page.inner_text("#classes")
     held: list[Route] = []
     page.route("**/api/layer*", lambda route: held.append(route))
-    page.select_option("#picture", "1")
+    with page.expect_request("**/api/layer*"):
+        page.select_option("#picture", "1")
     settled(page, "document.querySelector('#classes').textContent.includes('espresso')")
-    assert held
     page.keyboard.press("Escape")
     for route in held:
         route.continue_()
