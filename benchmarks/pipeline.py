@@ -123,12 +123,15 @@ CONTENDERS: dict[str, Callable[..., list[float]]] = {
     "`tl.extract`, no options": ours,
     "`tl.extract(autotune=True)`": partial(ours, autotune=True),
     "best loop by hand, fp32": partial(by_hand, dtype=torch.float32, workers=1),
-    "`tl.extract(precision=torch.bfloat16)`": partial(ours, precision=BFLOAT16),
-    "`tl.extract(precision=torch.bfloat16, autotune=True)`": partial(
-        ours, precision=BFLOAT16, autotune=True, num_workers=2
-    ),
-    "best loop by hand, bf16": partial(by_hand, dtype=BFLOAT16, workers=1),
 }
+if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else the processor only imitates it, very slowly
+    CONTENDERS |= {
+        "`tl.extract(precision=torch.bfloat16)`": partial(ours, precision=BFLOAT16),
+        "`tl.extract(precision=torch.bfloat16, autotune=True)`": partial(
+            ours, precision=BFLOAT16, autotune=True, num_workers=2
+        ),
+        "best loop by hand, bf16": partial(by_hand, dtype=BFLOAT16, workers=1),
+    }
 
 
 def run_one(contender: str, name: str, folder: str, out: str) -> None:

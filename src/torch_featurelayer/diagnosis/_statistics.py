@@ -15,7 +15,6 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from .._device import input_device
 from .._exceptions import ItemError, StoreCorruptError, StoreMismatchError
 from .._layouts import find_layouts
 from .._optional import need
@@ -34,7 +33,7 @@ from ..extraction.row_buffer import Rows
 from ..extraction.runner import FeatureRunner, RejectedError
 from ..extraction.sources import IterableSource, MapSource
 from ..extraction.sources.reading import describe
-from ..extraction.spec import FeatureSpec, enclosing_autocast
+from ..extraction.spec import FeatureSpec
 from ..models import LoadedModel
 from ..store import differences
 from ._accumulate import ChannelAccumulator, channels_last
@@ -123,10 +122,10 @@ def statistics(
         device=device,
         batch_size=batch_size,
         num_workers=num_workers,
+        autocast=autocast,
     )
     network, source = ready.model, ready.source
-    autocast = autocast or enclosing_autocast(input_device(network))
-    spec = FeatureSpec(network, ready.layers, None, tokens, layout, None, autocast, mode=default_mode(network))
+    spec = FeatureSpec(network, ready.layers, None, tokens, layout, None, ready.autocast, mode=default_mode(network))
     threads = num_threads or torch.get_num_threads()
     job = ExtractionJob(spec, fspath(out or ""), ready.batch_size, _PART, ready.num_workers, False, "record", threads)
     config = describe_extraction(ready.title, job, source, data, preprocess=ready.preprocess, column=column, columns=())

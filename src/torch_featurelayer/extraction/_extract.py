@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import nn
 
-from .._device import input_device
 from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions
@@ -30,7 +29,7 @@ from .preparing import prepare
 from .progress import Progress, ProgressTracker, describe_setup
 from .runner import precision_error
 from .sources import Columns, IterableSource, MapSource
-from .spec import FeatureSpec, enclosing_autocast
+from .spec import FeatureSpec
 
 Verify: TypeAlias = Literal["auto", "contents", "ids"]
 Changed: TypeAlias = Literal["error", "redo"]
@@ -187,14 +186,14 @@ def extract(
         device=device,
         batch_size=batch_size,
         num_workers=num_workers,
+        autocast=autocast,
     )
     source, batch_size, network = ready.source, ready.batch_size, ready.model
     source.verify = verify
     processes = make_backend(backend, num_actors)
     if isinstance(source, IterableSource) and (backend is not None or autotune):
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
-    autocast = autocast or enclosing_autocast(input_device(network))
-    spec = FeatureSpec(network, ready.layers, reduce, None, layout, dtype, autocast, precision)
+    spec = FeatureSpec(network, ready.layers, reduce, None, layout, dtype, ready.autocast, precision)
     spec = spec.with_tokens(tokens, generate)
     if objects is not None:
         detector = replace(model, model=network) if isinstance(model, LoadedModel) else network

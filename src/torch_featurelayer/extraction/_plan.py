@@ -13,7 +13,6 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from .._device import input_device
 from .._exceptions import DatasetError
 from .._reduce import Reductions
 from .._table import Table
@@ -28,7 +27,7 @@ from .preparing import prepare
 from .row_buffer import Rows
 from .runner import FeatureRunner
 from .sources import MapSource
-from .spec import FeatureSpec, enclosing_autocast
+from .spec import FeatureSpec
 
 _RUNS: Final = 3
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -182,13 +181,13 @@ def plan(
         device=device,
         batch_size=batch_size,
         num_workers=0,
+        autocast=autocast,
     )
     source = ready.source
     if not isinstance(source, MapSource):
         kind = f"a {type(data).__name__}"
         raise DatasetError(kind, "a plan needs the number of items: pass a list or a Dataset, not an iterator")
-    autocast = autocast or enclosing_autocast(input_device(ready.model))
-    spec = FeatureSpec(ready.model, ready.layers, reduce, None, layout, dtype, autocast)
+    spec = FeatureSpec(ready.model, ready.layers, reduce, None, layout, dtype, ready.autocast)
     runner = FeatureRunner(spec.with_tokens(tokens, generate))
     start = time.perf_counter()
     example = first_batch(source, ready.batch_size)

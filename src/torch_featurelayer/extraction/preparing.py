@@ -15,6 +15,7 @@ from ..models import LoadedModel, Preprocess
 from .collating import Collate, Prepare, make_collator
 from .reading import choose_workers
 from .sources import Columns, IterableSource, MapSource, make_source
+from .spec import enclosing_autocast
 
 
 class Prepared(NamedTuple):
@@ -28,6 +29,7 @@ class Prepared(NamedTuple):
         batch_size: The number of items in a batch.
         num_workers: The number of worker processes that read items.
         preprocess: The function that the items depend on: the preprocessing, or the one that collates samples.
+        autocast: The dtype that layers compute in; None for no autocast.
     """
 
     model: nn.Module
@@ -37,6 +39,7 @@ class Prepared(NamedTuple):
     batch_size: int
     num_workers: int
     preprocess: Any
+    autocast: torch.dtype | None
 
 
 def prepare(
@@ -52,8 +55,11 @@ def prepare(
     device: torch.device | str | None,
     batch_size: int | None,
     num_workers: int | None,
+    autocast: torch.dtype | None,
 ) -> Prepared:
     """Prepares a pass over a dataset; the arguments are those of `extract`.
+
+    Without `autocast`, that of an enclosing `torch.autocast` is used, so that it is part of the specification.
 
     Raises:
         DatasetError: If `data` is not a dataset.
@@ -69,6 +75,16 @@ def prepare(
     names = FeatureLayers(network, layers).names
     network = network.to(device) if device else network
     size = batch_size or getattr(data, "batch_size", None) or 16
-    workers = choose_workers(source, size, input_device(network)) if num_workers is None else num_workers
+    target = input_device(network)
+    workers = choose_workers(source, size, target) if num_workers is None else num_workers
     title = loaded.name if loaded else type(network).__name__
-    return Prepared(network, title, names, source, size, workers, getattr(source.collator, "functions", function))
+    return Prepared(
+        network,
+        title,
+        names,
+        source,
+        size,
+        workers,
+        getattr(source.collator, "functions", function),
+        autocast or enclosing_autocast(target),
+    )

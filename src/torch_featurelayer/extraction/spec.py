@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -57,7 +58,7 @@ class FeatureSpec:
     continuation: Continuation | None = None
     detecting: Detecting | None = None
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """The device of the model."""
         return input_device(self.model)
