@@ -89,7 +89,7 @@ def test_import_brings_nothing_but_torch() -> None:
     code = """
 import sys, torch_featurelayer
 assert 'torch' not in sys.modules
-import torch
+import torch, torch.utils.checkpoint  # which PyTorch 2.4 does not import by itself
 before = set(sys.modules)
 from torch_featurelayer import FeatureLayer, capture, edit, get_layer_candidates, layers
 assert callable(torch_featurelayer.capture) and callable(torch_featurelayer.layers)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import torch_featurelayer as tl
+from tests.versions import adapts
 
 X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -113,6 +114,7 @@ def test_two_contexts(resnet18: nn.Module) -> None:
     assert tl.diff(resnet18, X, under=(nullcontext(), tl.edit(resnet18, {"layer3": 0.0}))).first().name == "layer3"  # type: ignore[union-attr]
 
 
+@adapts
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # of peft with transformers 5
 def test_lora_on_and_off() -> None:
     base = transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=99)).eval()

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, make_images, network
+from tests.versions import STATES
 from torch_featurelayer.diagnosis import LayerStatistics
 from torch_featurelayer.diagnosis._accumulate import ChannelAccumulator
 
+BLOCK = f"encoder.layer.1{STATES}"
 LAYERS = ["features.3", "features.6", "classifier.3"]
 
 
@@ -161,12 +163,12 @@ def test_tokens_without_padding() -> None:
     model = transformers.BertModel(config).eval()
     texts = [(str(place), " ".join("abcdefgh"[: 1 + place % 7])) for place in range(30)]
     words = tokenizer()
-    found = tl.statistics(model, "encoder.layer.1", texts, preprocess=words, batch_size=8, top=4)["encoder.layer.1"]
+    found = tl.statistics(model, BLOCK, texts, preprocess=words, batch_size=8, top=4)[BLOCK]
     parts = []
     with torch.no_grad():
         for _, text in texts:
-            feat, _ = tl.FeatureLayer(model, "encoder.layer.1")(**words(text, return_tensors="pt"))
-            parts.append((feat[0] if isinstance(feat, tuple) else feat)[0].double())
+            feat, _ = tl.FeatureLayer(model, BLOCK)(**words(text, return_tensors="pt"))
+            parts.append(feat[0].double())
     flat = torch.cat(parts)
     assert found.positions == len(flat)
     torch.testing.assert_close(found.mean, flat.mean(0), rtol=1e-4, atol=1e-5)
@@ -180,7 +182,7 @@ def test_tokens_without_padding() -> None:
             float(best[int(name), channel]) == pytest.approx(value, abs=1e-5)
             for name, value in zip(names, values, strict=True)
         )
-    content = tl.statistics(model, "encoder.layer.1", texts, preprocess=words, tokens="content")["encoder.layer.1"]
+    content = tl.statistics(model, BLOCK, texts, preprocess=words, tokens="content")[BLOCK]
     assert content.positions == len(flat) - 2 * len(texts)
 
 

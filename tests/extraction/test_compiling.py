@@ -122,6 +122,7 @@ def test_without_a_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(found, small()(images()), rtol=1e-4, atol=1e-5)
 
 
+@compiles_ahead
 def test_hooks_of_the_user_run_with_each_batch(compiled: list[FeatureSpec]) -> None:
     """They are Python code, which a file of compiled code does not contain."""
     model = small()

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchao
 import transformers
 from torch import nn
 
 import torch_featurelayer as tl
 from tests.texts import WORDS, make_tokenizer
+from tests.versions import STATES, adapts
 from torch_featurelayer._device import input_device
 
 LAYER = "model.layers.1"
@@ -125,10 +127,14 @@ tl.extract(int8({str(folder)!r}), LAYER, TEXTS, {str(tmp_path / "out")!r}, reduc
     assert len(store) == len(TEXTS)
 
 
-def test_int4_and_dtype_of_any_library() -> None:
+def test_dtype_of_any_library() -> None:
     resnet = tl.models.load("torchvision:resnet18", weights="random", dtype=torch.bfloat16)
     assert next(resnet.model.parameters()).dtype == torch.bfloat16
     assert resnet.arguments == {"weights": "random", "dtype": torch.bfloat16}
+
+
+@pytest.mark.skipif(not hasattr(torchao.quantization, "IntxWeightOnlyConfig"), reason="torchao is too old")
+def test_int4() -> None:
     vit = tl.models.load("timm:vit_tiny_patch16_224", weights="random", quantization="int4")
     feat, _ = tl.FeatureLayer(vit.model, "blocks.3")(torch.randn(1, 3, 224, 224))
     assert feat.isfinite().all()
@@ -139,6 +145,7 @@ def test_dtype_of_transformers(folder: Path) -> None:
     assert loaded.model.dtype == torch.bfloat16
 
 
+@adapts
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 def test_an_adapter_is_loaded_on_its_base(folder: Path, tmp_path: Path) -> None:
     import peft
@@ -169,7 +176,7 @@ def test_texts_with_images(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
     _, inputs = loaded.inputs(("the cat", image))
     assert {"input_ids", "attention_mask", "pixel_values"} <= set(inputs)
-    layers = ["text_model.encoder.layers.1", "vision_model.encoder.layers.1"]
+    layers = [f"{tower}_model.encoder.layers.1{STATES}" for tower in ("text", "vision")]
     feats, _ = tl.FeatureLayers(loaded.model, layers)(**inputs)
     assert feats[0].shape == (1, 4, 32)
     assert feats[1].shape == (1, 17, 32)
@@ -227,7 +234,7 @@ def test_sounds(tmp_path: Path) -> None:
     loaded = tl.models.load(f"hf:{tmp_path / 'wave'}")
     sound = np.sin(np.arange(4000) / 9).astype("float32")
     _, inputs = loaded.inputs(sound)
-    feat, _ = tl.FeatureLayer(loaded.model, "encoder.layers.1")(**inputs)
+    feat, _ = tl.FeatureLayer(loaded.model, f"encoder.layers.1{STATES}")(**inputs)
     assert feat.shape[::2] == (1, 32)
     assert torch.equal(
         loaded.inputs({"array": sound, "sampling_rate": 16000})[1]["input_values"], inputs["input_values"]
@@ -244,7 +251,7 @@ def test_sounds(tmp_path: Path) -> None:
     transformers.WhisperFeatureExtractor(chunk_length=1).save_pretrained(tmp_path / "speech")
     loaded = tl.models.load(f"hf:{tmp_path / 'speech'}")
     _, inputs = loaded.inputs(sound)
-    feats, _ = tl.FeatureLayers(loaded.model, ["encoder.layers.1", "decoder.layers.1"])(**inputs)
+    feats, _ = tl.FeatureLayers(loaded.model, [f"{part}.layers.1{STATES}" for part in ("encoder", "decoder")])(**inputs)
     assert feats[0].shape == (1, 50, 32)
     assert feats[1].shape == (1, 1, 32)
 
@@ -257,6 +264,11 @@ class TestErrors:
     def test_no_such_quantization(self) -> None:
         with pytest.raises(ValueError, match="'int8', 'int4' or a configuration, not 'int3'"):
             tl.models.load("torchvision:resnet18", weights="random", quantization="int3")
+
+    def test_a_torchao_without_int4(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(torchao.quantization, "IntxWeightOnlyConfig", raising=False)
+        with pytest.raises(ImportError, match="pip install --upgrade torchao"):
+            tl.models.load("torchvision:resnet18", weights="random", quantization="int4")
 
     def test_a_configuration_of_transformers(self) -> None:
         class Config:

@@ -16,6 +16,7 @@ from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._layout import Layout
 from .._layouts import item_dimensions
 from ..engine import SPECIAL_MASK, TokenMasks
+from ..models._hf_inputs import without_segments
 from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
@@ -132,7 +133,7 @@ class FeatureRunner:
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
-        inputs = texts.without_segments(self._spec.model, inputs)
+        inputs = without_segments(self._spec.model, inputs)
         if self._spec.continuation is not None:
             return self._generated_rows(inputs, self._spec.continuation)
         arguments, own = texts.split_own(inputs)

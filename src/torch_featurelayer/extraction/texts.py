@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..engine import SPECIAL_MASK
 from .batches import Batch, Group
@@ -15,7 +14,6 @@ from .batches import Batch, Group
 TRUNCATED: Final = "truncated"  # the column of the number of tokens that were cut off
 SPANS: Final = "offset_mapping"
 _OWN: Final = (SPECIAL_MASK, SPANS)  # what a tokenizer returns besides the arguments of a model
-_SEGMENTS: Final = "token_type_ids"
 _UNLIMITED: Final = 10**9  # tokenizers without a maximum have a larger one
 
 
@@ -138,19 +136,6 @@ def longest_text(tokenizer: Any, model: Any) -> int | None:
     config = getattr(model, "config", None)
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     return int(limit) if isinstance(limit, int) and limit > 0 else None
-
-
-def without_segments(model: nn.Module, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Returns inputs without `token_type_ids` that are all 0 and that the model has no parameter for.
-
-    Some tokenizers of transformers return them for any model, and `generate` refuses them.
-    """
-    if _SEGMENTS not in inputs or inputs[_SEGMENTS].any():
-        return inputs
-    names = inspect.signature(model.forward).parameters
-    if "input_ids" not in names or _SEGMENTS in names:
-        return inputs
-    return {name: value for name, value in inputs.items() if name != _SEGMENTS}
 
 
 def split_own(inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

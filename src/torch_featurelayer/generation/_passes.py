@@ -69,7 +69,10 @@ class PassTracker:
                 f"the forward pass of {type(module).__name__} gets no token ids but {', '.join(named)}",
                 "Pass input_ids, not inputs_embeds.",
             )
-        self.passes.append(TokenPass(self._find_start(find_cache(named), ids.shape[1]), ids.clone()))
+        # Of earlier releases, whose static cache tells its length from its keys and does not count padding.
+        positions = named.get("cache_position")
+        start = int(positions[0]) if positions is not None else self._find_start(find_cache(named), ids.shape[1])
+        self.passes.append(TokenPass(start, ids.clone()))
 
     def _find_start(self, cache: Any, length: int) -> int:
         """Returns the position of the first token of a forward pass, from the number of tokens in its cache."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..images import open_image
 from .preprocess import Preprocess
@@ -15,6 +16,7 @@ from .preprocess import Preprocess
 if TYPE_CHECKING:
     from ..images import Source
 
+_SEGMENTS: Final = "token_type_ids"
 _ABSENT = (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError)
 
 
@@ -29,15 +31,15 @@ def find_preprocess(library: Any, name: str, config: Any) -> Any:
     processor = _load(library.AutoProcessor, name)
     if hasattr(processor, "tokenizer") and hasattr(processor, "image_processor"):
         return HfMultimodal(processor)
-    extractor = getattr(processor, "feature_extractor", None) or _load(library.AutoFeatureExtractor, name)
+    extractor = getattr(processor, "feature_extractor", None)
+    if extractor is None and (images := _load(library.AutoImageProcessor, name)) is not None:
+        return HfImage(images)
+    extractor = extractor or _load(library.AutoFeatureExtractor, name)
     if hasattr(extractor, "sampling_rate"):
         is_pair = getattr(config, "is_encoder_decoder", False)
         return HfAudio(extractor, config.decoder_start_token_id if is_pair else None)
-    for kind, wrap in ((library.AutoImageProcessor, HfImage), (library.AutoTokenizer, HfText)):
-        found = _load(kind, name)
-        if found is not None:
-            return wrap(found)
-    return Preprocess()
+    tokenizer = _load(library.AutoTokenizer, name)
+    return Preprocess() if tokenizer is None else HfText(tokenizer)
 
 
 def _load(kind: Any, name: str) -> Any:
@@ -147,6 +149,19 @@ class HfMultimodal(_Wrapper):
     def image(self, source: Source) -> Tensor:
         """Returns the image as the model receives it, before normalisation: `[1, 3, H, W]` from 0 to 1."""
         return HfImage(self.processor.image_processor).image(source)
+
+
+def without_segments(model: nn.Module, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns inputs without `token_type_ids` that are all 0 and that the model has no parameter for.
+
+    Some tokenizers of transformers return them for any model, and `generate` refuses them.
+    """
+    if _SEGMENTS not in inputs or inputs[_SEGMENTS].any():
+        return inputs
+    names = inspect.signature(model.forward).parameters
+    if "input_ids" not in names or _SEGMENTS in names:
+        return inputs
+    return {name: value for name, value in inputs.items() if name != _SEGMENTS}
 
 
 def _split(sample: Any) -> tuple[str, Any]:

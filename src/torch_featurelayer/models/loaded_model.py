@@ -16,6 +16,7 @@ from .._exceptions import ImageError, LabelNotFoundError, LayoutError
 from .._layouts import find_layouts
 from .._optional import need
 from ..analysis import tokens_to_map
+from ._hf_inputs import without_segments
 from .preprocess import Preprocess
 from .stages import stages
 
@@ -63,7 +64,7 @@ class LoadedModel:
         inputs = self.preprocess(source)
         if isinstance(inputs, Tensor):
             return (inputs.to(device),), {}
-        return (), {name: value.to(device) for name, value in inputs.items()}
+        return (), {name: value.to(device) for name, value in without_segments(self.model, inputs).items()}
 
     @property
     def takes_images(self) -> bool:

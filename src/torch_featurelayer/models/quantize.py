@@ -29,11 +29,14 @@ def quantize(model: nn.Module, quantization: Quantization) -> None:
 
     Raises:
         ValueError: If it is none of these.
+        ImportError: If torchao is too old for `"int4"`.
     """
     library = need("torchao.quantization", "large")
     if quantization == "int8":
         quantization = library.Int8WeightOnlyConfig()
     elif quantization == "int4":
+        if not hasattr(library, "IntxWeightOnlyConfig"):
+            raise ImportError("quantization='int4' needs a newer torchao: pip install --upgrade torchao")
         granularity = library.PerGroup(_GROUP)
         quantization = library.IntxWeightOnlyConfig(
             weight_dtype=torch.int4,  # type: ignore[attr-defined]  # of recent releases
