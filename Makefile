@@ -3,6 +3,7 @@
 # make lint       ruff, mypy, pyright, import-linter          make docs       the site, into site/
 # make coverage   lines and branches without a test           make examples   all examples, with their figures
 # make versions   the core's tests on PyTorch 2.4 to the newest: ten minutes
+# make oldest     the fast tests on PyTorch 2.4, with the other packages that run with it: ten minutes
 # make gpu        tests and benchmark on a CUDA device        make bench      all benchmarks: two to three hours
 # make clean      remove the environment
 
@@ -18,7 +19,7 @@ EXAMPLES := $(filter-out _%,$(patsubst examples/%.py,%,$(wildcard examples/*.py)
 BENCHMARKS := correctness coverage guard layouts timm_intermediates graph_breaks robustness versions mutation newcomer \
   peers overhead compiled diagnosis extraction pipeline texts scale backends command explorer soak
 
-.PHONY: demo test test-fast coverage lint docs browser examples versions gpu bench clean
+.PHONY: demo test test-fast coverage lint docs browser examples versions oldest gpu bench clean
 
 demo: $(READY)
 	@$(BIN)/featurelayer demo --out demo.png
@@ -51,6 +52,12 @@ examples: $(READY)
 # an environment for each version, in .versions; the newest takes what pip finds
 versions: $(READY)
 	$(BIN)/python -m benchmarks.versions --folder .versions
+
+oldest: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .versions/oldest
+	.versions/oldest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.versions/oldest/bin/python -m pip install --quiet -c tests/oldest.txt --editable ".[all]" --group test
+	.versions/oldest/bin/python -m pytest -n 2 --dist loadfile -q tests -m "not slow and not ray and not browser and not gpu"
 
 # on a machine with a CUDA device, with the PyTorch that is there: the core's tests, then the benchmark
 gpu:

@@ -14,6 +14,7 @@ from torchvision.models import detection
 from torchvision.ops import roi_align
 
 import torch_featurelayer as tl
+from tests.versions import TRANSFORMERS
 
 LAYER = "backbone.body.12"
 
@@ -75,6 +76,9 @@ def test_other_detectors_of_torchvision(name: str, picture: Any) -> None:
     assert loaded.labels
 
 
+STAGE = f"model.backbone.{'model' if TRANSFORMERS >= (5,) else 'conv_encoder.model'}.encoder.stages.2"
+
+
 def detr(folder: Path) -> tl.models.LoadedModel:
     torch.manual_seed(0)
     backbone = transformers.ResNetConfig(
@@ -94,7 +98,7 @@ def detr(folder: Path) -> tl.models.LoadedModel:
 
 def test_a_detector_of_transformers(tmp_path: Path, picture: Any) -> None:
     loaded = detr(tmp_path)
-    layer = "model.backbone.model.encoder.stages.2"
+    layer = STAGE
     found = tl.objects(loaded, layer, picture, threshold=0.0)
     _, inputs = loaded.inputs(picture)
     with torch.no_grad():
@@ -112,7 +116,7 @@ def test_a_detector_of_transformers(tmp_path: Path, picture: Any) -> None:
 @pytest.mark.parametrize("kind", ["torchvision", "transformers"])
 def test_a_store_has_a_row_for_each_object(kind: str, tmp_path: Path) -> None:
     model: Any = faster_rcnn() if kind == "torchvision" else detr(tmp_path / "model")
-    layer = LAYER if kind == "torchvision" else "model.backbone.model.encoder.stages.2"
+    layer = LAYER if kind == "torchvision" else STAGE
     random = np.random.default_rng(1)
     shapes = [(120, 200, 3), (90, 160, 3), (120, 200, 3), (64, 64, 3)]
     images = [(f"{number}", random.integers(0, 255, shape, dtype=np.uint8)) for number, shape in enumerate(shapes)]

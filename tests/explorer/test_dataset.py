@@ -26,9 +26,12 @@ import torch_featurelayer as tl
 from benchmarks._datasets import make_images, make_sentences
 from tests.explorer.test_serialization import unpacked
 from tests.explorer.test_server import HEADERS, TOKEN, ask
+from tests.texts import make_tokenizer
+from tests.versions import STATES
 from torch_featurelayer.cli.app import app
 from torch_featurelayer.explorer import Dataset, Explorer, Picture, application, open_dataset
 from torch_featurelayer.models import LoadedModel
+from torch_featurelayer.models._hf_inputs import HfText
 
 LAYER = "_blocks.10"
 COUNT = 40
@@ -273,7 +276,7 @@ def test_texts(minilm: LoadedModel, cache: Path, tmp_path: Path) -> None:
     """Tokens as a map of one row: top texts, maps over tokens, attention and the heat map equal the model's own."""
     sentences = make_sentences(60)
     (tmp_path / "sentences.txt").write_text("\n".join([*sentences, ""]))
-    layer = "encoder.layer.3"
+    layer = f"encoder.layer.3{STATES}"
     dataset = open_dataset(minilm, tmp_path / "sentences.txt", cache=cache)
     assert len(dataset) == 60
     hidden, attention = [], []
@@ -326,7 +329,7 @@ def test_a_store_of_tokens(minilm: LoadedModel, tmp_path: Path) -> None:
     """Its texts are found again where they are; each token is a position; texts cannot be compared by single tokens."""
     sentences = make_sentences(20)
     (tmp_path / "sentences.txt").write_text("\n".join(sentences))
-    layer = "encoder.layer.3"
+    layer = f"encoder.layer.3{STATES}"
     texts = [(f"line {number}", text) for number, text in enumerate(sentences, 1)]
     store = tl.extract(minilm, [layer], texts, tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="pass the folder or file"):
@@ -351,8 +354,6 @@ def test_predictions_of_the_next_token() -> None:
     config = transformers.GPT2Config(
         n_layer=2, n_embd=32, n_head=4, vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=None
     )
-    from torch_featurelayer.models._hf_inputs import HfText
-
     loaded = LoadedModel("gpt2", transformers.GPT2LMHeadModel(config).eval(), HfText(tokenizer), "random")
     explorer = Explorer([loaded], [Picture("text", "The cat sat on the mat.")])
     with TestClient(application(explorer, TOKEN), base_url="http://127.0.0.1:8000") as client:  # type: ignore[arg-type]
@@ -366,6 +367,38 @@ def test_predictions_of_the_next_token() -> None:
                 tokenizer.decode([number]) for number in best.indices.tolist()
             ]
             assert [share for _, share in told["classes"]] == pytest.approx(best.values.tolist(), rel=1e-4)
+
+
+def test_blocks_that_return_tuples(cache: Path, tmp_path: Path) -> None:
+    """The states in the tuples are shown, compared, edited and computed for a dataset, by their addresses."""
+    import transformers
+
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer("gpt2")
+    config = transformers.BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=3, n_head=4)
+    loaded = LoadedModel("bloom", transformers.BloomModel(config).eval(), HfText(tokenizer), "random")
+    texts, layer = ["the cat sat on a mat", "a dog", "the house"], "h.1[0]"
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    dataset = open_dataset(loaded, tmp_path / "texts.txt", cache=cache)
+    with torch.no_grad():
+        states = [
+            loaded.model(**loaded.inputs(text)[1], output_hidden_states=True).hidden_states[2][0] for text in texts
+        ]
+    assert dataset.layers == loaded.stages == ("h.0[0]", layer, "h.2[0]")
+    item, value = dataset.top(layer, 3)[0]
+    assert item == int(torch.stack([state[:, 3].amax() for state in states]).argmax())
+    assert value == pytest.approx(float(states[item][:, 3].amax()), abs=1e-4)
+    explorer = Explorer([loaded, loaded], [Picture("text", texts[0])], [dataset, dataset])
+    with TestClient(application(explorer, TOKEN), base_url="http://127.0.0.1:8000") as client:  # type: ignore[arg-type]
+        rows = {row["path"]: row["shape"] for row in ask(client, "overview")[0]["models"][0]["layers"] if row["drawn"]}
+        assert rows[layer] == [32, 1, 6]
+        assert "h.1" not in rows
+        _, arrays = ask(client, "heat_map", of="norm")
+        torch.testing.assert_close(arrays["values"][1], states[0].norm(dim=-1))
+        torch.testing.assert_close(explorer.maps(0, 0, layer)[:, 0].T, states[0])
+        assert float(ask(client, "alignment")[1]["cka"][1, 1]) == pytest.approx(1, abs=1e-5)
+    changed = explorer.ablate(0, 0, layer, [3])
+    assert not torch.equal(changed.last_hidden_state[0], explorer.run(0, 0).output.last_hidden_state[0])
 
 
 def test_two_models(loaded: LoadedModel, folder: Path, cache: Path) -> None:

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import transformers
 from PIL import Image
 from playwright.sync_api import Page, Route
 from skimage.data import chelsea, coffee
 
 import torch_featurelayer as tl
 from tests.explorer.browser import check_accessibility, click_at, opened, serving, settled
+from tests.texts import make_tokenizer
 from torch_featurelayer.explorer import Explorer, Picture
+from torch_featurelayer.models import LoadedModel
+from torch_featurelayer.models._hf_inputs import HfText
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -313,3 +317,17 @@ def test_it_answers_at_once(page: Page) -> None:
         page.wait_for_timeout(1)
     settled(page, "document.querySelector('#live').textContent === ''")
     assert time.perf_counter() - start < 10
+
+
+def test_layers_inside_a_block_that_returns_a_tuple() -> None:
+    """The block has the address of the states in its output; what is inside it stays inside."""
+    tokenizer = make_tokenizer("gpt2")
+    config = transformers.BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4)
+    model = LoadedModel("bloom", transformers.BloomModel(config).eval(), HfText(tokenizer), "random")
+    with serving(Explorer([model], [Picture("text", "the cat sat")])) as address, opened(address) as page:
+        assert page.inner_text("#where") == "h.0[0]"
+        inside = page.locator("#tree li[data-path='h.1[0]'] li[data-path='h.1.mlp']")
+        assert inside.count() == 1
+        page.click("#tree li[data-path='h.1[0]'] > span")
+        settled(page, "document.querySelector('#where').textContent === 'h.1[0]'")
+        settled(page, "document.querySelector('#shape').textContent === '32 channels of 3 tokens'")

@@ -13,6 +13,7 @@ import torch_featurelayer as tl
 from tests.extraction.test_texts import make_model
 from tests.generation.test_generate import build
 from tests.texts import WORDS, make_tokenizer
+from tests.versions import STATES
 
 
 @pytest.mark.parametrize("reduce", [None, "mean", {"layer4": "max"}], ids=str)
@@ -32,7 +33,7 @@ def test_bytes_are_those_of_the_store(reduce: Any, resnet18: nn.Module, tmp_path
 def test_tokens_and_generated_tokens() -> None:
     tokenizer = make_tokenizer("bert")
     texts = [" ".join(WORDS[: 2 + number % 3]) for number in range(16)]
-    whole = tl.plan(make_model("bert"), "encoder.layer.0", texts, preprocess=tokenizer, batch_size=16)
+    whole = tl.plan(make_model("bert"), f"encoder.layer.0{STATES}", texts, preprocess=tokenizer, batch_size=16)
     rows = sum(len(tokenizer(text)["input_ids"]) for text in texts)
     (row,) = whole
     assert row.rows == rows / 16

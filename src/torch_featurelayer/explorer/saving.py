@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import figures
 from ..models import LoadedModel
 from .options import Options, probe_position, selection
-from .session import Explorer
+from .session import Explorer, gradient_of
 from .tokens import attention_from
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _feature_lines(call: Drawing, layer: str) -> list[str]:
     if call.attention is not None:
         address = f"{call.attention}:attention_weights"
         return [f"weights, output = tl.FeatureLayer(loaded.model, {address!r})(*args, **kwargs)"]
-    ports = f", {layer + ':grad_output'!r}" if call.target is not None else ""
+    ports = f", {gradient_of(layer)!r}" if call.target is not None else ""
     return [
         f"feats, output = tl.FeatureLayers(loaded.model, [{layer!r}{ports}])(*args, **kwargs)",
         f"feat = loaded.to_map({layer!r}, feats[0], image.shape[-2:])",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -15,7 +15,8 @@ from .. import analysis
 from .._edit import edit
 from .._exceptions import FeatureLayerError, FeatureNotFoundError, LayoutError
 from .._feature_layer import FeatureLayer, FeatureLayers
-from .._layers import LayerTable, layers
+from .._layers import LayerRow, LayerTable, layers
+from ..address import parse
 from ..extraction import extract_like
 from ..models import LoadedModel
 from ..store import Store
@@ -118,9 +119,10 @@ class Explorer:
     def _describe(self, number: int) -> dict[str, Any]:
         model, maps = self.models[number], self.run(number, 0).maps
         rows = [
-            {"path": row.path, "type": row.type, "output": row.output, "calls": row.calls, "drawn": row.path in maps,
-             "shape": list(maps[row.path].shape) if row.path in maps else None}
+            {"path": path, "type": row.type, "output": row.output, "calls": row.calls, "drawn": path in maps,
+             "shape": list(maps[path].shape) if path in maps else None}
             for row in self._table(number)
+            for path in [address_of(row)]
         ]  # fmt: skip
         folder = model.name.partition(":")[2]
         weights = model.weights.replace(folder, model.title) if folder else model.weights  # the page shows no paths
@@ -149,13 +151,12 @@ class Explorer:
     def _compute(model: LoadedModel, table: LayerTable, picture: Picture) -> Run:
         args, kwargs = inputs_of(model, picture.source)
         # All layers in one forward pass, so that changing the layer on the page runs nothing.
-        names = [f"{row.path}@-1" if row.calls > 1 else row.path for row in table if row.calls]
+        names = {_last_call(address_of(row), row.calls): address_of(row) for row in table if row.calls}
         with torch.no_grad():
-            feats, output = FeatureLayers(model.model, names, detach=True)(*args, **kwargs)
-        paths = {name: name.removesuffix("@-1") for name in names}
+            feats, output = FeatureLayers(model.model, list(names), detach=True)(*args, **kwargs)
         size = image_size(model, picture.source)
-        found = {paths[name]: _maps(model, paths[name], feat, size) for name, feat in feats.items()}
-        return Run({path: maps[0] for path, maps in found.items() if maps is not None}, output)
+        found = {names[name]: _maps(model, names[name], feat, size) for name, feat in feats.items()}
+        return Run({layer: maps[0] for layer, maps in found.items() if maps is not None}, output)
 
     def maps_of(self, model: int, layer: str, sources: Sequence[Any]) -> list[Tensor]:
         """Returns the features of a layer for any images or texts, each `[C, H, W]`, without running later layers.
@@ -185,9 +186,8 @@ class Explorer:
         """Returns the wrapper of a layer, which is kept: it learns where the forward pass can end."""
         key = (model, layer)
         if key not in self._wrappers:
-            calls = next((row.calls for row in self._table(model) if row.path == layer), 1)
-            name = f"{layer}@-1" if calls > 1 else layer
-            self._wrappers[key] = FeatureLayer(self.models[model].model, name, detach=True)
+            calls = next((row.calls for row in self._table(model) if address_of(row) == layer), 1)
+            self._wrappers[key] = FeatureLayer(self.models[model].model, _last_call(layer, calls), detach=True)
         return self._wrappers[key]
 
     def thumbnails(self, model: int) -> Thumbnails:
@@ -279,7 +279,7 @@ class Explorer:
         loaded = self.models[model]
         args, kwargs = inputs_of(loaded, self.pictures[picture].source)
         with torch.enable_grad():
-            feats, output = FeatureLayers(loaded.model, [layer, f"{layer}:grad_output"])(*args, **kwargs)
+            feats, output = FeatureLayers(loaded.model, [layer, gradient_of(layer)])(*args, **kwargs)
             scores = loaded.logits(output)[0]
             if not 0 <= target < len(scores):
                 raise ValueError(f"there is no class {target}: the classes are 0 to {len(scores) - 1}")
@@ -306,7 +306,7 @@ class Explorer:
         """
         loaded = self.models[model]
         args, kwargs = inputs_of(loaded, self.pictures[picture].source)
-        layout = loaded.layouts.get(layer)
+        layout = loaded.layouts.get(parse(layer).path)
         if layout is None:
             raise LayoutError("the dimension of the channels is unknown", layer, hint="Choose another layer.")
         change = edit_of(how, channels, layout.index("C"))
@@ -334,6 +334,20 @@ def _describe_dataset(dataset: Dataset | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+def address_of(row: LayerRow) -> str:
+    """Returns the address of what is shown of a layer: of a tuple that begins with a tensor, that tensor."""
+    return f"{row.path}[0]" if row.path and row.output.startswith("([") else row.path
+
+
+def gradient_of(layer: str) -> str:
+    """Returns the address of the gradient of a layer."""
+    return str(replace(parse(layer), port="grad_output"))
+
+
+def _last_call(layer: str, calls: int) -> str:
+    return str(replace(parse(layer), call=-1)) if calls > 1 else layer
+
+
 def _batches(model: LoadedModel, sources: Sequence[Any]) -> Iterator[tuple[Sequence[Any], Inputs]]:
     """Yields images or texts with the arguments of the model: one batch if they have one shape."""
     inputs = [inputs_of(model, source) for source in sources]
@@ -350,7 +364,7 @@ def _maps(model: LoadedModel, layer: str, feat: Any, size: tuple[int, int] | Non
     if not isinstance(feat, Tensor) or not feat.is_floating_point():
         return None
     if size is None:
-        layout = model.layouts.get(layer.partition("@")[0])
+        layout = model.layouts.get(parse(layer).path)
         if layout is None or set(layout) != {"N", "T", "C"} or feat.ndim != 3:
             return None
         return feat.permute(*map(layout.index, "NCT")).unsqueeze(2).to("cpu", torch.float32)

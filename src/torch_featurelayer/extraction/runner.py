@@ -78,6 +78,8 @@ class FeatureRunner:
         # Before conversion: the example has the dtype of what is read.
         is_full = self._faster is not None and signature(inputs) == signature(self._spec.example)
         inputs = map_inputs(inputs, self._to_device)
+        if not isinstance(inputs, Tensor):
+            inputs = without_segments(self._spec.model, inputs)
         if self._spec.detecting is not None:
             return self._object_rows(inputs, self._spec.detecting)
         if not isinstance(inputs, Tensor) and SPECIAL_MASK in inputs:
@@ -133,7 +135,6 @@ class FeatureRunner:
 
     def _text_rows(self, inputs: Mapping[str, Tensor]) -> Rows:
         """Returns the rows of a batch of texts: one for each text, or one for each chosen token."""
-        inputs = without_segments(self._spec.model, inputs)
         if self._spec.continuation is not None:
             return self._generated_rows(inputs, self._spec.continuation)
         arguments, own = texts.split_own(inputs)
@@ -149,7 +150,8 @@ class FeatureRunner:
         mask = masks.of(self._spec.layers[0])
         if mask is None or isinstance(mask, FeatureLayerError):
             raise mask or ValueError("the arguments of the model have no input_ids")
-        features = {name: torch.cat(feat) for name, feat in self._forward(self._eager, call).items()}
+        found = self._forward(self._eager, call)
+        features = {name: _join_tokens(name, feat, count) for name, feat in found.items()}
         features[TOKEN_IDS] = arguments["input_ids"][mask.chosen].to(torch.int32)
         if texts.SPANS in own:
             features[SPANS] = own[texts.SPANS][mask.chosen]
@@ -262,6 +264,17 @@ class FeatureRunner:
         for name, dim in found.items():
             if dim:
                 raise LayoutError(f"the items of this feature are in dimension {dim}", name, readings=("TNC",))
+
+
+def _join_tokens(name: str, feat: Any, count: int) -> Tensor:
+    """Returns the chosen tokens of all texts as rows.
+
+    Raises:
+        ValueError: If the layer does not return one tensor.
+    """
+    if not isinstance(feat, list) or not all(isinstance(part, Tensor) for part in feat):
+        raise ValueError(_not_rows(name, feat, count))
+    return torch.cat(feat)
 
 
 def _sum_by_item(bad: list[Tensor], counts: Tensor) -> Tensor:

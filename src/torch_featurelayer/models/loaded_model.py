@@ -15,6 +15,7 @@ from .._device import input_device
 from .._exceptions import ImageError, LabelNotFoundError, LayoutError
 from .._layouts import find_layouts
 from .._optional import need
+from ..address import parse
 from ..analysis import tokens_to_map
 from ._hf_inputs import without_segments
 from .preprocess import Preprocess
@@ -114,14 +115,15 @@ class LoadedModel:
         other tokens are zero.
         """
         last = self.stages[-1]
+        path = parse(last).path
         has_class_token = any(
             name.rpartition(".")[2] in ("cls_token", "class_token", "class_embedding")
             for name, _ in self.model.named_parameters()
         )
-        if not has_class_token or self.layouts.get(last) != "NTC":
+        if not has_class_token or self.layouts.get(path) != "NTC":
             return last
-        inside = self.model.get_submodule(last).named_modules()
-        return next((f"{last}.{name}" for name, part in inside if name and "Norm" in type(part).__name__), last)
+        inside = self.model.get_submodule(path).named_modules()
+        return next((f"{path}.{name}" for name, part in inside if name and "Norm" in type(part).__name__), last)
 
     def to_map(self, layer: str, feat: Any, image_size: tuple[int, int]) -> Tensor:
         """Returns the feature of a layer as maps of the image.
@@ -137,7 +139,7 @@ class LoadedModel:
         Raises:
             LayoutError: If the feature is not a map of the image, or its layout is unknown. It names the layer.
         """
-        layout = self.layouts.get(layer.partition("@")[0].partition(":")[0])
+        layout = self.layouts.get(parse(layer).path)
         if not isinstance(feat, Tensor) or layout is None or len(layout) != feat.ndim:
             found = list(feat.shape) if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
             raise LayoutError(f"this feature is not a map of the image: {found}", layer, hint="Choose another layer.")

@@ -23,7 +23,7 @@ def stages(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
 
     The stages are the children of the module that holds most layers. The result is the last of them before each change
     of resolution. If the resolution does not change, as in a transformer, it is evenly spaced blocks, the last
-    included.
+    included. The address of a layer that returns a tuple is that of the first tensor in it.
 
     Args:
         model: The model. It runs without gradients, in its present mode.
@@ -33,26 +33,31 @@ def stages(model: nn.Module, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     Returns:
         At most six addresses, from shallow to deep; none if no layer returns maps or tokens.
     """
-    shapes = _shapes(model, args, kwargs)
+    shapes, addresses = _outputs(model, args, kwargs)
     level = _level(model, shapes)
     ends = [list(group)[-1] for _, group in groupby(level, lambda path: _resolution(shapes[path]))]
-    chosen = level if len(ends) < 3 else ends
-    return tuple(_evenly(chosen, _MOST))
+    chosen = _blocks(model, level) if len(ends) < 3 else ends
+    return tuple(addresses[path] for path in _evenly(chosen, _MOST))
 
 
-def _shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
-    """Returns the shape of the first tensor of each layer that returns maps `[N, C, H, W]` or tokens `[N, T, C]`."""
+def _outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Shapes, dict[str, str]]:
+    """Returns the shape and the address of the first tensor of each layer that returns maps or tokens, by path.
+
+    Maps are `[N, C, H, W]`, tokens `[N, T, C]`.
+    """
     with torch.no_grad(), capture(model, "**", reduce=_shape) as record:
         model(*args, **kwargs)
-    found = {}
+    shapes, addresses = {}, {}
     for name in record.names:
         try:
-            first = next(tensors(record[name]), None)
+            value = record[name]
         except UncopyableValueError:  # no map, and no tokens
             continue
+        first = next(tensors(value), None)
         if first is not None and len(first) in (3, 4) and min(first.tolist()[1:]) > 1:
-            found[name] = tuple(first.tolist())
-    return found
+            shapes[name] = tuple(first.tolist())
+            addresses[name] = f"{name}[0]" if isinstance(value, tuple) and value[0] is first else name
+    return shapes, addresses
 
 
 def _shape(tensor: Tensor) -> Tensor:
@@ -72,6 +77,14 @@ def _level(model: nn.Module, shapes: Shapes) -> list[str]:
         if 2 * sizes[largest] <= _leaves(model.get_submodule(path)) or sizes[largest] == 1:
             return inside
         path = inside[largest]
+
+
+def _blocks(model: nn.Module, level: Sequence[str]) -> Sequence[str]:
+    """Returns the layers of the list that holds most of these, such as those without the embeddings beside them."""
+    lists = {parent: list(group) for parent, group in groupby(level, lambda path: path.rpartition(".")[0])}
+    sizes = {parent: sum(_leaves(model.get_submodule(path)) for path in group) for parent, group in lists.items()}
+    largest = max(sizes, key=lambda parent: sizes[parent], default="")
+    return lists[largest] if 2 * sizes.get(largest, 0) > sum(sizes.values()) else level
 
 
 def _children(model: nn.Module, path: str, shapes: Shapes) -> Iterator[str]:

@@ -13,6 +13,7 @@ export class Tree {
   fill(layers, withData = []) {
     this.items = new Map();
     const lists = new Map([["", this.root]]);
+    const modules = new Map();
     this.root.replaceChildren();
     for (const layer of layers) {
       if (!layer.path) continue;
@@ -20,7 +21,8 @@ export class Tree {
       const item = element(layer);
       if (withData.includes(layer.path)) item.firstElementChild.lastElementChild.before(dot());
       this.items.set(layer.path, item);
-      if (!lists.has(parent) && this.items.has(parent)) lists.set(parent, sublist(this.items.get(parent)));
+      modules.set(module(layer.path), item);
+      if (!lists.has(parent) && modules.has(parent)) lists.set(parent, sublist(modules.get(parent)));
       (lists.get(parent) ?? this.root).append(item);
     }
     const first = this.root.querySelector("li");
@@ -32,11 +34,11 @@ export class Tree {
     for (const [path, item] of this.items) {
       const line = item.firstElementChild;
       line.querySelector("em")?.remove();
-      if (!(path in errors)) continue;
-      const error = errors[path] ?? Infinity;
+      if (!(module(path) in errors)) continue;
+      const error = errors[module(path)] ?? Infinity;
       const told = Object.assign(document.createElement("em"), { textContent: error === 0 ? "equal" : Number.isFinite(error) ? error.toExponential(0) : "differs" });
       told.dataset.level = error === 0 ? 0 : Math.min(Math.max(Math.round(Math.log10(error)) + 7, 1), 7);
-      told.title = `relative error against the other model: ${errors[path] ?? "not finite, or another shape"}`;
+      told.title = `relative error against the other model: ${errors[module(path)] ?? "not finite, or another shape"}`;
       line.lastElementChild.before(told);
     }
   }
@@ -102,6 +104,9 @@ export class Tree {
     if (focus) item.focus();
   }
 }
+
+/** The path of a module; its address may be that of a part of its output. */
+const module = (address) => address.replace(/\[0\]$/, "");
 
 function element({ path, type, shape, drawn }) {
   const item = document.createElement("li");
