@@ -21,4 +21,7 @@ def make_tokenizer(kind: str, side: str = "right") -> transformers.PreTrainedTok
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
         )
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "cls", "sep", "unk")}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, padding_side=side, model_max_length=32, **names)
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if kind == "bert" else [])]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, padding_side=side, model_max_length=32, model_input_names=inputs, **names
+    )

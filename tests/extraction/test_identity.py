@@ -636,7 +636,7 @@ def exported(model: nn.Module) -> nn.Module:
     return torch.export.export(model.eval(), (torch.ones(8, 4),)).module()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:Attempted to insert")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("how", ["script", "trace", "export", "fx"])
 def test_other_compiled_modules_are_refused(how: str, tmp_path: Path) -> None:
     """Their code is not that of their class."""

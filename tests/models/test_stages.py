@@ -45,7 +45,7 @@ def test_a_transformer_evenly() -> None:
         ("Llama", {"num_key_value_heads": 2}, "model.layers.{}"),
         ("GPT2", {"n_embd": 32, "n_head": 4}, f"transformer.h.{{}}{STATES}"),
         ("Bloom", {"n_head": 4}, "transformer.h.{}[0]"),
-        ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32}, "model.decoder.layers.{}"),
+        ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32}, f"model.decoder.layers.{{}}{STATES}"),
     ],
 )
 def test_blocks_of_language_models(kind: str, options: dict[str, Any], address: str) -> None:

@@ -10,6 +10,7 @@ from .._device import input_device
 from ..extraction.texts import longest_text
 from ..images import open_image
 from ..models import LoadedModel, Preprocess
+from ..models._hf_inputs import without_segments
 
 Kind: TypeAlias = Literal["image", "text"]
 Inputs: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor]]
@@ -33,7 +34,8 @@ def inputs_of(model: LoadedModel, source: Any) -> Inputs:
     if model.takes_images:
         return model.inputs(source)
     device = input_device(model.model)
-    return (), {name: values.to(device) for name, values in _encode(model, source).items()}
+    inputs = without_segments(model.model, _encode(model, source))
+    return (), {name: values.to(device) for name, values in inputs.items()}
 
 
 def token_texts(model: LoadedModel, text: str) -> list[str]:
