@@ -146,3 +146,10 @@ def test_what_goes_without_saying_is_not_written() -> None:
 def test_an_address_knows_globs_and_gradients() -> None:
     assert [parse(text).is_glob for text in ("layer*.0", "layer?", "layer1")] == [True, True, False]
     assert [parse(text).is_gradient for text in ("fc:grad_input", "fc:grad_output", "fc:input")] == [True, True, False]
+
+
+@pytest.mark.parametrize("token", [r"'\x'", r"'\u12'", "'\ud800'"], ids=ascii)
+def test_strings_that_are_not_valid(token: str) -> None:
+    for text in (token, f"layer[{token}]"):
+        with pytest.raises(AddressError, match="is not a valid string"):
+            parse(text)
