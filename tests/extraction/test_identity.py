@@ -17,6 +17,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import tokenizers
 import torch
 import transformers
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from torch.utils.data import Dataset
 from torchvision import models as vision
 
 import torch_featurelayer as tl
+from tests.texts import make_tokenizer
 from torch_featurelayer.extraction.code import is_installed, package_versions
 from torch_featurelayer.extraction.identity import digest, model_digests
 
@@ -741,3 +743,12 @@ def test_attributes_of_classes_without_a_digest_are_no_error() -> None:
     for value in (lambda: lock, [Locked(), lock]):
         with pytest.raises(TypeError, match="lock has no digest"):
             digest(value)
+
+
+def test_a_tokenizer_is_its_rules() -> None:
+    """Not its vocabulary alone, and not what its last call left in it."""
+    one, other = make_tokenizer("bert"), make_tokenizer("bert")
+    one(["a cat"], padding="max_length", max_length=8)
+    assert digest(one) == digest(other)
+    other.backend_tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    assert digest(one) != digest(other)
