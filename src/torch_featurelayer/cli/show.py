@@ -73,9 +73,8 @@ def show(
 
 def _draw(kind: Kind, loaded: LoadedModel, feats: Mapping[str, Any], image: Tensor, channel: Any) -> Figure:
     from .. import figures
-    from ..address import parse
 
-    layouts = {layer: layout for layer in feats if (layout := loaded.layouts.get(parse(layer).path)) is not None}
+    layouts = {layer: layout for layer in feats if (layout := loaded.find_layout(layer)) is not None}
     if kind is Kind.HISTOGRAM:
         return figures.plot_histogram(feats, layout=layouts)
     height, width = image.shape[-2:]

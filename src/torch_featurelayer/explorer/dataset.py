@@ -109,7 +109,7 @@ class Dataset:
         if layer not in self._from_rows:
             if layer not in self.layers:
                 raise FeatureNotFoundError(layer, list(self.layers))
-            self._from_rows[layer] = row_statistics(self._stored(layer), self._layouts.get(parse(layer).path), top=TOP)
+            self._from_rows[layer] = row_statistics(self._stored(layer), self._layout(layer), top=TOP)
         return self._from_rows[layer]
 
     def histogram(self, layer: str) -> tuple[Tensor, Tensor]:
@@ -179,12 +179,15 @@ class Dataset:
             self._points[layer, projection] = found
         return self._points[layer, projection]
 
+    def _layout(self, layer: str) -> str | None:
+        return self._layouts.get(parse(layer).path)
+
     def _vectors(self, layer: str, rows: StoredLayer) -> Iterator[Tensor]:
         """Yields the rows of a layer as vectors, a part at a time."""
         size = max(1, _CHUNK // max(1, math.prod(rows.shape[1:])))
         for start in range(0, len(rows), size):
             part = rows[start : start + size].float()
-            layout = self._layouts.get(parse(layer).path)
+            layout = self._layout(layer)
             if part.ndim > 2 and layout is not None and len(layout) == part.ndim:
                 values, positions = channels_last(layer, part, layout)
                 part = values.reshape(len(part), positions, -1).mean(1)

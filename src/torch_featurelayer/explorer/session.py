@@ -306,7 +306,7 @@ class Explorer:
         """
         loaded = self.models[model]
         args, kwargs = inputs_of(loaded, self.pictures[picture].source)
-        layout = loaded.layouts.get(parse(layer).path)
+        layout = loaded.find_layout(layer)
         if layout is None:
             raise LayoutError("the dimension of the channels is unknown", layer, hint="Choose another layer.")
         change = edit_of(how, channels, layout.index("C"))
@@ -364,7 +364,7 @@ def _maps(model: LoadedModel, layer: str, feat: Any, size: tuple[int, int] | Non
     if not isinstance(feat, Tensor) or not feat.is_floating_point():
         return None
     if size is None:
-        layout = model.layouts.get(parse(layer).path)
+        layout = model.find_layout(layer)
         if layout is None or set(layout) != {"N", "T", "C"} or feat.ndim != 3:
             return None
         return feat.permute(*map(layout.index, "NCT")).unsqueeze(2).to("cpu", torch.float32)

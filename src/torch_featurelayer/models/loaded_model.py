@@ -95,6 +95,14 @@ class LoadedModel:
         with torch.no_grad():
             return find_layouts(self.model, "**", *args, **kwargs)
 
+    def find_layout(self, layer: str) -> str | None:
+        """Returns the layout of the feature of a layer, such as `"NCHW"`; None if it cannot be determined.
+
+        Args:
+            layer: The address of the layer, of a part of its output, or of its gradient.
+        """
+        return self.layouts.get(parse(layer).path)
+
     @property
     def patch(self) -> int | tuple[int, int] | None:
         """The side of the patches of a vision transformer in pixels, or height and width; None without patches."""
@@ -115,13 +123,13 @@ class LoadedModel:
         other tokens are zero.
         """
         last = self.stages[-1]
-        path = parse(last).path
         has_class_token = any(
             name.rpartition(".")[2] in ("cls_token", "class_token", "class_embedding")
             for name, _ in self.model.named_parameters()
         )
-        if not has_class_token or self.layouts.get(path) != "NTC":
+        if not has_class_token or self.find_layout(last) != "NTC":
             return last
+        path = parse(last).path
         inside = self.model.get_submodule(path).named_modules()
         return next((f"{path}.{name}" for name, part in inside if name and "Norm" in type(part).__name__), last)
 
@@ -139,7 +147,7 @@ class LoadedModel:
         Raises:
             LayoutError: If the feature is not a map of the image, or its layout is unknown. It names the layer.
         """
-        layout = self.layouts.get(parse(layer).path)
+        layout = self.find_layout(layer)
         if not isinstance(feat, Tensor) or layout is None or len(layout) != feat.ndim:
             found = list(feat.shape) if isinstance(feat, Tensor) else f"a {type(feat).__name__}"
             raise LayoutError(f"this feature is not a map of the image: {found}", layer, hint="Choose another layer.")
