@@ -10,12 +10,13 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pandas
 import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
 
 import torch_featurelayer as tl
 from torch_featurelayer.store import Store
@@ -104,6 +105,13 @@ def test_images(kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(store["1"][:], right)
 
 
+class WithoutLength(Dataset[Tensor]):
+    """A map-style dataset that does not say how many items it has."""
+
+    def __getitem__(self, place: int) -> Tensor:
+        return X[place]
+
+
 TABLE = datasets.Dataset.from_dict({"a": [1, 2], "b": [3, 4]})
 
 
@@ -119,12 +127,25 @@ TABLE = datasets.Dataset.from_dict({"a": [1, 2], "b": [3, 4]})
         (np.float32(3), "with items in the first dimension"),
         (torch.tensor(1.0), "with items in the first dimension"),
         (iter([3]), "an iterator of int"),
+        (set(X), "a set has no order"),
+        (X.to_sparse(), "data.to_dense"),
+        (torch.nested.nested_tensor([X[0], X[1]], layout=torch.jagged), "data.unbind"),
+        (np.ma.masked_array(X.numpy(), X.numpy() > 0), "its mask would be lost"),
+        (pandas.DataFrame({"a": [1, 2]}), r"a DataFrame: make a Hugging Face dataset of it.*from_pandas"),
+        (pyarrow.table({"a": [1, 2]}), "a Table: make a Hugging Face dataset of it"),
+        (WithoutLength(), "define __len__"),
     ],
 )
 def test_what_is_no_dataset(data: Any, says: str, tmp_path: Path) -> None:
     with pytest.raises(tl.DatasetError, match=says) as caught:
         extracted(data, tmp_path)
     assert isinstance(caught.value, TypeError)
+
+
+def test_an_iterator_without_items(tmp_path: Path) -> None:
+    with pytest.raises(tl.EmptyDatasetError):
+        extracted(iter([]), tmp_path)
+    assert extracted(iter(X), tmp_path).ids == tuple("012345")
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pyarrow
 import pytest
 import torch
@@ -85,6 +86,24 @@ def test_labels_are_kept(kind: str, tmp_path: Path) -> None:
         store.column("labels")
 
 
+@pytest.mark.parametrize("make", [lambda place: torch.tensor([place, 1]), lambda place: [place, 1]])
+def test_several_labels_of_an_item_are_kept(make: Any, tmp_path: Path) -> None:
+    store = extracted(Labelled(make), tmp_path / "store", shard_size=4)
+    assert [list(labels) for labels in store.column("label")] == [[place, 1] for place in range(len(X))]
+    assert list(store.samples()[3]["label"]) == [3, 1]
+    store.to_parquet(tmp_path / "rows.parquet")
+    assert pyarrow.parquet.read_table(tmp_path / "rows.parquet")["label"].to_pylist()[3] == [3, 1]
+    with pytest.raises(tl.StoreMismatchError, match="changed since"):
+        extracted(Labelled(lambda place: make(place + 1)), tmp_path / "store", shard_size=4)
+
+
+def test_columns_of_a_table_are_read_by_place(tmp_path: Path) -> None:
+    """`series[0]` is the value of the label 0, wherever it stands."""
+    values = pandas.Series(range(10)).sample(frac=1, random_state=0)
+    store = extracted(list(X), tmp_path / "series", columns={"value": values, "iterator": iter(values)})
+    assert store.column("value").tolist() == store.column("iterator").tolist() == values.tolist() != list(range(10))
+
+
 def test_a_changed_label_is_a_changed_item(tmp_path: Path) -> None:
     extracted(Labelled(lambda place: place), tmp_path, shard_size=4)
     other = Labelled(lambda place: 7 if place == 5 else place)
@@ -102,8 +121,12 @@ def test_columns_by_item(tmp_path: Path) -> None:
         extracted(list(X), tmp_path / "b", columns={"split": list("abc")})
     with pytest.raises(tl.DatasetError, match=r"pass a list of names: columns=\['label'\]"):
         extracted(list(X), tmp_path / "b", columns="label")
-    with pytest.raises(tl.DatasetError, match="only tables and datasets of dicts have columns by name"):
-        extracted(list(X), tmp_path / "b", columns=["label"])
+    for options in ({"columns": ["label"]}, {"column": "x"}):
+        for data in (X, X.numpy()):
+            with pytest.raises(tl.DatasetError, match="only tables and samples that are dicts have columns by name"):
+                extracted(data, tmp_path / "b", **options)
+        with pytest.raises(tl.ItemError, match="only tables and samples that are dicts have columns by name"):
+            extracted(list(X), tmp_path / next(iter(options)), **options)
 
 
 class Dicts(Dataset[Any]):
@@ -121,6 +144,8 @@ def test_samples_that_are_dicts(tmp_path: Path) -> None:
     store = extracted(Dicts(), tmp_path / "column", column="x", columns=["label", "name"])
     assert store.column("name").tolist()[3] == "item 3"
     torch.testing.assert_close(store["head"][:], right(X))
+    listed = extracted([*Dicts()], tmp_path / "listed", column="x", columns=["label", "name"])  # type: ignore[misc]
+    assert listed.column("name").tolist() == store.column("name").tolist()
     keywords = extracted([{"x": row} for row in X], tmp_path / "keywords")
     torch.testing.assert_close(keywords["head"][:], right(X))
     wrong = extracted(list(X), tmp_path / "right")

@@ -83,7 +83,8 @@ def extract(
             as webdataset writes it; a list of image files or of tar files (paths, or URLs that fsspec supports); a
             `Dataset` or `DataLoader`; a Hugging Face dataset; or a list or iterator of samples, or of pairs of id and
             sample. Samples are tensors, arrays, images, texts, dicts of tensors (keyword arguments of the model), or
-            tuples that begin with one; of a pair `(sample, label)`, the label is kept as the column `"label"`.
+            tuples that begin with one; of a pair `(sample, label)`, a label that is a number, a text, or a vector or
+            list of them is kept as the column `"label"`.
         out: The folder of the store or its URL. It is created, or continued if it exists.
         preprocess: The function from an image or text to a model input `[1, ...]` or keyword arguments, or a tokenizer
             of transformers. Tensors are not preprocessed. Default: None, the preprocessing of the `LoadedModel`, or
@@ -236,7 +237,7 @@ def _checked(store: Store) -> Store:
     """
     if store.errors and not len(store):
         first = store.errors[0]
-        raise ItemError(first.id, f"{first.reason}. None of the {len(store.errors)} items has features")
+        raise ItemError(first.id, f"{first.reason.rstrip('.')}. None of the {len(store.errors)} items has features")
     return store
 
 

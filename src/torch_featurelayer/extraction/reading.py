@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch.utils.data import DataLoader
 
+from .._exceptions import EmptyDatasetError
 from .batches import Batch
 from .sources import IterableSource, MapSource
 
@@ -120,6 +121,9 @@ def read_iterable(
         finished: The numbers of the finished shards.
         skip: A function that is called with the number of a finished shard, and the digests by id of the items of the
             source in its place.
+
+    Raises:
+        EmptyDatasetError: If the source has no items.
     """
     for number in count():
         if number in finished:
@@ -127,6 +131,8 @@ def read_iterable(
             continue
         first = source.take(min(batch_size, shard_size))
         if not len(first) and first.failure is None:
+            if not number:
+                raise EmptyDatasetError
             return
         yield number, chain([first], _rest(source, batch_size, shard_size - len(first)))
 

@@ -175,5 +175,5 @@ def join_tables(tables: Iterable[Any]) -> Any:
 def _column(arrow: Any, name: str, values: list[Any]) -> Any:
     try:
         return arrow.array(values)
-    except (arrow.ArrowException, TypeError) as error:
+    except (arrow.ArrowException, TypeError, OverflowError) as error:
         raise TypeError(f"the values of column {name!r} cannot be stored: {error}") from error

@@ -26,9 +26,11 @@ from ...store.folder import is_local
 from ...store.items import RESERVED
 from ..collating import Collator, FunctionCollator, StackingCollator
 from .files import image_folder, is_tar, listed_images, samples_of_tars
-from .source import Entry, IterableSource, MapSource, Numbers, is_scalar, split_label, to_scalar
+from .source import Entry, IterableSource, MapSource, Numbers, fits_column, split_label, to_value
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+
+_NAMED: Final = "only tables and samples that are dicts have columns by name; pass columns={name: values}"
 
 Columns = Sequence[str] | Mapping[str, Sequence[Any]]
 
@@ -64,6 +66,7 @@ def _make_source(
     if isinstance(data, Mapping) and any(hasattr(part, "column_names") for part in data.values()):
         splits = ", ".join(f"data[{name!r}]" for name in data)
         raise DatasetError(f"a {type(data).__name__}", f"pass one of its splits: {splits}")
+    _check_kind(data)
     # Recognised by attributes, because importing `datasets` takes a second.
     if hasattr(data, "column_names") and hasattr(data, "__len__"):
         return _table(data, collator, split)
@@ -73,16 +76,13 @@ def _make_source(
         return IterableSource(((str(place), sample) for place, sample in enumerate(data)), collator, split)
     if isinstance(data, Dataset):
         return _indexed_source(data, collator, split)
-    if columns:
-        raise DatasetError(
-            f"columns={list(columns)!r} of a {type(data).__name__}",
-            "only tables and datasets of dicts have columns by name; pass columns={name: values}",
-        )
     if isinstance(data, (str, PathLike)):
+        split.check_unnamed(data)
         return _at(fspath(data), collator)
     if isinstance(data, Mapping):
         return _dict_source(data, collator, split)
     if isinstance(data, Tensor) or hasattr(data, "__array_interface__"):
+        split.check_unnamed(data)
         return _rows(data, collator, split)
     if isinstance(data, Sequence):
         return _list_source(data, collator, split)
@@ -93,6 +93,25 @@ def _make_source(
         "pass a folder of images, a .tar file, a list of files, samples or pairs, a tensor or array [N, ...], a "
         "Dataset, a DataLoader, a Hugging Face dataset, or an iterator of pairs of an id and a sample",
     )
+
+
+def _check_kind(data: Any) -> None:
+    """Checks that the rows of a collection can be read one by one, in an order, and as they are.
+
+    Raises:
+        DatasetError: If they cannot; it says how to convert the collection.
+    """
+    kind = f"a {type(data).__name__}"
+    is_arrow = hasattr(data, "column_names") and not hasattr(data, "features")
+    if is_arrow or (hasattr(data, "columns") and hasattr(data, "dtypes")):
+        way = "datasets.Dataset.from_pandas(frame), .from_polars(frame) or datasets.Dataset(table)"
+        raise DatasetError(kind, f"make a Hugging Face dataset of it: {way}")
+    if isinstance(data, (set, frozenset)):
+        raise DatasetError(kind, "a set has no order: pass a list")
+    if isinstance(data, Tensor) and (data.is_nested or data.layout is not torch.strided):
+        raise DatasetError("a nested or sparse tensor", "pass list(data.unbind()) or data.to_dense()")
+    if hasattr(data, "mask") and hasattr(data, "filled"):
+        raise DatasetError(kind, "its mask would be lost: pass data.filled(value)")
 
 
 class _Split:
@@ -109,11 +128,23 @@ class _Split:
 
     def __call__(self, sample: Any) -> Entry:
         if not isinstance(sample, Mapping):
+            self.check_unnamed(sample)
             entry = split_label(sample)
         else:
-            kept = {name: to_scalar(_get(sample, name)) for name in self.columns}
+            kept = {name: to_value(_get(sample, name)) for name in self.columns}
             entry = Entry(sample if self.column is None else _get(sample, self.column), kept)
         return Entry(sample, entry.columns) if self._whole else entry
+
+    def check_unnamed(self, data: Any) -> None:
+        """Checks that no column is asked for of data without names.
+
+        Raises:
+            DatasetError: If one is.
+        """
+        if self.column is not None:
+            raise DatasetError(f"column {self.column!r} of a {type(data).__name__}", _NAMED)
+        if self.columns:
+            raise DatasetError(f"columns={list(self.columns)!r} of a {type(data).__name__}", _NAMED)
 
 
 def _get(sample: Mapping[str, Any], name: str) -> Any:
@@ -142,11 +173,17 @@ def _with_columns(source: MapSource | IterableSource, columns: Mapping[str, Sequ
     """
     if isinstance(source, IterableSource):
         raise DatasetError("columns= of an iterator", "its length is not known; pass a list or Dataset")
-    for name, values in columns.items():
+    source.columns = {name: _by_place(values) for name, values in columns.items()}
+    for name, values in source.columns.items():
         if len(values) != len(source):
             raise DatasetError(f"column {name!r}", f"it has {len(values)} values for {len(source)} items")
-    source.columns = columns
     return source
+
+
+def _by_place(values: Any) -> Sequence[Any]:
+    """Returns values that are read by their place; the Series of a table that was shuffled or cut has other labels."""
+    is_by_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
+    return values if is_by_place else list(values)
 
 
 def _loader(
@@ -193,7 +230,13 @@ def _dict_source(data: Mapping[Any, Any], collator: Collator, split: _Split) -> 
 
 
 def _indexed_source(data: Any, collator: Collator, split: _Split) -> MapSource:
-    """Returns the source of samples with random access; their indices are their ids."""
+    """Returns the source of samples with random access; their indices are their ids.
+
+    Raises:
+        DatasetError: If it is not known how many there are.
+    """
+    if not hasattr(data, "__len__"):
+        raise DatasetError(f"a {type(data).__name__}", "define __len__, or derive it from IterableDataset")
     return MapSource(Numbers(len(data)), data.__getitem__, collator, split=split)
 
 
@@ -222,6 +265,7 @@ def _list_source(data: Sequence[Any], collator: Collator, split: _Split) -> MapS
     if takes_texts and all(isinstance(part, str) for part in data):
         return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (str, PathLike)) for part in data):
+        split.check_unnamed(data)
         return _files([fspath(part) for part in data], collator)
     if takes_texts and all(map(_is_labelled_text, data)):
         return _indexed_source(data, collator, split)
@@ -261,7 +305,7 @@ def _is_sample(part: Any) -> bool:
 def _is_labelled_text(part: Any) -> bool:
     """Whether an object is a text with a number, rather than a pair of id and text."""
     is_pair = isinstance(part, (tuple, list)) and len(part) == 2 and isinstance(part[0], str)
-    return is_pair and is_scalar(part[1]) and not isinstance(part[1], str)
+    return is_pair and fits_column(part[1]) and not isinstance(part[1], str)
 
 
 def _pairs(data: Iterable[Any]) -> Iterator[tuple[str, Any]]:

@@ -221,7 +221,7 @@ class MapSource(_Identified, Dataset[Batch]):
         return entry, self._identify(entry, stat)
 
     def _columns_of(self, index: int) -> Mapping[str, Any]:
-        return {name: to_scalar(values[index]) for name, values in self.columns.items()}
+        return {name: to_value(values[index]) for name, values in self.columns.items()}
 
 
 class IterableSource(_Identified):
@@ -257,21 +257,25 @@ class IterableSource(_Identified):
 
 def split_label(sample: Any) -> Entry:
     """Returns a sample and its label, of a dataset whose samples are `(sample, label)`."""
-    if isinstance(sample, (tuple, list)) and len(sample) == 2 and is_scalar(sample[1]):
-        return Entry(sample[0], {"label": to_scalar(sample[1])})
+    if isinstance(sample, (tuple, list)) and len(sample) == 2 and fits_column(sample[1]):
+        return Entry(sample[0], {"label": to_value(sample[1])})
     return Entry(sample[0] if isinstance(sample, (tuple, list)) and sample else sample)
 
 
-def is_scalar(value: Any) -> bool:
-    """Whether a value fits a column: a number, a text, or an array of one number."""
-    if isinstance(value, (bool, int, float, str)) or value is None:
-        return True
-    return hasattr(value, "item") and getattr(value, "ndim", 1) == 0
+def fits_column(value: Any) -> bool:
+    """Whether a value fits a column: a number, a text, or a list or array of numbers, such as several labels."""
+    if hasattr(value, "tolist"):
+        return getattr(value, "ndim", 2) <= 1
+    return _is_scalar(value) or (isinstance(value, list) and all(map(_is_scalar, value)))
 
 
-def to_scalar(value: Any) -> Any:
-    """Returns the number of an array of one number, and other values unchanged."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+def to_value(value: Any) -> Any:
+    """Returns the numbers of an array, and other values unchanged."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
