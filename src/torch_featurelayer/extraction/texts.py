@@ -41,7 +41,8 @@ class TextCollator:
             TypeError: If the sample is not a text.
         """
         if not isinstance(sample, str):
-            raise TypeError(f"this model takes texts, not a {type(sample).__name__}")
+            way = ": name the key of the text with column=" if isinstance(sample, Mapping) else ""
+            raise TypeError(f"this model takes texts, not a {type(sample).__name__}{way}")
         return sample
 
     def collate(self, places: Sequence[int], prepared: Sequence[str]) -> tuple[list[Group], dict[int, Exception]]:

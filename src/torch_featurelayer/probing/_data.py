@@ -30,7 +30,7 @@ def read_labels(store: Store, label: str | Sequence[Any], folds: int) -> numpy.n
         label = store.column(label).tolist()
     if len(label) != len(store.ids):
         raise ValueError(f"there are {len(store.ids)} items and {len(label)} labels")
-    found = numpy.array([str(each) for each in label])
+    found = numpy.array([str(each.item() if hasattr(each, "item") else each) for each in label])
     counts = Counter(found.tolist())
     few = [name for name, count in counts.items() if count < folds]
     if len(counts) < 2 or few:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .detect import Columns, make_source
+from .columns import Columns
+from .detect import make_source
 from .source import IterableSource, MapSource
 
 __all__ = ["Columns", "IterableSource", "MapSource", "make_source"]

@@ -23,16 +23,13 @@ from torch.utils.data import (
 
 from ..._exceptions import DatasetError
 from ...store.folder import is_local
-from ...store.items import RESERVED
 from ..collating import Collator, FunctionCollator, StackingCollator
+from .columns import Columns, Split, by_place, check_columns, fits_column
 from .files import image_folder, is_tar, listed_images, samples_of_tars
-from .source import Entry, IterableSource, MapSource, Numbers, fits_column, split_label, to_value
+from .source import IterableSource, MapSource, Numbers
+from .tables import streamed_table_source, table_source
 
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
-
-_NAMED: Final = "only tables and samples that are dicts have columns by name; pass columns={name: values}"
-
-Columns = Sequence[str] | Mapping[str, Sequence[Any]]
 
 
 def make_source(
@@ -51,7 +48,7 @@ def make_source(
         FileNotFoundError: If the folder or file does not exist.
         DatasetError: If the object is not a dataset, or has no such column.
     """
-    _check_columns(columns)
+    check_columns(columns)
     if isinstance(columns, Mapping):
         return _with_columns(make_source(data, collator, column), columns)
     return _make_source(data, collator, column, tuple(columns))
@@ -62,16 +59,16 @@ def _make_source(
 ) -> MapSource | IterableSource:
     if isinstance(data, DataLoader):
         return _loader(data, collator, column, columns)
-    split = _Split(column, columns, whole=isinstance(collator, FunctionCollator))
+    split = Split(column, columns, whole=isinstance(collator, FunctionCollator))
     if isinstance(data, Mapping) and any(hasattr(part, "column_names") for part in data.values()):
         splits = ", ".join(f"data[{name!r}]" for name in data)
         raise DatasetError(f"a {type(data).__name__}", f"pass one of its splits: {splits}")
-    _check_kind(data)
+    _check_kind(data, collator)
     # Recognised by attributes, because importing `datasets` takes a second.
     if hasattr(data, "column_names") and hasattr(data, "__len__"):
-        return _table(data, collator, split)
+        return table_source(data, collator, split)
     if hasattr(data, "column_names"):
-        return _streamed_table(data, collator, split)
+        return streamed_table_source(data, collator, split)
     if isinstance(data, IterableDataset):
         return IterableSource(((str(place), sample) for place, sample in enumerate(data)), collator, split)
     if isinstance(data, Dataset):
@@ -81,13 +78,14 @@ def _make_source(
         return _at(fspath(data), collator)
     if isinstance(data, Mapping):
         return _dict_source(data, collator, split)
-    if isinstance(data, Tensor) or hasattr(data, "__array_interface__"):
-        split.check_unnamed(data)
+    if hasattr(data, "to_list"):  # a column of a table; its own indices are labels
+        return _list_source(data.to_list(), collator, split)
+    if all(hasattr(data, name) for name in ("shape", "ndim", "dtype")):
         return _rows(data, collator, split)
     if isinstance(data, Sequence):
         return _list_source(data, collator, split)
     if isinstance(data, Iterable):
-        return IterableSource(_pairs(data), collator, split)
+        return IterableSource(_pairs(data, collator), collator, split)
     raise DatasetError(
         f"a {type(data).__name__}",
         "pass a folder of images, a .tar file, a list of files, samples or pairs, a tensor or array [N, ...], a "
@@ -95,8 +93,8 @@ def _make_source(
     )
 
 
-def _check_kind(data: Any) -> None:
-    """Checks that the rows of a collection can be read one by one, in an order, and as they are.
+def _check_kind(data: Any, collator: Collator) -> None:
+    """Checks that the items of a collection can be read one by one, in an order, and as they are.
 
     Raises:
         DatasetError: If they cannot; it says how to convert the collection.
@@ -106,63 +104,14 @@ def _check_kind(data: Any) -> None:
     if is_arrow or (hasattr(data, "columns") and hasattr(data, "dtypes")):
         way = "datasets.Dataset.from_pandas(frame), .from_polars(frame) or datasets.Dataset(table)"
         raise DatasetError(kind, f"make a Hugging Face dataset of it: {way}")
+    if isinstance(data, (str, PathLike)) and collator.takes_texts:
+        raise DatasetError(f"the {kind[2:]} {fspath(data)[:40]!r}", "this model takes texts: pass a list of them")
     if isinstance(data, (set, frozenset)):
         raise DatasetError(kind, "a set has no order: pass a list")
     if isinstance(data, Tensor) and (data.is_nested or data.layout is not torch.strided):
         raise DatasetError("a nested or sparse tensor", "pass list(data.unbind()) or data.to_dense()")
     if hasattr(data, "mask") and hasattr(data, "filled"):
         raise DatasetError(kind, "its mask would be lost: pass data.filled(value)")
-
-
-class _Split:
-    """Returns the sample and the columns of what a dataset returns; a class, so that worker processes can unpickle it.
-
-    Args:
-        column: The key of the sample, if datasets return dicts.
-        columns: The keys of the columns to keep.
-        whole: Whether the sample is all that the dataset returns, for a function of the user that collates it.
-    """
-
-    def __init__(self, column: str | None, columns: tuple[str, ...], *, whole: bool) -> None:
-        self.column, self.columns, self._whole = column, columns, whole
-
-    def __call__(self, sample: Any) -> Entry:
-        if not isinstance(sample, Mapping):
-            self.check_unnamed(sample)
-            entry = split_label(sample)
-        else:
-            kept = {name: to_value(_get(sample, name)) for name in self.columns}
-            entry = Entry(sample if self.column is None else _get(sample, self.column), kept)
-        return Entry(sample, entry.columns) if self._whole else entry
-
-    def check_unnamed(self, data: Any) -> None:
-        """Checks that no column is asked for of data without names.
-
-        Raises:
-            DatasetError: If one is.
-        """
-        if self.column is not None:
-            raise DatasetError(f"column {self.column!r} of a {type(data).__name__}", _NAMED)
-        if self.columns:
-            raise DatasetError(f"columns={list(self.columns)!r} of a {type(data).__name__}", _NAMED)
-
-
-def _get(sample: Mapping[str, Any], name: str) -> Any:
-    if name not in sample:
-        raise DatasetError(f"column {name!r}", f"the columns are {', '.join(map(repr, sample))}")
-    return sample[name]
-
-
-def _check_columns(columns: Columns) -> None:
-    """Checks the names of columns.
-
-    Raises:
-        DatasetError: If a name is one of those that every store has.
-    """
-    if isinstance(columns, str):
-        raise DatasetError(f"columns={columns!r}", f"pass a list of names: columns=[{columns!r}]")
-    if taken := RESERVED.intersection(columns):
-        raise DatasetError(f"a column {min(taken)!r}", "every store has a column of this name; rename yours")
 
 
 def _with_columns(source: MapSource | IterableSource, columns: Mapping[str, Sequence[Any]]) -> MapSource:
@@ -173,17 +122,11 @@ def _with_columns(source: MapSource | IterableSource, columns: Mapping[str, Sequ
     """
     if isinstance(source, IterableSource):
         raise DatasetError("columns= of an iterator", "its length is not known; pass a list or Dataset")
-    source.columns = {name: _by_place(values) for name, values in columns.items()}
+    source.columns = {name: by_place(values) for name, values in columns.items()}
     for name, values in source.columns.items():
         if len(values) != len(source):
             raise DatasetError(f"column {name!r}", f"it has {len(values)} values for {len(source)} items")
     return source
-
-
-def _by_place(values: Any) -> Sequence[Any]:
-    """Returns values that are read by their place; the Series of a table that was shuffled or cut has other labels."""
-    is_by_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
-    return values if is_by_place else list(values)
 
 
 def _loader(
@@ -223,13 +166,13 @@ def _at(path: str, collator: Collator) -> MapSource:
     return image_folder(path, collator)
 
 
-def _dict_source(data: Mapping[Any, Any], collator: Collator, split: _Split) -> MapSource:
+def _dict_source(data: Mapping[Any, Any], collator: Collator, split: Split) -> MapSource:
     """Returns the source of a dict from id to sample."""
     ids, samples = [str(name) for name in data], list(data.values())
     return MapSource(ids, samples.__getitem__, collator, split=split)
 
 
-def _indexed_source(data: Any, collator: Collator, split: _Split) -> MapSource:
+def _indexed_source(data: Any, collator: Collator, split: Split) -> MapSource:
     """Returns the source of samples with random access; their indices are their ids.
 
     Raises:
@@ -240,11 +183,17 @@ def _indexed_source(data: Any, collator: Collator, split: _Split) -> MapSource:
     return MapSource(Numbers(len(data)), data.__getitem__, collator, split=split)
 
 
-def _rows(data: Any, collator: Collator, split: _Split) -> MapSource:
-    """Returns the source of a tensor, or of an array of inputs or of images in uint8."""
+def _rows(data: Any, collator: Collator, split: Split) -> MapSource:
+    """Returns the source of a tensor, or of an array of inputs, of images in uint8, or of texts.
+
+    Arrays are those of NumPy, and others that are read by slices, such as datasets of h5py and zarr.
+    """
+    if getattr(data.dtype, "kind", "") in ("O", "U", "T"):
+        return _list_source(data.tolist(), collator, split)
+    split.check_unnamed(data)
     if not data.ndim:
         raise DatasetError("a single number", "a tensor or array must be [N, ...], with items in the first dimension")
-    ids, is_stacked = Numbers(len(data)), isinstance(collator, StackingCollator)
+    ids, is_stacked = Numbers(data.shape[0]), isinstance(collator, StackingCollator)
     if isinstance(data, Tensor):
         rows = data.__getitem__ if is_stacked and type(data) is Tensor and data.layout is torch.strided else None
         return MapSource(ids, data.__getitem__, collator, split=split, rows=rows)
@@ -259,19 +208,15 @@ def _tensor_row(data: Any, place: int | slice) -> Tensor:
     return torch.as_tensor(data[place])
 
 
-def _list_source(data: Sequence[Any], collator: Collator, split: _Split) -> MapSource:
+def _list_source(data: Sequence[Any], collator: Collator, split: Split) -> MapSource:
     """Returns the source of a list of files, of samples, of samples with labels, or of pairs of id and sample."""
-    takes_texts = collator.takes_texts
-    if takes_texts and all(isinstance(part, str) for part in data):
+    if collator.takes_texts and any(isinstance(part, str) or _is_labelled_text(part) for part in data):
         return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (str, PathLike)) for part in data):
         split.check_unnamed(data)
         return _files([fspath(part) for part in data], collator)
-    if takes_texts and all(map(_is_labelled_text, data)):
-        return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (tuple, list)) and len(part) == 2 for part in data) and not _is_sample(data[0][0]):
-        samples = [sample for _, sample in data]
-        return MapSource([str(name) for name, _ in data], samples.__getitem__, collator, split=split)
+        return _pair_source(data, collator, split)
     # A function of the user collates samples of any type.
     if data and not isinstance(collator, FunctionCollator) and not all(map(_is_sample, data)):
         odd = next(part for part in data if not _is_sample(part))
@@ -281,6 +226,24 @@ def _list_source(data: Sequence[Any], collator: Collator, split: _Split) -> MapS
             "and sample",
         )
     return _indexed_source(data, collator, split)
+
+
+def _pair_source(data: Sequence[Any], collator: Collator, split: Split) -> MapSource:
+    """Returns the source of pairs of id and sample.
+
+    Raises:
+        DatasetError: If they seem to be pairs of a text and the name of a class.
+    """
+    names, samples = [str(name) for name, _ in data], [sample for _, sample in data]
+    if collator.takes_texts and all(isinstance(sample, str) for sample in samples):
+        is_class = 2 * len(set(samples)) <= len(samples) and sum(map(len, samples)) < sum(map(len, names))
+        if is_class:
+            raise DatasetError(
+                f"pairs such as {data[0]!r:.80}",
+                "pairs of str are of id and text, and these repeat few short texts; pass the texts with "
+                "columns={'label': labels}, or a dict from id to text",
+            )
+    return MapSource(names, samples.__getitem__, collator, split=split)
 
 
 def _files(paths: list[str], collator: Collator) -> MapSource:
@@ -308,10 +271,12 @@ def _is_labelled_text(part: Any) -> bool:
     return is_pair and fits_column(part[1]) and not isinstance(part[1], str)
 
 
-def _pairs(data: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+def _pairs(data: Iterable[Any], collator: Collator) -> Iterator[tuple[str, Any]]:
     """Yields pairs of id and sample from an iterator of pairs, or of samples, which are numbered."""
     for place, part in enumerate(data):
-        if isinstance(part, (tuple, list)) and len(part) == 2 and not _is_sample(part[0]):
+        if collator.takes_texts and (isinstance(part, str) or _is_labelled_text(part)):
+            yield str(place), part
+        elif isinstance(part, (tuple, list)) and len(part) == 2 and not _is_sample(part[0]):
             yield str(part[0]), part[1]
         elif _is_sample(part):
             yield str(place), part
@@ -320,34 +285,3 @@ def _pairs(data: Iterable[Any]) -> Iterator[tuple[str, Any]]:
                 f"an iterator of {type(part).__name__}",
                 "it must yield samples, or pairs of id and sample",
             )
-
-
-def _table(data: Any, collator: Collator, split: _Split) -> MapSource:
-    """Returns the source of a Hugging Face dataset."""
-    split.column = _column(data, split.column)
-    for name in split.columns:
-        _column(data, name)
-    return _indexed_source(data, collator, split)
-
-
-def _streamed_table(data: Any, collator: Collator, split: _Split) -> IterableSource:
-    """Returns the source of a streaming Hugging Face dataset, whose columns may be unknown before the first row."""
-    if split.column or data.features:
-        split.column = _column(data, split.column)
-
-    def rows() -> Iterator[tuple[str, Any]]:
-        for place, row in enumerate(data):
-            split.column = split.column or next(iter(row))
-            yield str(place), row
-
-    return IterableSource(rows(), collator, split)
-
-
-def _column(data: Any, column: str | None) -> str:
-    names = list(data.features or data.column_names or [])
-    if column is not None:
-        if names and column not in names:
-            raise DatasetError(f"column {column!r}", f"the columns are {', '.join(map(repr, names))}")
-        return column
-    kinds = {name: type(kind).__name__ for name, kind in (data.features or {}).items()}
-    return next((name for name, kind in kinds.items() if kind == "Image"), str(names[0]))

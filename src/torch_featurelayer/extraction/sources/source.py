@@ -8,7 +8,7 @@ from functools import partial
 from os import PathLike
 from os.path import isfile
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,19 +18,8 @@ from ...store import Item
 from ..batches import Batch, Group
 from ..collating import Collator
 from ..identity import digest, row_digests, sample_digest
+from .columns import Entry, to_value
 from .reading import describe, file_state, read_patiently
-
-
-class Entry(NamedTuple):
-    """What a dataset holds for an item.
-
-    Attributes:
-        sample: The sample.
-        columns: The values of its columns by name.
-    """
-
-    sample: Any
-    columns: Mapping[str, Any] = {}
 
 
 class Numbers(Sequence[str]):
@@ -253,29 +242,6 @@ class IterableSource(_Identified):
     def _entry(self, sample: Any) -> tuple[Entry, str]:
         entry = self._split(sample)
         return entry, self._identify(entry)
-
-
-def split_label(sample: Any) -> Entry:
-    """Returns a sample and its label, of a dataset whose samples are `(sample, label)`."""
-    if isinstance(sample, (tuple, list)) and len(sample) == 2 and fits_column(sample[1]):
-        return Entry(sample[0], {"label": to_value(sample[1])})
-    return Entry(sample[0] if isinstance(sample, (tuple, list)) and sample else sample)
-
-
-def fits_column(value: Any) -> bool:
-    """Whether a value fits a column: a number, a text, or a list or array of numbers, such as several labels."""
-    if hasattr(value, "tolist"):
-        return getattr(value, "ndim", 2) <= 1
-    return _is_scalar(value) or (isinstance(value, list) and all(map(_is_scalar, value)))
-
-
-def to_value(value: Any) -> Any:
-    """Returns the numbers of an array, and other values unchanged."""
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:

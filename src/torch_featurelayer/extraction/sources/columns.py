@@ -1,0 +1,108 @@
+"""The columns of a dataset: the one that holds the samples, and those that are kept with each item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from torch import Tensor
+
+from ..._exceptions import DatasetError
+from ...store.items import RESERVED
+
+_NAMED: Final = "only tables and samples that are dicts have columns by name; pass columns={name: values}"
+
+Columns = Sequence[str] | Mapping[str, Sequence[Any]]
+
+
+class Entry(NamedTuple):
+    """What a dataset holds for an item.
+
+    Attributes:
+        sample: The sample.
+        columns: The values of its columns by name.
+    """
+
+    sample: Any
+    columns: Mapping[str, Any] = {}
+
+
+class Split:
+    """Returns the sample and the columns of what a dataset returns; a class, so that worker processes can unpickle it.
+
+    Args:
+        column: The key of the sample, if datasets return dicts.
+        columns: The keys of the columns to keep.
+        whole: Whether the sample is all that the dataset returns, for a function of the user that collates it.
+    """
+
+    def __init__(self, column: str | None, columns: tuple[str, ...], *, whole: bool) -> None:
+        self.column, self.columns, self._whole = column, columns, whole
+
+    def __call__(self, sample: Any) -> Entry:
+        """Splits a sample; `sample` is what the dataset returns."""
+        if not isinstance(sample, Mapping):
+            self.check_unnamed(sample)
+            entry = split_label(sample)
+        else:
+            kept = {name: to_value(_get(sample, name)) for name in self.columns}
+            entry = Entry(sample if self.column is None else _get(sample, self.column), kept)
+        return Entry(sample, entry.columns) if self._whole else entry
+
+    def check_unnamed(self, data: Any) -> None:
+        """Checks that no column is asked for of data without names.
+
+        Raises:
+            DatasetError: If one is.
+        """
+        if self.column is not None:
+            raise DatasetError(f"column {self.column!r} of a {type(data).__name__}", _NAMED)
+        if self.columns:
+            raise DatasetError(f"columns={list(self.columns)!r} of a {type(data).__name__}", _NAMED)
+
+
+def check_columns(columns: Columns) -> None:
+    """Checks the names of columns.
+
+    Raises:
+        DatasetError: If a name is one of those that every store has.
+    """
+    if isinstance(columns, str):
+        raise DatasetError(f"columns={columns!r}", f"pass a list of names: columns=[{columns!r}]")
+    if taken := RESERVED.intersection(columns):
+        raise DatasetError(f"a column {min(taken)!r}", "every store has a column of this name; rename yours")
+
+
+def by_place(values: Any) -> Sequence[Any]:
+    """Returns values that are read by their place; the Series of a table that was shuffled or cut has other labels."""
+    isby_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
+    return values if isby_place else list(values)
+
+
+def split_label(sample: Any) -> Entry:
+    """Returns a sample and its label, of a dataset whose samples are `(sample, label)`."""
+    if isinstance(sample, (tuple, list)) and len(sample) == 2 and fits_column(sample[1]):
+        return Entry(sample[0], {"label": to_value(sample[1])})
+    return Entry(sample[0] if isinstance(sample, (tuple, list)) and sample else sample)
+
+
+def fits_column(value: Any) -> bool:
+    """Whether a value fits a column: a number, a text, or a list or array of numbers, such as several labels."""
+    if hasattr(value, "tolist"):
+        return getattr(value, "ndim", 2) <= 1
+    return _is_scalar(value) or (isinstance(value, list) and all(map(_is_scalar, value)))
+
+
+def to_value(value: Any) -> Any:
+    """Returns the numbers of an array, and other values unchanged."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _get(sample: Mapping[str, Any], name: str) -> Any:
+    if name not in sample:
+        raise DatasetError(f"column {name!r}", f"the columns are {', '.join(map(repr, sample))}")
+    return sample[name]
