@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import torch_featurelayer as tl
 from tests.texts import WORDS, make_tokenizer
@@ -325,6 +327,42 @@ def test_texts_as_people_keep_them(kind: str, tmp_path: Path) -> None:
     )
     assert store.ids == right.ids
     torch.testing.assert_close(store[LAYER["bert"]][:], right[LAYER["bert"]][:])
+
+
+def tokenized(**options: Any) -> Any:
+    return make_tokenizer("bert")(TEXTS, **options)
+
+
+TOKENIZED: dict[str, Callable[[], Any]] = {
+    "a table, padded": lambda: datasets.Dataset.from_dict(dict(tokenized(padding=True))).with_format("torch"),
+    "a table of lists": lambda: datasets.Dataset.from_dict({**tokenized(), "text": TEXTS}),
+    "a stream": lambda: datasets.Dataset.from_dict(dict(tokenized(padding=True))).to_iterable_dataset(),
+    "a stream of unknown columns": lambda: datasets.IterableDataset.from_generator(
+        partial(iter, [dict(tokenizer_row) for tokenizer_row in map(make_tokenizer("bert"), TEXTS)])
+    ),
+    "a batch": lambda: tokenized(padding=True, return_tensors="pt"),
+    "dicts of lists": lambda: [dict(make_tokenizer("bert")(text)) for text in TEXTS],
+    "token ids": lambda: [make_tokenizer("bert")(text, return_tensors="pt")["input_ids"][0] for text in TEXTS],
+}
+
+
+@pytest.mark.parametrize("kind", TOKENIZED)
+def test_texts_that_were_tokenized_before(kind: str, tmp_path: Path) -> None:
+    """The mask of a table belongs to its token ids: without it, padding would enter the means."""
+    network, layer = make_model("bert"), LAYER["bert"]
+    right = tl.extract(network, layer, TEXTS, tmp_path / "a", preprocess=make_tokenizer("bert"), reduce="mean")
+    store = tl.extract(network, layer, TOKENIZED[kind](), tmp_path / "b", reduce="mean")
+    assert store.ids == right.ids
+    torch.testing.assert_close(store[layer][:], right[layer][:])
+
+
+def test_a_mask_in_a_tuple_is_not_lost(tmp_path: Path) -> None:
+    batch = tokenized(padding=True, return_tensors="pt")
+    data = TensorDataset(batch["input_ids"], batch["attention_mask"])
+    store = tl.extract(make_model("bert"), LAYER["bert"], data, tmp_path, reduce="mean")
+    padded = [str(place) for place, mask in enumerate(batch["attention_mask"]) if not mask.all()]
+    assert [error.id for error in store.errors] == padded
+    assert all("return {'input_ids': ids, 'attention_mask': mask}" in error.reason for error in store.errors)
 
 
 def test_a_missing_text_is_an_error_of_its_item(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def extract(
             keyword arguments, or a tuple that begins with one. Default: None, that of a `DataLoader`; otherwise samples
             of the same shape are stacked, and texts are padded.
         column: The column of a Hugging Face dataset, or the key of samples that are dicts. Default: None, the first
-            column of images, or the first column.
+            column of images, the column of texts, the columns named as arguments of the model (such as `"input_ids"`
+            and `"attention_mask"`), or the first column.
         columns: The columns to keep with each item: names of columns of the dataset, or a dict from name to a value
             for each item. Default: none, besides the label.
         reduce: The reduction of each feature, as in `FeatureLayers`, or a dict from layer to reduction. Default: None,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from inspect import Parameter
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -22,10 +25,12 @@ class Collator(Protocol):
 
     Attributes:
         takes_texts: Whether samples are texts.
+        keywords: The names of the arguments of the model, if samples may be dicts of them.
         max_length: The number of tokens at which texts are truncated; None for no limit, and for other samples.
     """
 
     takes_texts: bool
+    keywords: Collection[str]
     max_length: int | None
 
     def prepare(self, sample: Any) -> Any:
@@ -42,6 +47,7 @@ class _AsRead:
     """Leaves batches as they were read, of samples that are not texts."""
 
     takes_texts = False
+    keywords: Collection[str] = ()
     max_length: int | None = None
 
     def arrange(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:  # noqa: ARG002
@@ -54,10 +60,11 @@ class StackingCollator(_AsRead):
 
     Args:
         prepare: Returns the model input `[1, ...]` of a sample.
+        keywords: The names of the arguments of the model. Default: none, samples are no dicts of them.
     """
 
-    def __init__(self, prepare: Prepare) -> None:
-        self._prepare = prepare
+    def __init__(self, prepare: Prepare, keywords: Collection[str] = ()) -> None:
+        self._prepare, self.keywords = prepare, keywords
 
     def prepare(self, sample: Any) -> Any:
         """Returns the model input of a sample.
@@ -139,15 +146,28 @@ def make_collator(
         raise ValueError(
             "max_length is for texts: pass a tokenizer as preprocess=, or load the model with tl.models.load"
         )
-    return StackingCollator(partial(as_model_input, prepare=prepare))
+    return StackingCollator(partial(as_model_input, prepare=prepare), _keywords(model))
+
+
+def _keywords(model: Any) -> Collection[str]:
+    """Returns the names of the arguments of a model; none if they are not known, as of TorchScript."""
+    with suppress(TypeError, ValueError):
+        kinds = {name: part.kind for name, part in inspect.signature(model.forward).parameters.items()}
+        return [name for name, kind in kinds.items() if kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+    return []
 
 
 def as_model_input(sample: Any, prepare: Prepare) -> Any:
     """Returns the model input `[1, ...]` of a sample of any dataset.
 
-    A tensor, an array that is not an image, and a dict of them get a first dimension; anything else is preprocessed.
+    A tensor, an array that is not an image, a list of numbers, and a dict of them get a first dimension; anything else
+    is preprocessed.
     """
-    if isinstance(sample, (tuple, list)) and sample:
+    if isinstance(sample, Mapping):
+        sample = {name: _to_tensor(value) if _is_numbers(value) else value for name, value in sample.items()}
+    elif _is_numbers(sample):
+        sample = _to_tensor(sample)
+    elif isinstance(sample, (tuple, list)) and sample:
         sample = sample[0]
     if isinstance(sample, Mapping) and sample and all(map(is_array, sample.values())):
         return {name: _to_tensor(value).unsqueeze(0) for name, value in sample.items()}
@@ -161,6 +181,12 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, int, float)) or (
         hasattr(value, "__array_interface__") and hasattr(value, "dtype")
     )
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether a value is a list of numbers, or of such lists, as Hugging Face datasets return arrays."""
+    parts = value if isinstance(value, list) else []
+    return bool(parts) and all(isinstance(part, (int, float)) or _is_numbers(part) for part in parts)
 
 
 def is_image(value: Any) -> bool:

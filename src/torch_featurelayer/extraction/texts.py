@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -30,6 +30,7 @@ class TextCollator:
     """
 
     takes_texts = True
+    keywords: Collection[str] = ()
 
     def __init__(self, tokenizer: Any, max_length: int | None) -> None:
         self._tokenizer, self.max_length = tokenizer, max_length

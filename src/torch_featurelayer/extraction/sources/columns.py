@@ -31,13 +31,14 @@ class Split:
     """Returns the sample and the columns of what a dataset returns; a class, so that worker processes can unpickle it.
 
     Args:
-        column: The key of the sample, if datasets return dicts.
+        column: The key of the sample, if datasets return dicts; several, if the sample is a dict of them.
         columns: The keys of the columns to keep.
         whole: Whether the sample is all that the dataset returns, for a function of the user that collates it.
     """
 
     def __init__(self, column: str | None, columns: tuple[str, ...], *, whole: bool) -> None:
-        self.column, self.columns, self._whole = column, columns, whole
+        self.column: str | tuple[str, ...] | None = column
+        self.columns, self._whole = columns, whole
 
     def __call__(self, sample: Any) -> Entry:
         """Splits a sample; `sample` is what the dataset returns."""
@@ -46,8 +47,13 @@ class Split:
             entry = split_label(sample)
         else:
             kept = {name: to_value(_get(sample, name)) for name in self.columns}
-            entry = Entry(sample if self.column is None else _get(sample, self.column), kept)
+            entry = Entry(self._sample(sample), kept)
         return Entry(sample, entry.columns) if self._whole else entry
+
+    def _sample(self, sample: Mapping[str, Any]) -> Any:
+        if isinstance(self.column, tuple):
+            return {name: _get(sample, name) for name in self.column}
+        return sample if self.column is None else _get(sample, self.column)
 
     def check_unnamed(self, data: Any) -> None:
         """Checks that no column is asked for of data without names.
@@ -80,10 +86,26 @@ def by_place(values: Any) -> Sequence[Any]:
 
 
 def split_label(sample: Any) -> Entry:
-    """Returns a sample and its label, of a dataset whose samples are `(sample, label)`."""
+    """Returns a sample and its label, of a dataset whose samples are `(sample, label)`.
+
+    Raises:
+        DatasetError: If a further part seems to be the mask of padding, which would be lost.
+    """
+    if isinstance(sample, (tuple, list)) and any(_is_mask(part, sample[0]) for part in sample[1:]):
+        raise DatasetError("token ids with a mask in a tuple", "return {'input_ids': ids, 'attention_mask': mask}")
     if isinstance(sample, (tuple, list)) and len(sample) == 2 and fits_column(sample[1]):
         return Entry(sample[0], {"label": to_value(sample[1])})
     return Entry(sample[0] if isinstance(sample, (tuple, list)) and sample else sample)
+
+
+def _is_mask(part: Any, ids: Any) -> bool:
+    """Whether a tensor looks like the mask of the padding of token ids `[T]`."""
+    if not isinstance(part, Tensor) or not isinstance(ids, Tensor) or part.ndim != 1 or part.shape != ids.shape:
+        return False
+    if ids.is_floating_point() or part.is_floating_point():
+        return False
+    values = part.tolist()
+    return set(values) == {0, 1} and 1 in (values[0], values[-1])
 
 
 def fits_column(value: Any) -> bool:

@@ -40,7 +40,7 @@ def make_source(
     Args:
         data: The dataset.
         collator: Makes model inputs from samples.
-        column: The column or key that holds the samples. Default: None, the first column of images, or the first.
+        column: The column or key that holds the samples. Default: None, chosen as `extract` says.
         columns: The columns to keep: names of columns of the dataset, or values for each item by name. Default: none.
 
     Raises:
@@ -167,9 +167,15 @@ def _at(path: str, collator: Collator) -> MapSource:
 
 
 def _dict_source(data: Mapping[Any, Any], collator: Collator, split: Split) -> MapSource:
-    """Returns the source of a dict from id to sample."""
+    """Returns the source of a dict from id to sample, or of the arguments of a model, such as a `BatchEncoding`."""
+    if data and all(name in collator.keywords and isinstance(value, Tensor) for name, value in data.items()):
+        return MapSource(Numbers(len(next(iter(data.values())))), partial(_row_of_each, data), collator, split=split)
     ids, samples = [str(name) for name in data], list(data.values())
     return MapSource(ids, samples.__getitem__, collator, split=split)
+
+
+def _row_of_each(data: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
+    return {name: value[place] for name, value in data.items()}
 
 
 def _indexed_source(data: Any, collator: Collator, split: Split) -> MapSource:
