@@ -507,6 +507,17 @@ def test_samples_that_cannot_be_collated_are_errors_of_their_own(tmp_path: Path)
     assert store.errors[0].reason == "ValueError: negative"
 
 
+def test_a_preprocess_that_is_an_empty_list_is_used(tmp_path: Path) -> None:
+    class Steps(list[Any]):
+        """Transforms in a list: without any, it is false."""
+
+        def __call__(self, text: str) -> Tensor:
+            return torch.full((1, 3, 8, 8), float(len(text)))
+
+    store = extracted({"a": "four"}, tmp_path, preprocess=Steps())
+    torch.testing.assert_close(store["1"][:], model()(torch.full((1, 3, 8, 8), 4.0)).detach().mean((2, 3)))
+
+
 def test_no_item_can_be_read(tmp_path: Path) -> None:
     data = [(str(place), "a text that nothing preprocesses") for place in range(3)]
     for _ in range(2):

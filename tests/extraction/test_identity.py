@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import types
+from collections import defaultdict
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -107,6 +108,10 @@ def scaled_by(factor: float) -> Callable[[Tensor], Tensor]:
     return lambda feat: feat * factor
 
 
+def scaled_by_default(factors: defaultdict[str, float]) -> Callable[[Tensor], Tensor]:
+    return lambda feat: feat * factors.default_factory()  # type: ignore[misc]
+
+
 class Times:
     """A callable object without a `repr` of its own."""
 
@@ -148,6 +153,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor
     "operators": (lambda feat: feat.relu() + feat, lambda feat: feat.relu() - feat),
     "functions": (torch.relu, torch.sigmoid),
     "modules": (nn.LeakyReLU(0.1), nn.LeakyReLU(0.2)),
+    "default factories": (scaled_by_default(defaultdict(lambda: 2.0)), scaled_by_default(defaultdict(lambda: 3.0))),
     "names": (tl.named("twice", lambda feat: feat * 2), tl.named("thrice", lambda feat: feat * 2)),
 }
 

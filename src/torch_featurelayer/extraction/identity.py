@@ -14,7 +14,9 @@ import json
 import re
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from itertools import chain
 from operator import itemgetter
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
@@ -267,7 +269,8 @@ class _Walk:
         if isinstance(value, (list, tuple)) and type(value).__module__ == "builtins":
             return value
         if isinstance(value, (dict, types.MappingProxyType)) and type(value).__module__ in ("builtins", "collections"):
-            return (part for item in value.items() for part in item)
+            default = [value.default_factory] if isinstance(value, defaultdict) else []
+            return [*default, *chain.from_iterable(value.items())]
         if isinstance(value, memoryview):
             return value.format, value.shape, value.tobytes()
         if isinstance(value, Set):

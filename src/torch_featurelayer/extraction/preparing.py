@@ -68,7 +68,7 @@ def prepare(
     """
     loaded = model if isinstance(model, LoadedModel) else None
     network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
-    function = preprocess or (loaded.preprocess if loaded else Preprocess())
+    function = (loaded.preprocess if loaded else Preprocess()) if preprocess is None else preprocess
     collator = make_collator(network, function, collate_fn, is_default=preprocess is None, max_length=max_length)
     source = make_source(data, collator, column, columns)
     # Resolved before anything is read: a misspelled layer is an error at once.
