@@ -78,8 +78,11 @@ class Layout:
         return tensor if order == tuple(range(self.ndim)) else tensor.permute(order)
 
     def tokens_first(self, tensor: Tensor) -> Tensor:
-        """Returns a view of a tensor with one dimension of positions as `[N, T, C]`; N is 1 without items."""
-        moved = self.channels_first(tensor).transpose(-1, -2)
+        """Returns a tensor as `[N, T, C]`, with its positions in one dimension: a view if that is possible.
+
+        N is 1 without items.
+        """
+        moved = self.channels_first(tensor).flatten(-len(self.positions)).transpose(-1, -2)
         return moved if self.batch is not None else moved.unsqueeze(0)
 
 

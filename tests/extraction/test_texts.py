@@ -155,7 +155,7 @@ class Shortened(nn.Module):
 def test_a_mask_of_other_positions_is_not_used_silently() -> None:
     ids, mask = torch.ones(2, 6, dtype=torch.long), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
     wrapper = tl.FeatureLayer(Shortened(), "conv", reduce="mean")
-    with pytest.raises(tl.LayoutError, match=r"mask is \[2, 6\] and has padding, but this feature has 2 items of 3"):
+    with pytest.raises(tl.LayoutError, match=r"is \[2, 6\] and has padding, but this feature has 2 items of 3"):
         wrapper(ids, mask)
     feat, output = wrapper(ids, torch.ones_like(mask))
     torch.testing.assert_close(feat, output.mean(2))

@@ -15,7 +15,16 @@ from .profile import profile_model
 from .recorder import ActivationRecorder, ForwardTracker, layout_finders
 from .scope import Scope
 from .signature import input_signature
-from .token_masks import SPECIAL_MASK, TokenMasks, Tokens, choose_tokens, find_cache, is_in_encoder, name_inputs
+from .token_masks import (
+    SPECIAL_MASK,
+    TokenMask,
+    TokenMasks,
+    Tokens,
+    choose_tokens,
+    find_cache,
+    is_in_encoder,
+    name_inputs,
+)
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
@@ -34,6 +43,7 @@ __all__ = [
     "InterventionSet",
     "Options",
     "Scope",
+    "TokenMask",
     "TokenMasks",
     "Tokens",
     "call_selectors",

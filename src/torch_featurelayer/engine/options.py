@@ -14,7 +14,7 @@ from .._layout import Layout, layout_for
 from .._pytree import snapshot
 from ..address import Request
 from .copy_on_write import ClonePolicy, copier
-from .token_masks import TokenMask, TokenMasks, Tokens, check_tokens, select_tokens
+from .token_masks import FeatureMask, TokenMasks, Tokens, check_tokens, select_tokens
 
 if TYPE_CHECKING:
     from .layouts import LayoutFinder
@@ -63,7 +63,7 @@ class Options:
     device: torch.device | str | None = None
     layout: str | Mapping[str, str] | None = None
     tokens: Tokens | None = None
-    mask: TokenMask | FeatureLayerError | None = None
+    mask: FeatureMask | FeatureLayerError | None = None
     changes_features: bool = field(init=False)
     needs_layout: bool = field(init=False)
     needs_channel: bool = field(init=False)

@@ -1,4 +1,4 @@
-"""Which positions of a batch of texts are tokens, by the attention mask among the arguments of the model."""
+"""Which positions of a batch are content rather than padding, by the masks and lengths among the arguments."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .._exceptions import FeatureLayerError, LayoutError, ReductionError
 from .._layout import Layout
@@ -22,7 +23,45 @@ SPECIAL_MASK: Final = "special_tokens_mask"
 # By side: the names of masks that are 1 at tokens, those of masks that are 1 at padding, and those of token ids.
 _ENCODER: Final = (("attention_mask",), ("src_key_padding_mask", "key_padding_mask"), ("input_ids",))
 _DECODER: Final = (("decoder_attention_mask",), ("tgt_key_padding_mask",), ("decoder_input_ids",))
+_PATCHES: Final = ("pixel_attention_mask", "patch_attention_mask")  # [N, T], or [N, H, W] of the same tokens
+_PIXELS: Final = "pixel_mask"  # [N, H, W]
+_LENGTHS: Final = ("lengths", "input_lengths")  # [N]
 _CACHES: Final = ("past_key_values", "cache_params", "past")  # those that are no object with a length
+
+
+@dataclass(frozen=True, slots=True)
+class PixelMask:
+    """The pixels of a batch of images of different sizes.
+
+    Attributes:
+        real: Whether each pixel belongs to the image: a bool tensor `[N, H, W]`.
+        is_encoder: Whether the tokens of a feature are positions of the image.
+    """
+
+    real: Tensor
+    is_encoder: bool
+
+    def of(self, feature: Tensor, layout: Layout | None) -> Tensor | None:
+        """Returns the mask of a feature map, with its positions in one dimension; None without padding or positions.
+
+        Raises:
+            LayoutError: If the feature has the positions of the image in one dimension, whose order is not known.
+        """
+        positions = () if layout is None else layout.positions
+        if layout is None or not positions or bool(self.real.all()):
+            return None
+        if len(positions) == 2 and layout.batch is not None and feature.shape[layout.batch] == len(self.real):
+            size = [feature.shape[dim] for dim in positions]
+            # As the models themselves reduce the mask to the size of a map.
+            return functional.interpolate(self.real.unsqueeze(1).float(), size=size).flatten(1) > 0
+        if not self.is_encoder:
+            return None
+        raise LayoutError(
+            f"{_PIXELS} has padding, and this feature {list(feature.shape)} has the positions of an image in one "
+            "dimension",
+            shape=tuple(feature.shape),
+            hint="Reduce a feature map of the backbone, pass a function as reduce=, or run the images one by one.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +73,14 @@ class TokenMask:
         has_cache: Whether features have only the last positions, as in generation with a cache.
         may_ignore: Whether features of another length belong to another part of the input, such as an image.
         feature_mask: Returns the mask of features of a length, for models that shorten their input; None for others.
+        pixels: The mask of the images of the batch, for feature maps; None without one.
     """
 
     chosen: Tensor
     has_cache: bool
     may_ignore: bool
     feature_mask: Callable[[int], Tensor | None]
+    pixels: PixelMask | None = None
 
     def of(self, feature: Tensor, layout: Layout | None) -> Tensor | None:
         """Returns the mask `[N, T]` of a feature; None if it has no positions of tokens.
@@ -48,7 +89,7 @@ class TokenMask:
             LayoutError: If its positions are others than those of the mask, and the mask has padding.
         """
         if layout is None or len(layout.positions) != 1:
-            return None
+            return None if self.pixels is None else self.pixels.of(feature, layout)
         items = 1 if layout.batch is None else feature.shape[layout.batch]
         length = feature.shape[layout.positions[0]]
         if (items, length) == tuple(self.chosen.shape):
@@ -60,11 +101,14 @@ class TokenMask:
         if self.may_ignore or bool(self.chosen.all()):
             return None
         raise LayoutError(
-            f"the attention mask is {list(self.chosen.shape)} and has padding, but this feature has {items} items of "
-            f"{length} positions",
+            f"the mask among the arguments is {list(self.chosen.shape)} and has padding, but this feature has {items} "
+            f"items of {length} positions",
             shape=tuple(feature.shape),
             hint="Pass a function as reduce=, or run the items one by one.",
         )
+
+
+FeatureMask: TypeAlias = TokenMask | PixelMask
 
 
 def check_tokens(tokens: Any) -> None:
@@ -95,9 +139,9 @@ class TokenMasks:
 
     def __init__(self, model: nn.Module, tokens: Tokens | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self._model, self._tokens, self._args, self._kwargs = model, tokens, args, kwargs
-        self._found: dict[bool, TokenMask | FeatureLayerError | None] = {}
+        self._found: dict[bool, FeatureMask | FeatureLayerError | None] = {}
 
-    def of(self, layer: str) -> TokenMask | FeatureLayerError | None:
+    def of(self, layer: str) -> FeatureMask | FeatureLayerError | None:
         """Returns the tokens for a layer.
 
         Args:
@@ -115,8 +159,8 @@ class TokenMasks:
                 self._found[side] = error
         return self._found[side]
 
-    def _find(self, is_decoder: bool) -> TokenMask | None:
-        """Returns the tokens of the encoder or of the decoder.
+    def _find(self, is_decoder: bool) -> FeatureMask | None:
+        """Returns the mask of the encoder or of the decoder.
 
         Raises:
             ReductionError: If the choice needs what the arguments do not have, or a function returns no mask.
@@ -124,18 +168,20 @@ class TokenMasks:
         model, tokens = self._model, self._tokens
         named = name_inputs(model, self._args, self._kwargs)
         masks, paddings, ids = _DECODER if is_decoder else _ENCODER
-        real = _real_tokens(named, masks, paddings)
+        real, pixels = _real_tokens(named, masks, paddings), _real_pixels(model, named, is_decoder)
         token_ids = next((named[name] for name in ids if isinstance(named.get(name), Tensor)), None)
         if real is None and tokens is None:
-            return None
+            return pixels
         all_real = _all_positions(token_ids, named) if real is None else real
         chosen = choose_tokens(tokens, all_real, token_ids, lambda: _special_tokens(model, named, token_ids))
         shortens = hasattr(model, "_get_feature_vector_attention_mask")
         return TokenMask(
             chosen,
             find_cache(named) is not None,
-            any(isinstance(value, Tensor) and value.ndim > 3 for value in named.values()),
+            any(isinstance(value, Tensor) and value.ndim > 3 for value in named.values())
+            or (token_ids is not None and any(name in named for name in _PATCHES)),
             lambda length: _shortened(model, all_real, length, tokens) if shortens else None,
+            pixels,
         )
 
 
@@ -230,7 +276,32 @@ def _real_tokens(named: Mapping[str, Any], masks: Sequence[str], paddings: Seque
             return mask if mask.dtype == torch.bool else mask > 0
         # Of a float mask, -inf is added to the scores of padding.
         return ~(mask if mask.dtype == torch.bool else mask < 0)
-    return None
+    return None if masks is _DECODER[0] else _real_patches(named)
+
+
+def _real_patches(named: Mapping[str, Any]) -> Tensor | None:
+    """Returns whether each patch of an image, or each step of a sequence with a length, is real: bool `[N, T]`."""
+    for name in _PATCHES:
+        mask = named.get(name)
+        if isinstance(mask, Tensor) and mask.ndim in (2, 3):
+            return mask.flatten(1) > 0
+    lengths = next((named[name] for name in _LENGTHS if isinstance(named.get(name), Tensor)), None)
+    if lengths is None or lengths.ndim != 1 or lengths.is_floating_point():
+        return None
+    shapes = (value.shape for value in named.values() if isinstance(value, Tensor) and value.ndim > 1)
+    sizes, longest = list(next(shapes, ()))[1:], int(lengths.max())
+    # Channels may come before the steps, which are as many as the longest item has.
+    count = longest if longest in sizes else max(sizes[:1], default=0)
+    real: Tensor = torch.arange(count, device=lengths.device) < lengths.unsqueeze(1)
+    return real
+
+
+def _real_pixels(model: nn.Module, named: Mapping[str, Any], is_decoder: bool) -> PixelMask | None:
+    """Returns the mask of the pixels of images; None without one."""
+    mask = named.get(_PIXELS)
+    if not isinstance(mask, Tensor) or mask.ndim != 3:
+        return None
+    return PixelMask(mask > 0, not is_decoder and _encoder(model) is not None)
 
 
 def _all_positions(token_ids: Tensor | None, named: Mapping[str, Any]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._layout import Layout
 from .._layouts import item_dimensions
-from ..engine import SPECIAL_MASK, TokenMasks
+from ..engine import SPECIAL_MASK, TokenMask, TokenMasks
 from ..models._hf_inputs import without_segments
 from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
@@ -148,8 +148,12 @@ class FeatureRunner:
             return self._rows(self._eager, call, count)
         masks = TokenMasks(self._spec.model, tokens, (), call)
         mask = masks.of(self._spec.layers[0])
-        if mask is None or isinstance(mask, FeatureLayerError):
-            raise mask or ValueError("the arguments of the model have no input_ids")
+        if not isinstance(mask, TokenMask):
+            raise (
+                mask
+                if isinstance(mask, FeatureLayerError)
+                else ValueError("the arguments of the model have no input_ids")
+            )
         found = self._forward(self._eager, call)
         features = {name: _join_tokens(name, feat, count) for name, feat in found.items()}
         features[TOKEN_IDS] = arguments["input_ids"][mask.chosen].to(torch.int32)
