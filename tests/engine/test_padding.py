@@ -9,6 +9,7 @@ import torch
 import torchaudio
 import transformers
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import torch_featurelayer as tl
 from tests.versions import STATES
@@ -107,3 +108,30 @@ def test_lengths_of_channels_first() -> None:
     assert shortened(sounds, torch.tensor([30, 30]))[0].shape == (2, 8)
     with pytest.raises(tl.LayoutError, match=r"is \[2, 30\] and has padding, but this feature has 2 items of 15"):
         _ = shortened(sounds, lengths)[0]
+
+
+class Recurrent(nn.Module):
+    """A recurrent model of packed sequences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max", "cls", "last"])
+def test_packed_sequences(reduce: Any) -> None:
+    """In the order of the items, with gradient."""
+    torch.manual_seed(0)
+    model, x, lengths = Recurrent(), torch.randn(3, 7, 4), torch.tensor([3, 7, 5])
+    feat, output = tl.FeatureLayer(model, "rnn[0]", reduce=reduce)(x, lengths)
+    rows = [row[:length] for row, length in zip(output, lengths, strict=True)]
+    take: Any = {"mean": lambda row: row.mean(0), "max": lambda row: row.amax(0), "cls": lambda row: row[0]}
+    right = torch.stack([take.get(reduce, lambda row: row[-1])(row) for row in rows])
+    torch.testing.assert_close(feat, right)
+    weight: Any = model.rnn.weight_ih_l0
+    ours, others = (torch.autograd.grad(each.sum(), weight, retain_graph=True)[0] for each in (feat, right))
+    torch.testing.assert_close(ours, others)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
 from .._exceptions import FeatureLayerError, LayoutError
 from .._layout import Layout, layout_for
@@ -114,6 +115,8 @@ class Options:
         """Reduces, converts and moves the tensors of a kept value, in that order."""
         if not self.changes_features:
             return value
+        if isinstance(value, PackedSequence) and self.reduce is not None and self.needs_channel:
+            return torch.cat([self._reduce_sequence(row) for row in unpack_sequence(value)])
         find: Callable[[Tensor], Layout | None] = layouts.find if layouts is not None else _unknown
         return snapshot(value, lambda tensor: self.finish_tensor(tensor, find(tensor)))
 
@@ -137,6 +140,11 @@ class Options:
                 raise LayoutError(problem, shape=tuple(tensor.shape), hint="Leave this layer out, or reduce it.")
             return [self._convert(rows) for rows in select_tokens(tensor, layout, mask)]
         return self._convert(tensor)
+
+    def _reduce_sequence(self, sequence: Tensor) -> Tensor:
+        """Reduces one sequence `[T, C]` of a packed batch to `[1, C]`."""
+        reduced: Tensor = replace(self, mask=None).finish_tensor(sequence.unsqueeze(0), Layout.parse("NTC"))
+        return reduced
 
     def _convert(self, tensor: Tensor) -> Tensor:
         return tensor.to(device=self.device, dtype=self.dtype if tensor.is_floating_point() else None)
