@@ -356,6 +356,19 @@ def test_texts_that_were_tokenized_before(kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(store[layer][:], right[layer][:])
 
 
+@pytest.mark.parametrize("kind", TOKENIZED)
+@pytest.mark.parametrize("tokens", ["all", "last", slice(1, -1)])
+def test_chosen_tokens_of_texts_that_were_tokenized_before(kind: str, tokens: Any, tmp_path: Path) -> None:
+    network, layer = make_model("bert"), LAYER["bert"]
+    right = tl.extract(network, layer, TEXTS, tmp_path / "a", preprocess=make_tokenizer("bert"), tokens=tokens)
+    store = tl.extract(network, layer, TOKENIZED[kind](), tmp_path / "b", tokens=tokens)
+    for name in right.ids:
+        torch.testing.assert_close(store[layer].item(name), right[layer].item(name), rtol=0, atol=2e-3)
+        ids, spans = store.tokens(name)
+        assert ids.tolist() == right.tokens(name)[0].tolist()
+        assert spans is None
+
+
 def test_a_mask_in_a_tuple_is_not_lost(tmp_path: Path) -> None:
     batch = tokenized(padding=True, return_tensors="pt")
     data = TensorDataset(batch["input_ids"], batch["attention_mask"])

@@ -15,11 +15,12 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from .._exceptions import ItemError, StoreCorruptError, StoreMismatchError
+from .._exceptions import FeatureLayerError, ItemError, StoreCorruptError, StoreMismatchError
+from .._layout import Layout
 from .._layouts import find_layouts
 from .._optional import need
-from ..address import Selector
-from ..engine import Tokens
+from ..address import Selector, parse
+from ..engine import TokenMasks, Tokens
 from ..extraction.batches import Group, as_arguments, count_rows, map_inputs
 from ..extraction.collating import Collate, Prepare
 from ..extraction.identity import digest
@@ -356,13 +357,19 @@ class _Pass:
         self._add_rows(rows, items, group.inputs)
 
     def _add_rows(self, rows: Rows, items: list[int], inputs: Any) -> None:
+        args, kwargs = as_arguments(inputs)
+        masks = TokenMasks(self._job.spec.model, None, args, kwargs)
         for name, feat in rows.features.items():
             if name.startswith("@"):  # ids and spans of tokens
                 continue
-            values, positions = channels_last(name, feat, self._find_layout(name, feat, inputs))
+            layout = self._find_layout(name, feat, inputs)
+            values, positions = channels_last(name, feat, layout)
+            counts = [count * positions for count in rows.counts]
+            if layout is not None and (mask := _content(name, feat, layout, masks)) is not None:
+                values, counts = values[mask.flatten()], mask.sum(1).tolist()
             if name not in self._state.layers:
                 self._state.layers[name] = ChannelAccumulator(values.shape[1], self._top, covariance=self._covariance)
-            self._state.layers[name].add(values, [count * positions for count in rows.counts], items)
+            self._state.layers[name].add(values, counts, items)
 
     def _find_layout(self, name: str, feat: Tensor, inputs: Any) -> str | None:
         """Returns the layout of the model's feature; None for vectors, which need none, and if it is unknown."""
@@ -376,3 +383,18 @@ class _Pass:
         args, kwargs = as_arguments(map_inputs(inputs, lambda value: value.to(self._job.spec.device)))
         with torch.no_grad():
             return find_layouts(self._job.spec.model, list(self._job.spec.layers), *args, **kwargs)
+
+
+def _content(name: str, feat: Tensor, layout: str, masks: TokenMasks) -> Tensor | None:
+    """Returns the positions of a feature `[N, ...]` that are no padding, a bool tensor `[N, T]`; None without padding.
+
+    Raises:
+        LayoutError: If the arguments of the model have padding, and the positions of the feature are others.
+    """
+    mask = masks.of(parse(name).path)
+    if mask is None:
+        return None
+    if isinstance(mask, FeatureLayerError):
+        raise mask
+    found = mask.of(feat, Layout.parse("N" + layout.replace("N", "")))
+    return None if found is None or bool(found.all()) else found.to(feat.device)

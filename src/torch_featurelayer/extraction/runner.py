@@ -15,7 +15,7 @@ from torch import Tensor
 from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._layout import Layout
 from .._layouts import item_dimensions
-from ..engine import SPECIAL_MASK, TokenMask, TokenMasks
+from ..engine import SPECIAL_MASK, TokenMask, TokenMasks, name_inputs
 from ..models._hf_inputs import without_segments
 from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
@@ -82,7 +82,9 @@ class FeatureRunner:
             inputs = without_segments(self._spec.model, inputs)
         if self._spec.detecting is not None:
             return self._object_rows(inputs, self._spec.detecting)
-        if not isinstance(inputs, Tensor) and SPECIAL_MASK in inputs:
+        if self._spec.tokens is not None and isinstance(inputs, Tensor):  # token ids
+            inputs = name_inputs(self._spec.model, (inputs,), {}) or inputs
+        if not isinstance(inputs, Tensor) and (SPECIAL_MASK in inputs or self._spec.tokens is not None):
             return self._text_rows(inputs)
         if not self._is_checked:
             self._check_items(inputs)
@@ -142,8 +144,8 @@ class FeatureRunner:
             self._is_checked = True
             self._spec = self._rejecting(lambda: self._spec.for_texts(arguments))
             self._eager = as_function(self._spec.capture(self._spec.model))
-        tokens, count = self._spec.tokens, len(own[SPECIAL_MASK])
-        call = {**arguments, SPECIAL_MASK: own[SPECIAL_MASK]} if tokens is not None else arguments
+        tokens, count = self._spec.tokens, count_rows(arguments)
+        call = {**arguments, **{name: own[name] for name in own if name == SPECIAL_MASK and tokens is not None}}
         if tokens is None or self._spec.reduces(self._spec.layers[0]):
             return self._rows(self._eager, call, count)
         masks = TokenMasks(self._spec.model, tokens, (), call)
@@ -156,7 +158,8 @@ class FeatureRunner:
             )
         found = self._forward(self._eager, call)
         features = {name: _join_tokens(name, feat, count) for name, feat in found.items()}
-        features[TOKEN_IDS] = arguments["input_ids"][mask.chosen].to(torch.int32)
+        if "input_ids" in arguments:
+            features[TOKEN_IDS] = arguments["input_ids"][mask.chosen].to(torch.int32)
         if texts.SPANS in own:
             features[SPANS] = own[texts.SPANS][mask.chosen]
         return self._rows_by_item(features, mask.chosen.sum(1))

@@ -164,7 +164,7 @@ class Store:
     def __contains__(self, layer: object) -> bool:
         return layer in self.layers
 
-    def tokens(self, item: str | int) -> tuple[Tensor, Tensor]:
+    def tokens(self, item: str | int) -> tuple[Tensor, Tensor | None]:
         """Reads the tokens of an item of a store of tokens.
 
         Args:
@@ -172,13 +172,14 @@ class Store:
 
         Returns:
             The ids of its tokens `[T]`, and their spans of characters in the text `[T, 2]`: int32 tensors on the CPU.
+            The spans are None if the texts were tokenized before, or by a tokenizer that does not tell them.
 
         Raises:
             LookupError: If there is no such item.
             FeatureNotFoundError: If the store has no tokens.
         """
-        ids, spans = self._of_item(item, "tokens", (TOKEN_IDS, SPANS))
-        return ids, spans
+        (ids,) = self._of_item(item, "tokens", (TOKEN_IDS,))
+        return ids, self._of_item(item, "spans", (SPANS,))[0] if self._keeps(SPANS) else None
 
     def objects(self, item: str | int) -> tuple[Tensor, Tensor, Tensor]:
         """Reads the objects of an item of a store of objects, in the order of the rows of its layers.
@@ -203,10 +204,14 @@ class Store:
         Raises:
             FeatureNotFoundError: If the store has nothing of this kind.
         """
-        with open_shard(self._folder, self._full()[0].number) as file:
-            if not has_tensor(file, names[0]):
-                raise FeatureNotFoundError(kind, self.layers)
+        if not self._keeps(names[0]):
+            raise FeatureNotFoundError(kind, self.layers)
         return [StoredLayer(name, self._files, self._full(), self.ids).item(item) for name in names]
+
+    def _keeps(self, name: str) -> bool:
+        """Whether something of this name is stored beside the features."""
+        with open_shard(self._folder, self._full()[0].number) as file:
+            return has_tensor(file, name)
 
     def samples(self, *layers: str) -> StoredSamples:
         """Returns the rows as a `torch.utils.data.Dataset` of dicts.
