@@ -507,6 +507,15 @@ def test_samples_that_cannot_be_collated_are_errors_of_their_own(tmp_path: Path)
     assert store.errors[0].reason == "ValueError: negative"
 
 
+@pytest.mark.parametrize("kind", TENSORS)
+def test_a_function_preprocesses_tensors_too(kind: str, tmp_path: Path) -> None:
+    """A `Preprocess` is for images, and leaves tensors as they are."""
+    store = extracted(TENSORS[kind](), tmp_path / "function", preprocess=lambda sample: 2 * sample[None] + 1)
+    torch.testing.assert_close(store["1"][:], model()(2 * X + 1).detach().mean((2, 3)))
+    store = extracted(TENSORS[kind](), tmp_path / "images", preprocess=SMALL)
+    torch.testing.assert_close(store["1"][:], model()(X).detach().mean((2, 3)))
+
+
 def test_a_preprocess_that_is_an_empty_list_is_used(tmp_path: Path) -> None:
     class Steps(list[Any]):
         """Transforms in a list: without any, it is false."""

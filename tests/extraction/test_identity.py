@@ -162,7 +162,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_another_function_is_refused(name: str, option: str, tmp_path: Path) -> None:
     one, other = FUNCTIONS[name]
-    # Texts, because tensors are not preprocessed.
+    # Texts, which `Prepared` measures.
     data: Any = [(name, "text") for name, _ in ITEMS] if option == "preprocess" else ITEMS
 
     def options(function: Callable[[Tensor], Tensor]) -> dict[str, Any]:

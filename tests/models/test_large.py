@@ -227,7 +227,7 @@ def test_sounds(tmp_path: Path) -> None:
     wave = transformers.Wav2Vec2Config(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, conv_dim=(16, 16),
         conv_stride=(5, 4), conv_kernel=(10, 8), num_feat_extract_layers=2, num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
+        num_conv_pos_embedding_groups=4, feat_extract_norm="layer",
     )  # fmt: skip
     transformers.Wav2Vec2Model(wave).save_pretrained(tmp_path / "wave")
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "wave")
@@ -241,6 +241,24 @@ def test_sounds(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="16000 samples per second, not 8000"):
         loaded.inputs((sound, 8000))
+
+    # Extraction hears the same: the extractor scales every sound.
+    sounds, layer = [5 + 3 * np.roll(sound, place)[place:] for place in (0, 40, 80)], f"encoder.layers.1{STATES}"
+    reduced = tl.FeatureLayer(loaded.model, layer, reduce="mean")
+    right = torch.cat([reduced(**loaded.inputs(each)[1])[0].detach() for each in sounds])
+    kinds: dict[str, list[Any]] = {
+        "arrays": sounds,
+        "tensors": [torch.tensor(each) for each in sounds],
+        "with rates": [(each, 16000) for each in sounds],
+        "with labels": [(each, place) for place, each in enumerate(sounds)],
+        "dicts": [{"array": each, "sampling_rate": 16000} for each in sounds],
+        "inputs": [{"input_values": loaded.inputs(each)[1]["input_values"][0]} for each in sounds],
+    }
+    for name, data in kinds.items():
+        store = tl.extract(loaded, layer, data, tmp_path / name, reduce="mean", dtype=None)
+        torch.testing.assert_close(store[layer][:], right, rtol=1e-4, atol=1e-5)
+    with pytest.raises(tl.ItemError, match="16000 samples per second, not 8000"):
+        tl.extract(loaded, layer, [(sound, 8000, "text")], tmp_path / "rate", reduce="mean")
 
     speech = transformers.WhisperConfig(
         d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from functools import partial
 from inspect import Parameter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ..models import Preprocess
+from ..models._hf_inputs import HfAudio, HfImage
 from .batches import Batch, Group, count_rows, map_inputs, stack_neighbours
 from .texts import TextCollator, find_tokenizer, longest_text
 
@@ -19,17 +21,21 @@ Prepare: TypeAlias = Callable[[Any], Any]
 Collate: TypeAlias = Callable[[list[Any]], Any]
 Failures: TypeAlias = dict[int, Exception]
 
+_LOWEST_RATE: Final = 1000  # of a sound, in samples per second; smaller numbers beside it are labels
+
 
 class Collator(Protocol):
     """Makes model inputs from samples, in the process that reads them.
 
     Attributes:
         takes_texts: Whether samples are texts.
+        takes_tuples: Whether samples are all that a dataset returns, rather than the first part of a tuple.
         keywords: The names of the arguments of the model, if samples may be dicts of them.
         max_length: The number of tokens at which texts are truncated; None for no limit, and for other samples.
     """
 
     takes_texts: bool
+    takes_tuples: bool
     keywords: Collection[str]
     max_length: int | None
 
@@ -47,6 +53,7 @@ class _AsRead:
     """Leaves batches as they were read, of samples that are not texts."""
 
     takes_texts = False
+    takes_tuples = False
     keywords: Collection[str] = ()
     max_length: int | None = None
 
@@ -61,10 +68,20 @@ class StackingCollator(_AsRead):
     Args:
         prepare: Returns the model input `[1, ...]` of a sample.
         keywords: The names of the arguments of the model. Default: none, samples are no dicts of them.
+        takes_tuples: Whether `prepare` gets whole tuples. Default: False, their first part.
+        leaves_tensors: Whether `prepare` only gives tensors a first dimension. Default: False.
     """
 
-    def __init__(self, prepare: Prepare, keywords: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        prepare: Prepare,
+        keywords: Collection[str] = (),
+        *,
+        takes_tuples: bool = False,
+        leaves_tensors: bool = False,
+    ) -> None:
         self._prepare, self.keywords = prepare, keywords
+        self.takes_tuples, self.leaves_tensors = takes_tuples, leaves_tensors
 
     def prepare(self, sample: Any) -> Any:
         """Returns the model input of a sample.
@@ -90,6 +107,8 @@ class FunctionCollator(_AsRead):
     Attributes:
         functions: Both, which the features depend on.
     """
+
+    takes_tuples = True
 
     def __init__(self, function: Collate, prepare: Prepare | None = None) -> None:
         self._function, self._prepare = function, prepare
@@ -146,7 +165,12 @@ def make_collator(
         raise ValueError(
             "max_length is for texts: pass a tokenizer as preprocess=, or load the model with tl.models.load"
         )
-    return StackingCollator(partial(as_model_input, prepare=prepare), _keywords(model))
+    if isinstance(prepare, HfAudio):
+        return StackingCollator(partial(_sound_input, prepare=prepare), _keywords(model), takes_tuples=True)
+    # Datasets of tensors are often transformed already, and preprocessing of images has nothing to do.
+    leaves_tensors = is_default or isinstance(prepare, (Preprocess, HfImage))
+    function = partial(as_model_input, prepare=prepare, leaves_tensors=leaves_tensors)
+    return StackingCollator(function, _keywords(model), leaves_tensors=leaves_tensors)
 
 
 def _keywords(model: Any) -> Collection[str]:
@@ -157,11 +181,14 @@ def _keywords(model: Any) -> Collection[str]:
     return []
 
 
-def as_model_input(sample: Any, prepare: Prepare) -> Any:
+def as_model_input(sample: Any, prepare: Prepare, *, leaves_tensors: bool) -> Any:
     """Returns the model input `[1, ...]` of a sample of any dataset.
 
-    A tensor, an array that is not an image, a list of numbers, and a dict of them get a first dimension; anything else
-    is preprocessed.
+    Args:
+        sample: The sample.
+        prepare: The preprocessing.
+        leaves_tensors: Whether a tensor, an array that is not an image, a list of numbers, and a dict of them are model
+            inputs, which only get a first dimension; otherwise all samples are preprocessed.
     """
     if isinstance(sample, Mapping):
         sample = {name: _to_tensor(value) if _is_numbers(value) else value for name, value in sample.items()}
@@ -169,11 +196,23 @@ def as_model_input(sample: Any, prepare: Prepare) -> Any:
         sample = _to_tensor(sample)
     elif isinstance(sample, (tuple, list)) and sample:
         sample = sample[0]
+    if not leaves_tensors:
+        return prepare(sample)
     if isinstance(sample, Mapping) and sample and all(map(is_array, sample.values())):
         return {name: _to_tensor(value).unsqueeze(0) for name, value in sample.items()}
     if isinstance(sample, Tensor):
         return sample.unsqueeze(0)
     return _to_tensor(sample).unsqueeze(0) if is_array(sample) and not is_image(sample) else prepare(sample)
+
+
+def _sound_input(sample: Any, prepare: HfAudio) -> Any:
+    """Returns the model input of a sound: an array, also with its rate in a dict or tuple; or of a dict of inputs."""
+    if isinstance(sample, Mapping) and "array" not in sample:
+        return as_model_input(sample, prepare, leaves_tensors=True)
+    if isinstance(sample, (tuple, list)) and not _is_numbers(sample):
+        has_rate = len(sample) > 1 and isinstance(sample[1], int) and sample[1] >= _LOWEST_RATE
+        sample = tuple(sample[:2]) if has_rate else sample[0]
+    return prepare(sample)
 
 
 def is_array(value: Any) -> bool:

@@ -30,6 +30,7 @@ class TextCollator:
     """
 
     takes_texts = True
+    takes_tuples = False
     keywords: Collection[str] = ()
 
     def __init__(self, tokenizer: Any, max_length: int | None) -> None:

@@ -59,7 +59,7 @@ def _make_source(
 ) -> MapSource | IterableSource:
     if isinstance(data, DataLoader):
         return _loader(data, collator, column, columns)
-    split = Split(column, columns, whole=isinstance(collator, FunctionCollator))
+    split = Split(column, columns, whole=collator.takes_tuples)
     if isinstance(data, Mapping) and any(hasattr(part, "column_names") for part in data.values()):
         splits = ", ".join(f"data[{name!r}]" for name in data)
         raise DatasetError(f"a {type(data).__name__}", f"pass one of its splits: {splits}")
@@ -199,7 +199,7 @@ def _rows(data: Any, collator: Collator, split: Split) -> MapSource:
     split.check_unnamed(data)
     if not data.ndim:
         raise DatasetError("a single number", "a tensor or array must be [N, ...], with items in the first dimension")
-    ids, is_stacked = Numbers(data.shape[0]), isinstance(collator, StackingCollator)
+    ids, is_stacked = Numbers(data.shape[0]), isinstance(collator, StackingCollator) and collator.leaves_tensors
     if isinstance(data, Tensor):
         rows = data.__getitem__ if is_stacked and type(data) is Tensor and data.layout is torch.strided else None
         return MapSource(ids, data.__getitem__, collator, split=split, rows=rows)
