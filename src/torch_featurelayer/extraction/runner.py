@@ -150,12 +150,10 @@ class FeatureRunner:
             return self._rows(self._eager, call, count)
         masks = TokenMasks(self._spec.model, tokens, (), call)
         mask = masks.of(self._spec.layers[0])
+        if isinstance(mask, FeatureLayerError):
+            raise mask
         if not isinstance(mask, TokenMask):
-            raise (
-                mask
-                if isinstance(mask, FeatureLayerError)
-                else ValueError("the arguments of the model have no input_ids")
-            )
+            raise ValueError("the arguments of the model have no input_ids")  # noqa: TRY004 (a fault of the batch)
         found = self._forward(self._eager, call)
         features = {name: _join_tokens(name, feat, count) for name, feat in found.items()}
         if "input_ids" in arguments:

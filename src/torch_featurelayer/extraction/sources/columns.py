@@ -33,7 +33,7 @@ class Split:
     Args:
         column: The key of the sample, if datasets return dicts; several, if the sample is a dict of them.
         columns: The keys of the columns to keep.
-        whole: Whether the sample is all that the dataset returns, for a function of the user that collates it.
+        whole: Whether the sample is all that the dataset returns, rather than the first part of a tuple.
     """
 
     def __init__(self, column: str | None, columns: tuple[str, ...], *, whole: bool) -> None:
@@ -81,8 +81,8 @@ def check_columns(columns: Columns) -> None:
 
 def by_place(values: Any) -> Sequence[Any]:
     """Returns values that are read by their place; the Series of a table that was shuffled or cut has other labels."""
-    isby_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
-    return values if isby_place else list(values)
+    is_by_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
+    return values if is_by_place else list(values)
 
 
 def split_label(sample: Any) -> Entry:
@@ -91,11 +91,12 @@ def split_label(sample: Any) -> Entry:
     Raises:
         DatasetError: If a further part seems to be the mask of padding, which would be lost.
     """
-    if isinstance(sample, (tuple, list)) and any(_is_mask(part, sample[0]) for part in sample[1:]):
+    if not isinstance(sample, (tuple, list)) or not sample:
+        return Entry(sample)
+    if any(_is_mask(part, sample[0]) for part in sample[1:]):
         raise DatasetError("token ids with a mask in a tuple", "return {'input_ids': ids, 'attention_mask': mask}")
-    if isinstance(sample, (tuple, list)) and len(sample) == 2 and fits_column(sample[1]):
-        return Entry(sample[0], {"label": to_value(sample[1])})
-    return Entry(sample[0] if isinstance(sample, (tuple, list)) and sample else sample)
+    has_label = len(sample) == 2 and fits_column(sample[1])
+    return Entry(sample[0], {"label": to_value(sample[1])} if has_label else {})
 
 
 def _is_mask(part: Any, ids: Any) -> bool:

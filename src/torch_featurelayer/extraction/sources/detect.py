@@ -216,7 +216,7 @@ def _tensor_row(data: Any, place: int | slice) -> Tensor:
 
 def _list_source(data: Sequence[Any], collator: Collator, split: Split) -> MapSource:
     """Returns the source of a list of files, of samples, of samples with labels, or of pairs of id and sample."""
-    if collator.takes_texts and any(isinstance(part, str) or _is_labelled_text(part) for part in data):
+    if collator.takes_texts and any(map(_is_text, data)):
         return _indexed_source(data, collator, split)
     if data and all(isinstance(part, (str, PathLike)) for part in data):
         split.check_unnamed(data)
@@ -271,16 +271,18 @@ def _is_sample(part: Any) -> bool:
     return isinstance(part, (Tensor, Mapping)) or hasattr(part, "__array_interface__")
 
 
-def _is_labelled_text(part: Any) -> bool:
-    """Whether an object is a text with a number, rather than a pair of id and text."""
-    is_pair = isinstance(part, (tuple, list)) and len(part) == 2 and isinstance(part[0], str)
+def _is_text(part: Any) -> bool:
+    """Whether an object is a text, or a text with a label, rather than a pair of id and text."""
+    if not isinstance(part, (tuple, list)):
+        return isinstance(part, str)
+    is_pair = len(part) == 2 and isinstance(part[0], str)
     return is_pair and fits_column(part[1]) and not isinstance(part[1], str)
 
 
 def _pairs(data: Iterable[Any], collator: Collator) -> Iterator[tuple[str, Any]]:
     """Yields pairs of id and sample from an iterator of pairs, or of samples, which are numbered."""
     for place, part in enumerate(data):
-        if collator.takes_texts and (isinstance(part, str) or _is_labelled_text(part)):
+        if collator.takes_texts and _is_text(part):
             yield str(place), part
         elif isinstance(part, (tuple, list)) and len(part) == 2 and not _is_sample(part[0]):
             yield str(part[0]), part[1]
