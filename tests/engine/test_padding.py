@@ -135,3 +135,42 @@ def test_packed_sequences(reduce: Any) -> None:
     weight: Any = model.rnn.weight_ih_l0
     ours, others = (torch.autograd.grad(each.sum(), weight, retain_graph=True)[0] for each in (feat, right))
     torch.testing.assert_close(ours, others)
+
+
+class Masked(nn.Module):
+    """A model with a mask of a private name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.proj, self._name = nn.Linear(4, 6), name
+
+    def forward(self, x: Tensor, **masks: Tensor) -> Tensor:
+        return self.proj(x) * masks[self._name].unsqueeze(-1)
+
+
+@pytest.mark.parametrize("name", ["mask", "padding_mask", "input_mask"])
+def test_masks_that_may_mean_either(name: str) -> None:
+    """Whether 1 is a token differs between libraries, so that no mean over all positions is returned."""
+    torch.manual_seed(0)
+    model, x = Masked(name), torch.randn(2, 5, 4)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+    wrapper = tl.FeatureLayer(model, "proj", reduce="mean")
+    with pytest.raises(tl.LayoutError, match=f"'{name}' among the arguments may be a mask of padding") as caught:
+        _ = wrapper(x, **{name: mask})[0]
+    assert "attention_mask" in str(caught.value)
+    with pytest.raises(tl.ReductionError, match=f"'{name}' among the arguments may be a mask of padding"):
+        _ = tl.FeatureLayer(model, "proj", tokens="last")(x, **{name: mask})[0]
+    by_hand = tl.FeatureLayer(model, "proj", reduce=lambda feat: feat[:, :3].mean(1))(x, **{name: mask})[0]
+    torch.testing.assert_close(by_hand, model.proj(x)[:, :3].mean(1))
+    torch.testing.assert_close(wrapper(x, **{name: torch.ones_like(mask)})[0], model.proj(x).mean(1))
+    torch.testing.assert_close(tl.FeatureLayer(model, "proj")(x, **{name: mask})[0], model.proj(x))
+
+
+@pytest.mark.parametrize("name", ["lengths", "seq_lens", "x_lengths"])
+def test_names_of_lengths(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(4, 6), torch.randn(2, 5, 4)
+    called = type("Named", (nn.Module,), {"forward": lambda self, x, **_: self.proj(x)})()
+    called.proj = model
+    found = tl.FeatureLayer(called, "proj", reduce="mean")(x, **{name: torch.tensor([5, 2])})[0]
+    torch.testing.assert_close(found, torch.stack([model(x[0]).mean(0), model(x[1, :2]).mean(0)]))

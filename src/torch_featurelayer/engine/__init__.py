@@ -5,6 +5,7 @@ from .call_selector import CallSelector, call_selectors
 from .captured import CapturedValue, GradientHandle
 from .copy_on_write import ClonePolicy, lazy_copy
 from .dynamo import force_eager
+from .feature_masks import TokenMask
 from .forward_pass import NOT_RUN, EarlyStop, ForwardPass, run_with_capture
 from .hooks import register
 from .interventions import EditValue, InterventionSet
@@ -17,7 +18,6 @@ from .scope import Scope
 from .signature import input_signature
 from .token_masks import (
     SPECIAL_MASK,
-    TokenMask,
     TokenMasks,
     Tokens,
     choose_tokens,

@@ -15,7 +15,8 @@ from .._layout import Layout, layout_for
 from .._pytree import snapshot
 from ..address import Request
 from .copy_on_write import ClonePolicy, copier
-from .token_masks import FeatureMask, TokenMasks, Tokens, check_tokens, select_tokens
+from .feature_masks import FeatureMask
+from .token_masks import TokenMasks, Tokens, check_tokens, select_tokens
 
 if TYPE_CHECKING:
     from .layouts import LayoutFinder

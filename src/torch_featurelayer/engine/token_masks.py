@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .._exceptions import FeatureLayerError, LayoutError, ReductionError
+from .._exceptions import FeatureLayerError, ReductionError
 from .._layout import Layout
 from .arguments import positional_names
+from .feature_masks import PIXELS, FeatureMask, PixelMask, TokenMask, UnclearMask
 
 TokenName: TypeAlias = Literal["all", "content", "last"]
 Tokens: TypeAlias = TokenName | slice | Callable[[Tensor, Tensor], Tensor]
@@ -24,91 +23,10 @@ SPECIAL_MASK: Final = "special_tokens_mask"
 _ENCODER: Final = (("attention_mask",), ("src_key_padding_mask", "key_padding_mask"), ("input_ids",))
 _DECODER: Final = (("decoder_attention_mask",), ("tgt_key_padding_mask",), ("decoder_input_ids",))
 _PATCHES: Final = ("pixel_attention_mask", "patch_attention_mask")  # [N, T], or [N, H, W] of the same tokens
-_PIXELS: Final = "pixel_mask"  # [N, H, W]
-_LENGTHS: Final = ("lengths", "input_lengths")  # [N]
+_LENGTHS: Final = ("lengths", "input_lengths", "seq_lengths", "seq_lens", "src_lengths", "x_lengths", "lens")  # [N]
+# Masks [N, T] that are 1 at tokens in some libraries and 1 at padding in others.
+_UNCLEAR: Final = ("mask", "padding_mask", "pad_mask", "encoder_padding_mask", "input_mask", "token_mask", "valid_mask")
 _CACHES: Final = ("past_key_values", "cache_params", "past")  # those that are no object with a length
-
-
-@dataclass(frozen=True, slots=True)
-class PixelMask:
-    """The pixels of a batch of images of different sizes.
-
-    Attributes:
-        real: Whether each pixel belongs to the image: a bool tensor `[N, H, W]`.
-        is_encoder: Whether the tokens of a feature are positions of the image.
-    """
-
-    real: Tensor
-    is_encoder: bool
-
-    def of(self, feature: Tensor, layout: Layout | None) -> Tensor | None:
-        """Returns the mask of a feature map, with its positions in one dimension; None without padding or positions.
-
-        Raises:
-            LayoutError: If the feature has the positions of the image in one dimension, whose order is not known.
-        """
-        positions = () if layout is None else layout.positions
-        if layout is None or not positions or bool(self.real.all()):
-            return None
-        if len(positions) == 2 and layout.batch is not None and feature.shape[layout.batch] == len(self.real):
-            size = [feature.shape[dim] for dim in positions]
-            # As the models themselves reduce the mask to the size of a map.
-            return functional.interpolate(self.real.unsqueeze(1).float(), size=size).flatten(1) > 0
-        if not self.is_encoder:
-            return None
-        raise LayoutError(
-            f"{_PIXELS} has padding, and this feature {list(feature.shape)} has the positions of an image in one "
-            "dimension",
-            shape=tuple(feature.shape),
-            hint="Reduce a feature map of the backbone, pass a function as reduce=, or run the images one by one.",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TokenMask:
-    """The tokens of a batch.
-
-    Attributes:
-        chosen: Whether each position is a chosen token: a bool tensor `[N, T]`.
-        has_cache: Whether features have only the last positions, as in generation with a cache.
-        may_ignore: Whether features of another length belong to another part of the input, such as an image.
-        feature_mask: Returns the mask of features of a length, for models that shorten their input; None for others.
-        pixels: The mask of the images of the batch, for feature maps; None without one.
-    """
-
-    chosen: Tensor
-    has_cache: bool
-    may_ignore: bool
-    feature_mask: Callable[[int], Tensor | None]
-    pixels: PixelMask | None = None
-
-    def of(self, feature: Tensor, layout: Layout | None) -> Tensor | None:
-        """Returns the mask `[N, T]` of a feature; None if it has no positions of tokens.
-
-        Raises:
-            LayoutError: If its positions are others than those of the mask, and the mask has padding.
-        """
-        if layout is None or len(layout.positions) != 1:
-            return None if self.pixels is None else self.pixels.of(feature, layout)
-        items = 1 if layout.batch is None else feature.shape[layout.batch]
-        length = feature.shape[layout.positions[0]]
-        if (items, length) == tuple(self.chosen.shape):
-            return self.chosen
-        if self.has_cache and items == len(self.chosen) and length < self.chosen.shape[1]:
-            return self.chosen[:, -length:]
-        if items == len(self.chosen) and (shortened := self.feature_mask(length)) is not None:
-            return shortened
-        if self.may_ignore or bool(self.chosen.all()):
-            return None
-        raise LayoutError(
-            f"the mask among the arguments is {list(self.chosen.shape)} and has padding, but this feature has {items} "
-            f"items of {length} positions",
-            shape=tuple(feature.shape),
-            hint="Pass a function as reduce=, or run the items one by one.",
-        )
-
-
-FeatureMask: TypeAlias = TokenMask | PixelMask
 
 
 def check_tokens(tokens: Any) -> None:
@@ -163,13 +81,18 @@ class TokenMasks:
         """Returns the mask of the encoder or of the decoder.
 
         Raises:
-            ReductionError: If the choice needs what the arguments do not have, or a function returns no mask.
+            ReductionError: If the arguments lack what the choice needs, their mask may mean either, or a function
+                returns no mask.
         """
         model, tokens = self._model, self._tokens
         named = name_inputs(model, self._args, self._kwargs)
         masks, paddings, ids = _DECODER if is_decoder else _ENCODER
         real, pixels = _real_tokens(named, masks, paddings), _real_pixels(model, named, is_decoder)
         token_ids = next((named[name] for name in ids if isinstance(named.get(name), Tensor)), None)
+        if real is None and (unclear := _unclear_mask(named)) is not None:
+            if tokens is not None:
+                raise ReductionError(f"{unclear.problem}. {unclear.remedy}.")
+            return unclear if pixels is None else pixels
         if real is None and tokens is None:
             return pixels
         all_real = _all_positions(token_ids, named) if real is None else real
@@ -298,10 +221,19 @@ def _real_patches(named: Mapping[str, Any]) -> Tensor | None:
 
 def _real_pixels(model: nn.Module, named: Mapping[str, Any], is_decoder: bool) -> PixelMask | None:
     """Returns the mask of the pixels of images; None without one."""
-    mask = named.get(_PIXELS)
+    mask = named.get(PIXELS)
     if not isinstance(mask, Tensor) or mask.ndim != 3:
         return None
     return PixelMask(mask > 0, not is_decoder and _encoder(model) is not None)
+
+
+def _unclear_mask(named: Mapping[str, Any]) -> UnclearMask | None:
+    """Returns the first mask that may be one of padding; None without one, or if all its values are equal."""
+    for name in _UNCLEAR:
+        mask = named.get(name)
+        if isinstance(mask, Tensor) and mask.ndim == 2 and bool((mask != mask[:1, :1]).any()):
+            return UnclearMask(name, tuple(mask.shape))
+    return None
 
 
 def _all_positions(token_ids: Tensor | None, named: Mapping[str, Any]) -> Tensor:
