@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, SubsetRandomSampler, TensorDataset
+from torchvision import transforms
 
 import torch_featurelayer as tl
 from torch_featurelayer.store import Store
@@ -443,9 +445,43 @@ def test_images_out_of_range(value: int, tmp_path: Path) -> None:
         tl.images.load(tmp_path / "float.tiff")
 
 
-def test_a_transform_of_one_image_is_told_to_add_a_dimension(tmp_path: Path) -> None:
-    with pytest.raises(tl.ItemError, match=r"add `\.unsqueeze\(0\)`"):
-        extracted([picture(1), picture(2)], tmp_path, preprocess=lambda image: SMALL(image)[0])
+class Pixels(nn.Module):
+    """The mean of the pixels of each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.ndim == 4
+        return x.mean((2, 3))
+
+
+def as_tensor(image: Any) -> Tensor:
+    return torch.as_tensor(np.array(image)).permute(2, 0, 1) / 255
+
+
+@pytest.mark.parametrize("transform", [transforms.ToTensor(), transforms.Compose([transforms.ToTensor()]), as_tensor])
+@pytest.mark.parametrize("make", [picture, lambda value: np.array(picture(value))])
+def test_transforms_of_one_image(transform: Any, make: Any, tmp_path: Path) -> None:
+    """Those of torchvision return an image without a dimension of items."""
+    store = tl.extract(nn.Sequential(Pixels()), "0", [make(1), make(2)], tmp_path / "store", preprocess=transform)
+    right = torch.stack([as_tensor(picture(value)).mean((1, 2)) for value in (1, 2)])
+    torch.testing.assert_close(store["0"][:], right.half())
+
+
+def test_transforms_to_one_channel(tmp_path: Path) -> None:
+    transform = transforms.Compose([transforms.Grayscale(), transforms.ToTensor()])
+    store = tl.extract(nn.Sequential(Pixels()), "0", [picture(1), picture(2)], tmp_path, preprocess=transform)
+    assert store["0"][:].shape == (2, 1)
+
+
+def test_transforms_of_tensors(tmp_path: Path) -> None:
+    store = tl.extract(
+        nn.Sequential(Pixels()), "0", torch.ones(2, 3, 8, 8), tmp_path, preprocess=transforms.CenterCrop(4)
+    )
+    assert store["0"][:].tolist() == [[1.0] * 3] * 2
+
+
+def test_three_rows_for_an_item_that_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(tl.ItemError, match=r"returned 3 rows .* add `\.unsqueeze\(0\)`"):
+        extracted(torch.ones(2, 4), tmp_path, preprocess=lambda row: row.expand(3, 2, 4))
     assert [error.id for error in tl.open_store(tmp_path / "store").errors] == ["0", "1"]
 
 
@@ -556,3 +592,22 @@ def test_worker_processes_send_everything(kind: str, tmp_path: Path) -> None:
         options["preprocess"] = Learned()
     run = partial(tl.extract, nn.Sequential(nn.Conv2d(3, 4, 3)), "0", data, batch_size=2, reduce="mean", **options)
     assert torch.equal(run(tmp_path / "one", num_workers=0)["0"][:], run(tmp_path / "two", num_workers=2)["0"][:])
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """Python has lone surrogates for their bytes, which Arrow cannot store; ids have them escaped, by number."""
+    folder = os.fsencode(tmp_path / "images")
+    os.mkdir(folder)
+    for name in (b"a.png", b"caf\xe9.png"):
+        with open(os.path.join(folder, name), "wb") as file:
+            picture(1).save(file, "PNG")
+    (tmp_path / "images" / "broken\udce9.png").write_bytes(b"no image")
+    store = extracted(tmp_path / "images", tmp_path, preprocess=SMALL)
+    assert store.ids == ("a.png", r"caf\udce9.png")
+    assert [error.id for error in store.errors] == [r"broken\udce9.png"]
+    again = extracted(tmp_path / "images", tmp_path, preprocess=SMALL)
+    assert again.ids == store.ids
+    stream = extracted(iter([("x\udce9", X[0])]), tmp_path / "stream")
+    rows = extracted([("x\udce9", X[0])], tmp_path / "rows", columns={"name": ["y\udce9"]})
+    assert stream.ids == rows.ids
+    assert (rows.ids, rows.column("name").tolist()) == ((r"x\udce9",), [r"y\udce9"])

@@ -86,9 +86,10 @@ def extract(
             tuples that begin with one; of a pair `(sample, label)`, a label that is a number, a text, or a vector or
             list of them is kept as the column `"label"`.
         out: The folder of the store or its URL. It is created, or continued if it exists.
-        preprocess: The function from a sample to a model input `[1, ...]` or keyword arguments, or a tokenizer of
-            transformers. Default: None, the preprocessing of the `LoadedModel`, or that of ImageNet. Preprocessing of
-            images (by default, or a `Preprocess`) leaves tensors as they are: they are model inputs.
+        preprocess: The function from a sample to a model input `[1, ...]`, to one image `[C, H, W]` (transforms of
+            torchvision), or to keyword arguments; or a tokenizer of transformers. Default: None, the preprocessing of
+            the `LoadedModel`, or that of ImageNet. Preprocessing of images (by default, or a `Preprocess`) leaves
+            tensors as they are: they are model inputs.
         collate_fn: The function from a list of samples to a batch of model inputs, as in `DataLoader`: a tensor,
             keyword arguments, or a tuple that begins with one. Default: None, that of a `DataLoader`; otherwise samples
             of the same shape are stacked, and texts are padded.

@@ -197,12 +197,21 @@ def as_model_input(sample: Any, prepare: Prepare, *, leaves_tensors: bool) -> An
     elif isinstance(sample, (tuple, list)) and sample:
         sample = sample[0]
     if not leaves_tensors:
-        return prepare(sample)
+        return _with_first_dimension(prepare(sample), sample, prepare)
     if isinstance(sample, Mapping) and sample and all(map(is_array, sample.values())):
         return {name: _to_tensor(value).unsqueeze(0) for name, value in sample.items()}
     if isinstance(sample, Tensor):
         return sample.unsqueeze(0)
     return _to_tensor(sample).unsqueeze(0) if is_array(sample) and not is_image(sample) else prepare(sample)
+
+
+def _with_first_dimension(inputs: Any, sample: Any, prepare: Prepare) -> Any:
+    """Returns one image `[C, H, W]`, as transforms of torchvision return it, as `[1, C, H, W]`."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 3:
+        return inputs
+    is_transform = type(prepare).__module__.startswith("torchvision.transforms")
+    # A function that returns [1, H, W] may mean one row.
+    return inputs.unsqueeze(0) if is_transform or (_shows_image(sample) and len(inputs) in (3, 4)) else inputs
 
 
 def _sound_input(sample: Any, prepare: HfAudio) -> Any:
@@ -236,6 +245,11 @@ def is_image(value: Any) -> bool:
     return is_grey or (value.ndim == 3 and value.shape[2] in (3, 4))
 
 
+def _shows_image(value: Any) -> bool:
+    """Whether a sample is an image of Pillow, or an array that is one."""
+    return is_image(value) if is_array(value) else any(kind.__module__ == "PIL.Image" for kind in type(value).__mro__)
+
+
 def _to_tensor(value: Any) -> Tensor:
     found = torch.as_tensor(value)
     # NumPy's default is float64, in which few models compute.
@@ -246,8 +260,8 @@ def _to_tensor(value: Any) -> Tensor:
 def _check_input(inputs: Any) -> Any:
     inputs = _as_inputs(inputs, "preprocess")
     if (count := count_rows(inputs)) != 1:
-        is_image = isinstance(inputs, Tensor) and inputs.ndim == 3 and len(inputs) in (1, 3, 4)
-        hint = " (torchvision transforms return one image without that dimension: add `.unsqueeze(0)`)"
+        is_image = isinstance(inputs, Tensor) and inputs.ndim == 3 and len(inputs) in (3, 4)
+        hint = " (if it is one image, add `.unsqueeze(0)`)"
         raise ValueError(
             f"preprocess returned {count} rows for this item: it must return one, [1, ...]{hint if is_image else ''}"
         )

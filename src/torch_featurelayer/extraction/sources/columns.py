@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..._exceptions import DatasetError
 from ...store.items import RESERVED
+from .reading import to_unicode
 
 _NAMED: Final = "only tables and samples that are dicts have columns by name; pass columns={name: values}"
 
@@ -117,7 +118,9 @@ def fits_column(value: Any) -> bool:
 
 
 def to_value(value: Any) -> Any:
-    """Returns the numbers of an array, and other values unchanged."""
+    """Returns the numbers of an array, text that is valid Unicode, and other values unchanged."""
+    if isinstance(value, str):
+        return to_unicode(value)
     return value.tolist() if hasattr(value, "tolist") else value
 
 

@@ -62,4 +62,9 @@ def is_temporary(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """Returns the type and the message of an exception, without memory addresses."""
-    return strip_addresses(f"{type(error).__name__}: {error}")
+    return to_unicode(strip_addresses(f"{type(error).__name__}: {error}"))
+
+
+def to_unicode(text: str) -> str:
+    r"""Returns a text with lone surrogates, as in names of files that are not UTF-8, escaped: Arrow rejects them."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

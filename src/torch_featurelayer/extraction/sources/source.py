@@ -19,7 +19,7 @@ from ..batches import Batch, Group
 from ..collating import Collator
 from ..identity import digest, row_digests, sample_digest
 from .columns import Entry, to_value
-from .reading import describe, file_state, read_patiently
+from .reading import describe, file_state, read_patiently, to_unicode
 
 
 class Numbers(Sequence[str]):
@@ -131,7 +131,7 @@ class MapSource(_Identified, Dataset[Batch]):
         if not ids:
             raise EmptyDatasetError
         if not isinstance(ids, Numbers):
-            ids = list(ids)
+            ids = list(map(to_unicode, ids))
             name, times = Counter(ids).most_common(1)[0]
             if times > 1:
                 raise ValueError(f"{times} items have the id {name!r}: ids must be unique")
@@ -232,29 +232,30 @@ class IterableSource(_Identified):
     def take(self, count: int) -> Batch:
         """Reads the next items; fewer, or none, at the end."""
         pairs = zip(range(count), self._pairs, strict=False)
-        return self._batch((str(name), partial(self._entry, sample)) for _, (name, sample) in pairs)
+        return self._batch((name, partial(self._entry, sample)) for _, (name, sample) in pairs)
 
     def skip(self, count: int) -> dict[str, str]:
         """Returns the digests of the next items by id, without preprocessing their samples."""
         pairs = zip(range(count), self._pairs, strict=False)
-        return {str(name): self._entry(sample)[1] for _, (name, sample) in pairs}
+        return {name: self._entry(sample)[1] for _, (name, sample) in pairs}
 
     def _entry(self, sample: Any) -> tuple[Entry, str]:
         entry = self._split(sample)
         return entry, self._identify(entry)
 
 
-def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    """Yields pairs of id and sample.
+def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yields pairs of id and sample, with ids that are text.
 
     Raises:
         ValueError: If an id occurs twice.
     """
     seen: set[str] = set()
-    for name, sample in pairs:
-        if str(name) in seen:
-            raise ValueError(f"two items have the id {str(name)!r}: ids must be unique")
-        seen.add(str(name))
+    for key, sample in pairs:
+        name = to_unicode(str(key))
+        if name in seen:
+            raise ValueError(f"two items have the id {name!r}: ids must be unique")
+        seen.add(name)
         yield name, sample
 
 
