@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+# The workers of pytest-xdist, and the processes that tests start, share the cores: threads that wait must not spin, and
+# what numba compiles once (UMAP) need not be fast. Before torch is imported, which reads it once.
+os.environ.update(OMP_WAIT_POLICY="passive", NUMBA_NUM_THREADS="1", NUMBA_OPT="0")
+
 import pytest
 import torch
 from torch import nn
 from torchvision import models
 
-torch.set_num_threads(1)  # the workers of pytest-xdist share the cores: more threads each makes it ten times slower
+torch.set_num_threads(1)  # more threads in each worker makes it ten times slower
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,11 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-import torch
+from packaging.requirements import Requirement
 
 import torch_featurelayer as tl
 
@@ -80,19 +81,41 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
     assert any(name.endswith("licenses/LICENSE") for name in metadata)
 
 
+def distributions(*needed: Requirement) -> set[str]:
+    """The names of distributions and of all that they require, with their extras."""
+    found: set[str] = set()
+    for requirement in needed:
+        each = map(Requirement, metadata.requires(requirement.name) or [])
+        extras = [{"extra": extra} for extra in ("", *requirement.extras)]
+        asked = [other for other in each if not other.marker or any(map(other.marker.evaluate, extras))]
+        found |= {requirement.name} | distributions(*asked)
+    return found
+
+
+def link(name: str, folder: Path) -> None:
+    """Links a distribution of this environment into a folder, which takes no time."""
+    files = metadata.distribution(name).files or []
+    for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+        place = folder / top
+        if not place.exists():  # packages of NVIDIA share a folder
+            place.symlink_to(Path(str(metadata.distribution(name).locate_file(top))))
+
+
 def test_a_clean_environment_with_torch_alone(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """The torch that is there is enough for the wheel: no other is installed, without an index."""
     run(sys.executable, "-m", "venv", tmp_path / "clean", folder=tmp_path)
     python = tmp_path / "clean" / "bin" / "python"
+    (packages,) = (tmp_path / "clean").glob("lib/python*/site-packages")
     run(
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        f"torch=={torch.__version__.partition('+')[0]}",
-        built[1],
-        folder=tmp_path,
-    )
+        python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", folder=tmp_path
+    )  # that of Python 3.11 is older
+    (tmp_path / "torch").mkdir()
+    # Beside the environment, and not in it: pip removes what it replaces there, through links too.
+    (packages / "torch.pth").write_text(str(tmp_path / "torch"))
+    for name in distributions(Requirement("torch")):
+        link(name, tmp_path / "torch")
+    run(python, "-m", "pip", "install", "--quiet", "--no-index", built[1], folder=tmp_path)
+    assert not [*packages.glob("torch-*")]
     warned = ["-W", "error", "-W", "ignore:Failed to initialize NumPy"]  # torch's own, where it is alone
     assert run(python, *warned, "-c", USE, folder=tmp_path).strip() == tl.__version__
     run(python, "-m", "pip", "check", folder=tmp_path)

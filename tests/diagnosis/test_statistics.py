@@ -95,7 +95,6 @@ def test_images(images: tuple[Path, list[str], Tensor], tmp_path: Path) -> None:
 RUN = """
 import os, signal, sys
 import torch_featurelayer as tl
-from tests.engine.test_padding import IMAGES, PIXELS, make_detr, path_of
 from tests.extraction.images import CUT, network
 
 def progress(count):

@@ -284,9 +284,6 @@ def test_the_first_shard_imports_nothing(tmp_path: Path) -> None:
 RUN = """
 import sys, torch
 import torch_featurelayer as tl
-from tests.extraction.broken import KINDS, broken
-from tests.extraction.images import CUT, make_images, network
-from tests.store.digests import digests
 from torchvision import models
 torch.manual_seed(0)
 cut = tl.models.Preprocess(resize=32, crop=32)
