@@ -2,7 +2,8 @@
 
 cosmic-ray applies mutations (another operator, number or comparison, a `not`, a removed decorator, ...) to the source
 files. Each mutant runs the tests in its own process until the first failure, so the engine and the identity of stores
-are tested with a random sample of mutants, and the other files with all of them. A mutant that passes all tests has
+are tested with a random sample of mutants, and the other files with all of them. The process is a fork of one that has
+imported PyTorch, which takes longer than many of the tests. A mutant that passes all tests has
 *survived*. Mutations of type annotations have no effect and are left out.
 
     python -m benchmarks.mutation [--engine 120] [--identity 120] [--seed 0] [--workers 1]
@@ -12,17 +13,22 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
+import importlib
 import os
 import random
 import shlex
-import subprocess
+import signal
 import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
+
+import pytest
 
 from benchmarks._core_tests import CORE, SLOW
 from benchmarks._report import ROOT, report
@@ -40,11 +46,33 @@ PARTS = {
 }
 SAMPLED = ("engine", "identity")
 TIMEOUT = 400
+IMPORTED = ("torchvision.models", "timm", "transformers", "hypothesis", "pyarrow")  # and none of the project
 
 
 def command(part: str) -> str:
-    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    return shlex.join([*pytest, "-k", f"{SLOW} and not inductor", *PARTS[part][1]])
+    """The arguments of pytest, some of whose plugins are imported already in a fork."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return shlex.join([*options, "-k", f"{SLOW} and not inductor", *PARTS[part][1]])
+
+
+def run_tests(arguments: str, timeout: float) -> tuple[Any, str]:
+    """Runs tests in a fork of this process, in the place of cosmic-ray's function that starts a new one."""
+    from cosmic_ray.work_item import TestOutcome
+
+    process = get_context("fork").Process(target=_run_pytest, args=(shlex.split(arguments),))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
+    return TestOutcome.KILLED if process.exitcode else TestOutcome.SURVIVED, ""
+
+
+def _run_pytest(arguments: list[str]) -> None:
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.dont_write_bytecode = True  # a change may be as long as the code it replaces
+    sys.exit(pytest.main(arguments))
 
 
 def annotation_lines(path: Path) -> set[int]:
@@ -79,12 +107,18 @@ def mutations(files: list[Path]) -> list[Any]:
 
 def tried(job: tuple[str, Any]) -> tuple[str, str, str]:
     """Returns the file, what became of a change in this worker's copy of the project, and the change."""
-    from cosmic_ray.mutating import mutate_and_test
+    from cosmic_ray import mutating
 
+    mutating.run_tests = run_tests
     part, mutation = job
-    result = mutate_and_test([mutation], command(part), TIMEOUT)
+    result = mutating.mutate_and_test([mutation], command(part), TIMEOUT)
     outcome = str(result.test_outcome.value if result.test_outcome else "no change")
     return str(mutation.module_path), outcome, result.diff or ""
+
+
+def passes_unchanged(part: str) -> bool:
+    """Whether the tests of a part pass in this worker's copy of the project."""
+    return bool(run_tests(command(part), TIMEOUT)[0].value == "survived")
 
 
 def changed_line(diff: str) -> str:
@@ -94,12 +128,17 @@ def changed_line(diff: str) -> str:
 
 
 def copied() -> None:
-    """Gives a worker a copy of the project of its own, and goes there."""
+    """Gives a worker a copy of the project of its own, goes there, and imports what most tests need."""
     folder = Path(tempfile.mkdtemp(prefix="mutation-")) / "project"
     copytree(ROOT, folder, ignore=ignore_patterns(".venv", ".git", ".cache", "site", "*.png", "*.jpg"))
     os.chdir(folder)
     os.environ["PYTHONPATH"] = f"{folder / 'src'}:{folder}"
     os.environ["OMP_NUM_THREADS"] = "1"  # workers have a core each
+    sys.path[:0] = [str(folder / "src"), str(folder)]
+    for package in IMPORTED:
+        importlib.import_module(package)
+    gc.collect()
+    gc.freeze()  # what this process leaves behind is no failure of a test in its forks
 
 
 def main() -> None:
@@ -115,11 +154,12 @@ def main() -> None:
     for part in SAMPLED:
         found[part] = random.Random(given.seed).sample(found[part], min(getattr(given, part), every[part]))
     jobs = [(part, one) for part, changes in found.items() for one in changes]
-    for part in PARTS:  # tests that fail anyway would notice every change
-        subprocess.run(shlex.split(command(part)), check=True)
     counts: dict[str, dict[str, Counter[str]]] = {part: {} for part in PARTS}
     survivors: list[str] = []
     with ProcessPoolExecutor(given.workers, initializer=copied) as pool:
+        for part, passes in zip(PARTS, pool.map(passes_unchanged, PARTS), strict=True):
+            if not passes:
+                raise SystemExit(f"the tests of the {part} fail anyway, so they would notice every change")
         for (part, _), (path, outcome, diff) in zip(jobs, pool.map(tried, jobs), strict=True):
             counts[part].setdefault(path.removeprefix(f"{PACKAGE}/"), Counter())[outcome] += 1
             said = f"- `{Path(path).name}`: {changed_line(diff)}"
