@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torchaudio
 import transformers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -67,7 +66,7 @@ def test_patches_of_images_of_different_sizes() -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.Siglip2VisionConfig(**sizes, num_patches=16, patch_size=4)
     model = transformers.Siglip2VisionModel(config).eval()
-    wrapper = tl.FeatureLayer(model, path_of(model, "encoder.layers.0") + STATES, reduce="mean")
+    wrapper = tl.FeatureLayer(model, path_of(model, "post_layernorm"), reduce="mean")
     patches, mask = torch.randn(2, 12, 48), torch.ones(2, 12, dtype=torch.long)
     mask[1, 6:] = 0
     shapes = torch.tensor([[3, 4], [2, 3]])
@@ -79,7 +78,8 @@ def test_patches_of_images_of_different_sizes() -> None:
 def test_sounds_with_lengths() -> None:
     """A Conformer keeps the steps, `[T, N, C]` inside; wav2vec 2.0 shortens them by a number that is not known."""
     torch.manual_seed(0)
-    model = torchaudio.models.Conformer(16, 2, 16, 2, 3).eval()
+    models: Any = pytest.importorskip("torchaudio.models", reason="comes with the examples")
+    model = models.Conformer(16, 2, 16, 2, 3).eval()
     steps, lengths = torch.randn(2, 20, 16), torch.tensor([20, 11])
     whole: Tensor = tl.FeatureLayer(model, "conformer_layers.0")(steps, lengths)[0]
     reduced = tl.FeatureLayer(model, "conformer_layers.0", reduce="mean")(steps, lengths)[0]
