@@ -1,5 +1,5 @@
 # make demo       draw the features of a pretrained network
-# make test       everything that CI runs                     make test-fast  the fast tests, in less than a minute
+# make test       everything that CI runs                     make test-fast  the fast tests, in about ten minutes
 # make lint       ruff, mypy, pyright, import-linter          make docs       the site, into site/
 # make coverage   lines and branches without a test           make examples   all examples, with their figures
 # make versions   the core's tests on PyTorch 2.4 to the newest: ten minutes
