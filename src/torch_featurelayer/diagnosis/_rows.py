@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .._counts import check_counts
 from ..store import StoredLayer
 from ._accumulate import ChannelAccumulator, channels_last
 from ._layer_statistics import LayerStatistics
@@ -39,6 +40,7 @@ def row_statistics(rows: StoredLayer, layout: str | None = None, *, top: int = 9
         >>> row_statistics(tl.open_store(folder)["fc"]).top(0)
         [('b', 3.0), ('a', 1.0)]
     """
+    check_counts(0, top=top)
     size = max(1, _CHUNK // max(1, rows[0].numel()))
     items, counts = torch.unique_consecutive(rows.ids.of_rows(torch.arange(len(rows))), return_counts=True)
     ends = counts.cumsum(0)

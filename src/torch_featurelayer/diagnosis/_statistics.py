@@ -15,6 +15,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
+from .._counts import check_counts
 from .._exceptions import FeatureLayerError, ItemError, StoreCorruptError, StoreMismatchError
 from .._layout import Layout
 from .._layouts import find_layouts
@@ -111,6 +112,8 @@ def statistics(
         >>> found["1"].positions, found["1"].mean.shape
         (4, torch.Size([3]))
     """
+    check_counts(num_threads=num_threads)
+    check_counts(0, top=top)
     ready = prepare(
         model,
         layers,
@@ -127,10 +130,10 @@ def statistics(
     )
     network, source = ready.model, ready.source
     spec = FeatureSpec(network, ready.layers, None, tokens, layout, None, ready.autocast, mode=default_mode(network))
-    threads = num_threads or torch.get_num_threads()
+    threads = int(num_threads or torch.get_num_threads())
     job = ExtractionJob(spec, fspath(out or ""), ready.batch_size, _PART, ready.num_workers, False, "record", threads)
     config = describe_extraction(ready.title, job, source, data, preprocess=ready.preprocess, column=column, columns=())
-    metadata = json.loads(json.dumps({**config.to_json(), "top": top, "covariance": covariance}))
+    metadata = json.loads(json.dumps({**config.to_json(), "top": int(top), "covariance": covariance}))
     file = None if out is None else _File(Path(out))
     state = _State(metadata) if file is None else file.read(metadata)
     with eval_mode(network), use_threads(threads), keep_memory():

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import nn
 
+from .._counts import check_counts
 from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions
@@ -164,6 +165,7 @@ def extract(
         EmptyDatasetError: If the dataset has no items.
         LayerNotFoundError: If the model has no such layer.
         MissingExtraError: If an optional dependency is not installed.
+        ValueError: If an option has no such value, such as a `shard_size` of 0.
 
     Examples:
         >>> import tempfile
@@ -175,6 +177,7 @@ def extract(
     """
     for name, value, choices in (("verify", verify, Verify), ("changed", changed, Changed), ("finite", finite, Finite)):
         _check_choice(name, value, choices)
+    check_counts(num_threads=num_threads, shard_size=shard_size, num_actors=num_actors)
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type, not {dtype}, which would truncate values")
     ready = prepare(
@@ -204,7 +207,7 @@ def extract(
 
     def configure(existing: Mapping[str, Any]) -> tuple[ExtractionJob, dict[str, Any]]:
         # A continued store keeps its number of threads and its mode, on which the last bits of features depend.
-        threads = num_threads or existing.get("num_threads") or torch.get_num_threads()
+        threads = int(num_threads or existing.get("num_threads") or torch.get_num_threads())
         with use_threads(threads):
             example = None
             if isinstance(source, MapSource) and (autotune or precision is not None):
@@ -212,7 +215,7 @@ def extract(
             tuned, runner = choose(spec, example, existing.get("mode"), measure=autotune)
             error = existing.get("precision_error") or precision_error(spec, example)
         job = ExtractionJob(
-            tuned, fspath(out), batch_size, shard_size, ready.num_workers, strict, finite, threads, runner
+            tuned, fspath(out), batch_size, int(shard_size), ready.num_workers, strict, finite, threads, runner
         )
         config = describe_extraction(
             ready.title, job, source, data, preprocess=ready.preprocess, column=column, columns=columns

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from .._counts import check_counts
 from .._device import input_device
 from .._feature_layer import FeatureLayers
 from ..address import Selector
@@ -65,7 +66,10 @@ def prepare(
         DatasetError: If `data` is not a dataset.
         EmptyDatasetError: If the dataset has no items.
         LayerNotFoundError: If the model has no such layer.
+        ValueError: If a number is too small.
     """
+    check_counts(batch_size=batch_size, max_length=max_length)
+    check_counts(0, num_workers=num_workers)
     loaded = model if isinstance(model, LoadedModel) else None
     network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
     function = (loaded.preprocess if loaded else Preprocess()) if preprocess is None else preprocess
@@ -74,9 +78,9 @@ def prepare(
     # Resolved before anything is read: a misspelled layer is an error at once.
     names = FeatureLayers(network, layers).names
     network = network.to(device) if device else network
-    size = batch_size or getattr(data, "batch_size", None) or 16
+    size = int(batch_size or getattr(data, "batch_size", None) or 16)
     target = input_device(network)
-    workers = choose_workers(source, size, target) if num_workers is None else num_workers
+    workers = choose_workers(source, size, target) if num_workers is None else int(num_workers)
     title = loaded.name if loaded else type(network).__name__
     return Prepared(
         network,

@@ -225,6 +225,8 @@ class FeatureRunner:
             rows = feat.movedim(layout.batch, 0)
         if len(rows) != count:
             raise ValueError(_not_rows(name, feat, count))
+        if rows.is_meta:
+            raise ValueError(f"{name!r} has no values: the model is on the device 'meta', so load its weights first")
         return rows.dequantize() if rows.is_quantized else rows
 
     def _convert(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .._counts import check_counts
 from .._optional import need
 from .search import Match, only_layer, query_vectors, to_matches
 from .vectors import Metric, chunks
@@ -60,9 +61,10 @@ class Index:
             The matches in descending order of similarity. Rows with NaN or infinite values never match.
 
         Raises:
-            ValueError: If the query has another size, or values that are not finite.
+            ValueError: If the query has another size, or values that are not finite; or if `k` is less than 1.
             LookupError: If no item has this id.
         """
+        check_counts(k=k)
         wanted, own = query_vectors(self._store, self._layer, query, self._metric)
         scores, rows = self._best(wanted, k + (own is not None))
         return to_matches(self._store, scores[0], rows[0], own)[:k]
@@ -78,8 +80,9 @@ class Index:
             A list of matches for each query, as `search` returns them.
 
         Raises:
-            ValueError: If the queries have another size, or values that are not finite.
+            ValueError: If the queries have another size, or values that are not finite; or if `k` is less than 1.
         """
+        check_counts(k=k)
         wanted, _ = query_vectors(self._store, self._layer, queries, self._metric)
         found = zip(*self._best(wanted, k), strict=True)
         return [to_matches(self._store, scores, rows, None) for scores, rows in found]

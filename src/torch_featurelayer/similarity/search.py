@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._counts import check_counts
 from .vectors import Metric, check_query, chunks, vectors
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def search(
         NaN or infinite values never match.
 
     Raises:
-        ValueError: If the query has another size, or values that are not finite; or if `layer` is None and the store
-            has several layers.
+        ValueError: If the query has another size, or values that are not finite; if `layer` is None and the store has
+            several layers; or if `k` is less than 1.
         LookupError: If no item has this id.
         FeatureNotFoundError: If the store has no such layer.
 
@@ -65,6 +66,7 @@ def search(
         >>> search(tl.open_store(folder), torch.tensor([0.0, 1.0, 0.1]), k=2)
         [Match(id='b', score=0.995..., row=1), Match(id='c', score=0.0995..., row=2)]
     """
+    check_counts(k=k)
     name = only_layer(store, layer)
     wanted, own = query_vectors(store, name, query, metric)
     # Only the best rows so far are kept, so memory does not depend on the size of the store.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .._counts import check_counts
 from .folder import Folder
 from .ids import Ids
 from .manifest import ShardEntry
@@ -167,10 +168,9 @@ class StoredLayer(Dataset[Tensor]):
             New tensors `[batch_size, ...]` on the CPU.
 
         Raises:
-            ValueError: If `batch_size` is not positive.
+            ValueError: If `batch_size` is less than 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be positive, not {batch_size}")
+        check_counts(batch_size=batch_size)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)) if shuffle else None
         for start in range(0, len(self), batch_size):
             stop = min(start + batch_size, len(self))
