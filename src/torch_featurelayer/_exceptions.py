@@ -287,20 +287,22 @@ class StructureError(FeatureLayerError, LookupError):
 
 
 class FeatureNotFoundError(FeatureLayerError, KeyError):
-    """No feature has this name.
+    """No feature, or column of a store, has this name.
 
     Attributes:
         name: The name.
-        names: The names of the features.
+        names: The names of the features or columns.
+        kind: `"feature"` or `"column"`.
     """
 
-    def __init__(self, name: object, names: Sequence[str]) -> None:
-        self.name, self.names = name, list(names)
-        super().__init__(name, self.names)
+    def __init__(self, name: object, names: Sequence[str], kind: str = "feature") -> None:
+        self.name, self.names, self.kind = name, list(names), kind
+        super().__init__(name, self.names, kind)
 
     def __str__(self) -> str:  # KeyError would show the repr of its argument
         near = nearest(str(self.name), self.names)
-        return f"no feature {self.name!r}.{did_you_mean(near)} The features are {quote(self.names)}."
+        there = f"The {self.kind}s are {quote(self.names)}." if self.names else f"There are no {self.kind}s."
+        return f"no {self.kind} {self.name!r}.{did_you_mean(near)} {there}"
 
 
 class GradientError(FeatureLayerError, RuntimeError):

@@ -208,7 +208,7 @@ class Dataset:
         if name == _FOLDER:
             return self._folders()
         if self.store is None:
-            raise FeatureNotFoundError(name, list(self.columns))
+            raise FeatureNotFoundError(name, list(self.columns), "column")
         values = dict(zip(self.store.ids, self.store.column(name).tolist(), strict=True))
         return [values.get(item) for item in self.ids]
 

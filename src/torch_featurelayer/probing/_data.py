@@ -26,7 +26,7 @@ def read_labels(store: Store, label: str | Sequence[Any], folds: int) -> numpy.n
     """
     if isinstance(label, str):
         if label not in store.columns:
-            raise FeatureNotFoundError(label, list(store.columns))
+            raise FeatureNotFoundError(label, store.columns, "column")
         label = store.column(label).tolist()
     if len(label) != len(store.ids):
         raise ValueError(f"there are {len(store.ids)} items and {len(label)} labels")

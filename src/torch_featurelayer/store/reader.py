@@ -136,7 +136,7 @@ class Store:
             FeatureNotFoundError: If the store has no such column.
         """
         if name not in self.columns:
-            raise FeatureNotFoundError(name, self.columns)
+            raise FeatureNotFoundError(name, self.columns, "column")
         return self.ids.column(name).to_numpy()
 
     @property

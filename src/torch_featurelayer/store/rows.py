@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any, Final, TypeAlias
+from numbers import Integral
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import numpy
 import torch
@@ -108,25 +109,29 @@ class StoredLayer(Dataset[Tensor]):
         """Reads rows.
 
         Args:
-            rows: An index (negative ones count from the end), a slice, a list of indices, or a boolean mask of all
-                rows.
+            rows: An index (negative ones count from the end), a slice, indices, or a boolean mask of all rows. Further
+                dimensions are indexed in what was read: `[:, 0]` is the first value of each row.
 
         Returns:
             A new tensor on the CPU: `[...]` for an index, otherwise `[rows, ...]`.
 
         Raises:
-            IndexError: If there is no such row.
+            IndexError: If there is no such row, or indices of several dimensions are combined.
+            TypeError: If this is no index.
         """
-        if not isinstance(rows, (slice, Tensor)) and hasattr(rows, "__index__"):  # an integer of Python or NumPy
-            return self._row(rows.__index__())
-        if isinstance(rows, Tensor) and rows.ndim == 0 and rows.dtype != torch.bool:
+        if isinstance(rows, tuple) or rows is None or rows is Ellipsis:
+            return self._part(rows if isinstance(rows, tuple) else (rows,))
+        if isinstance(rows, slice):
+            numbers = range(len(self))[rows]
+            if numbers.step == 1:
+                return self._span(numbers.start, numbers.stop)
+            return self._gather(torch.tensor(numbers, dtype=torch.int64))
+        if _is_integer(rows):
             return self._row(int(rows))
-        if not isinstance(rows, slice):
-            return self._gather(_numbers(rows, len(self)))
-        numbers = range(len(self))[rows]
-        if numbers.step == 1:
-            return self._span(numbers.start, numbers.stop)
-        return self._gather(torch.tensor(numbers, dtype=torch.int64))
+        wanted = _numbers(rows, len(self))
+        if wanted.ndim == 0:
+            return self._row(int(wanted))
+        return self._gather(wanted.flatten()).reshape(*wanted.shape, *self.shape[1:])
 
     def __getitems__(self, rows: Sequence[int]) -> Sequence[Tensor]:
         """Reads a batch of rows at once, for `DataLoader`."""
@@ -150,7 +155,7 @@ class StoredLayer(Dataset[Tensor]):
             LookupError: If no item with features has this id or place.
         """
         try:
-            place = range(len(self.ids))[item] if isinstance(item, int) else self.ids.index(item)
+            place = range(len(self.ids))[item] if _is_integer(item) else self.ids.index(item)
         except (ValueError, IndexError):
             raise LookupError(f"no item with features has the id or place {item!r}: see store.ids") from None
         span = self.ids.rows(place)
@@ -184,6 +189,16 @@ class StoredLayer(Dataset[Tensor]):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
+
+    def _part(self, index: tuple[Any, ...]) -> Tensor:
+        """Returns what several indices select, the first of which is that of the rows."""
+        if not index or index[0] is None or index[0] is Ellipsis:
+            return self[:][index]
+        first, *rest = index
+        if not _is_integer(first) and not isinstance(first, slice) and not all(map(_is_basic, rest)):
+            # Arrays would pair up with each other, which what was read cannot reproduce.
+            raise IndexError(f"index the rows first: layer[rows][:, ...], not {list(index)!r}")
+        return self[first][tuple(rest) if _is_integer(first) else (slice(None), *rest)]
 
     def _rows(self, place: int) -> Tensor:
         """Returns the rows of a shard: a view of the file."""
@@ -231,19 +246,37 @@ class StoredLayer(Dataset[Tensor]):
         return f"StoredLayer({self.name!r}, {list(self.shape)}, {self.dtype})"
 
 
+def _is_integer(index: Any) -> TypeGuard[int]:
+    return not isinstance(index, bool) and isinstance(index, Integral)
+
+
+def _is_basic(index: Any) -> bool:
+    """Whether an index is no array, in NumPy's terms."""
+    return _is_integer(index) or isinstance(index, (slice, type(...)))
+
+
 def _numbers(rows: Any, count: int) -> Tensor:
-    """Returns row numbers from zero.
+    """Returns row numbers from zero, in the shape in which they were given.
 
     Raises:
         IndexError: If there is no such row, or a mask has another length.
+        TypeError: If they are no row numbers.
     """
-    given = torch.as_tensor(rows)
+    try:
+        given = torch.as_tensor(rows)
+    except (TypeError, ValueError, RuntimeError):
+        given = None
+    is_empty = given is not None and given.numel() == 0
+    is_flag = given is not None and given.ndim == 0 and given.dtype == torch.bool
+    if given is None or is_flag or ((given.is_floating_point() or given.is_complex()) and not is_empty):
+        kinds = "an index, a slice, indices or a boolean mask"
+        raise TypeError(f"rows must be {kinds}, not {rows!r}; item(id) reads the rows of an item")
     if given.dtype == torch.bool:
         if given.shape != (count,):
             raise IndexError(f"the mask has shape {list(given.shape)}, but the store has {count} rows")
         return given.nonzero().flatten()
-    numbers = given.to(torch.int64).flatten()
-    if not len(numbers):
+    numbers = given.to("cpu", torch.int64)
+    if is_empty:
         return numbers
     lowest, highest = (int(end) for end in numbers.aminmax())
     if lowest < -count or highest >= count:
