@@ -155,8 +155,8 @@ class StoredLayer(Dataset[Tensor]):
             LookupError: If no item with features has this id or place.
         """
         try:
-            place = range(len(self.ids))[item] if _is_integer(item) else self.ids.index(item)
-        except (ValueError, IndexError):
+            place = self.ids.index(item) if isinstance(item, str) else range(len(self.ids))[item]
+        except (ValueError, IndexError, TypeError):
             raise LookupError(f"no item with features has the id or place {item!r}: see store.ids") from None
         span = self.ids.rows(place)
         return self._span(span.start, span.stop)
