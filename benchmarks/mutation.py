@@ -134,6 +134,7 @@ def copied() -> None:
     os.chdir(folder)
     os.environ["PYTHONPATH"] = f"{folder / 'src'}:{folder}"
     os.environ["OMP_NUM_THREADS"] = "1"  # workers have a core each
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(folder.parent)  # in one folder, they would remove each other's links
     sys.path[:0] = [str(folder / "src"), str(folder)]
     for package in IMPORTED:
         importlib.import_module(package)
