@@ -15,6 +15,7 @@ import torch_featurelayer as tl
 from torch_featurelayer.diagnosis import row_statistics
 from torch_featurelayer.similarity import Index, search
 
+MAPS = torch.rand(1, 8, 6, 6)
 ROWS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -44,6 +45,9 @@ def test_other_functions(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 3))
     calls = {
         "k": [partial(search, store, ROWS[0, :3], k=0), partial(Index(store).search, ROWS[0, :3], k=-1)],
+        "count": [partial(tl.analysis.top_channels, MAPS, 0), partial(tl.figures.plot_channels, MAPS, count=-1)],
+        "bins": [partial(tl.figures.plot_histogram, {"0": MAPS}, bins=0)],
+        "columns": [partial(tl.figures.plot_histogram, {"0": MAPS}, columns=0)],
         "top": [partial(tl.statistics, model, "0", ROWS, top=-1), partial(row_statistics, store["0"], top=-1)],
         "batch_size": [
             partial(tl.statistics, model, "0", ROWS, batch_size=0),
@@ -55,6 +59,11 @@ def test_other_functions(tmp_path: Path) -> None:
         for function in functions:
             with pytest.raises(ValueError, match=f"{name} must be at least [01], not"):
                 function()
+
+
+def test_no_channels() -> None:
+    with pytest.raises(ValueError, match="plot_channels needs at least one channel"):
+        tl.figures.plot_channels(MAPS, which=[])
 
 
 def test_a_model_without_weights(tmp_path: Path) -> None:

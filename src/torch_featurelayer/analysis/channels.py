@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from .._counts import check_counts
 from ._maps import channels_first, pick, to_maps
 
 Criterion: TypeAlias = Literal["mean", "max", "std"]
@@ -28,10 +29,11 @@ def top_channels(
         The numbers of the channels; fewer than `count` if the feature has fewer.
 
     Raises:
-        ValueError: If there is no such score, or the feature is not a map.
+        ValueError: If there is no such score, the feature is not a map, or `count` is less than 1.
         LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample.
     """
+    check_counts(count=count)
     values = pick(to_maps(feat, layout).detach(), sample, "sample").flatten(1).to("cpu").float()
     if by not in ("mean", "max", "std"):
         raise ValueError(f"by must be 'mean', 'max' or 'std', not {by!r}")

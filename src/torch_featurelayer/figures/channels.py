@@ -55,12 +55,14 @@ def plot_channels(
         The figure.
 
     Raises:
-        ValueError: If there is no such score, or the feature is not a map.
+        ValueError: If there is no such score, the feature is not a map, or no channel is to be drawn.
         LayoutError: If the order of the dimensions is unknown.
         IndexError: If there is no such sample or channel.
     """
     best = top_channels(feat, count, by=by, sample=sample, layout=layout)
     chosen = best if which is None else list(which)
+    if not chosen:
+        raise ValueError("plot_channels needs at least one channel")
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     grids = [token_grid(feat, channel, sample, layout) for channel in chosen]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._counts import check_counts
 from .._exceptions import LayoutError
 from .._layout import layout_for
 from ..analysis import dead_channels
@@ -44,9 +45,10 @@ def plot_histogram(
 
     Raises:
         TypeError: If `feats` is not a `Features` or a dict.
-        ValueError: If there is no layer, or a feature has no channels.
+        ValueError: If there is no layer, a feature has no channels, or `bins` or `columns` is less than 1.
         LayoutError: If the dimension of the channels of a layer is unknown. It names the layer.
     """
+    check_counts(bins=bins, columns=columns)
     layers = by_layer(feats)
     if not layers:
         raise ValueError("plot_histogram needs at least one layer")
