@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ def test_other_weights_are_another_store(folder: Path, tmp_path: Path, load: Any
     model.save_pretrained(folder)
     with pytest.raises(tl.StoreMismatchError, match="weights"):
         tl.extract(load(folder), LAYER, TEXTS, tmp_path / "out", reduce="mean")
+
+
+def test_where_weights_lie_is_no_part_of_the_identity(folder: Path, tmp_path: Path) -> None:
+    """A store of a model in memory is continued by the same model with offloaded weights, and the other way round."""
+    for number, loads in enumerate(permutations([lambda: tl.models.load(f"hf:{folder}"), lambda: offloaded(folder)])):
+        stores = [tl.extract(load(), LAYER, TEXTS, tmp_path / f"{number}", reduce="mean") for load in loads]
+        assert [len(store) for store in stores] == [len(TEXTS)] * 2
 
 
 @pytest.mark.slow

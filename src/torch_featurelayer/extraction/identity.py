@@ -43,8 +43,11 @@ _PRINTED: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format,
 _CAPTURING: Final = "transformers.utils.output_capturing"
 _CAPTURES: Final = "_output_capturing_hooks_installed"
 _OWN_STATE: Final = frozenset([*vars(nn.Module()), _CAPTURES])  # of any module: parameters, hooks, its mode
-# Where accelerate keeps weights, and the forward that loads them, which do not change the features.
-_OF_ACCELERATE: Final = frozenset(["_hf_hook", "_old_forward", "forward", "hf_device_map"])
+# Where accelerate keeps weights, the forward that loads them, and methods that refuse to move the model: they do not
+# change the features.
+_OF_ACCELERATE: Final = frozenset(
+    ["_hf_hook", "_old_forward", "forward", "hf_device_map", "to", "cuda", "npu", "xpu", "mlu", "musa", "sdaa"]
+)
 # Attributes that a module computes in its first call.
 _COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
 # A hash that an object of transformers has kept: hashes of strings differ between processes.
