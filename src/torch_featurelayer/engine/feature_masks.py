@@ -77,7 +77,7 @@ class UnclearMask:
 
     @property
     def problem(self) -> str:
-        """What is not known."""
+        """The reason that the mask is not used."""
         return (
             f"{self.name!r} among the arguments may be a mask of padding, but libraries differ on whether 1 is a token "
             "or padding"
@@ -85,7 +85,7 @@ class UnclearMask:
 
     @property
     def remedy(self) -> str:
-        """How the model can say it."""
+        """The change to the model that makes the mask clear."""
         return "Name the argument attention_mask (1: token) or key_padding_mask (1: padding)"
 
 
