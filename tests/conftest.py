@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-# The workers of pytest-xdist, and the processes that tests start, share the cores: threads that wait must not spin, and
-# what numba compiles once (UMAP) need not be fast. Before torch is imported, which reads it once.
-os.environ.update(OMP_WAIT_POLICY="passive", NUMBA_NUM_THREADS="1", NUMBA_OPT="0")
+# The workers of pytest-xdist, and the processes that tests start, share the cores: threads that wait must not spin.
+# Before torch is imported, which reads it once.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 import pytest
 import torch
