@@ -106,9 +106,8 @@ def test_a_clean_environment_with_torch_alone(built: tuple[Path, Path], tmp_path
     run(sys.executable, "-m", "venv", tmp_path / "clean", folder=tmp_path)
     python = tmp_path / "clean" / "bin" / "python"
     (packages,) = (tmp_path / "clean").glob("lib/python*/site-packages")
-    run(
-        python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", folder=tmp_path
-    )  # that of Python 3.11 is older
+    # That of Python 3.11 is too old for torch.
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", folder=tmp_path)
     (tmp_path / "torch").mkdir()
     # Beside the environment, and not in it: pip removes what it replaces there, through links too.
     (packages / "torch.pth").write_text(str(tmp_path / "torch"))

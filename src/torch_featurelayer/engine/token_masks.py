@@ -89,12 +89,12 @@ class TokenMasks:
         masks, paddings, ids = _DECODER if is_decoder else _ENCODER
         real, pixels = _real_tokens(named, masks, paddings), _real_pixels(model, named, is_decoder)
         token_ids = next((named[name] for name in ids if isinstance(named.get(name), Tensor)), None)
-        if real is None and (unclear := _unclear_mask(named)) is not None:
-            if tokens is not None:
+        if real is None:
+            unclear = _unclear_mask(named)
+            if tokens is None:
+                return pixels or unclear
+            if unclear is not None:
                 raise ReductionError(f"{unclear.problem}. {unclear.remedy}.")
-            return unclear if pixels is None else pixels
-        if real is None and tokens is None:
-            return pixels
         all_real = _all_positions(token_ids, named) if real is None else real
         chosen = choose_tokens(tokens, all_real, token_ids, lambda: _special_tokens(model, named, token_ids))
         shortens = hasattr(model, "_get_feature_vector_attention_mask")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._capture import Record, capture
+from .._counts import check_counts
 from .._pytree import tensors
 from ..address import Selector, locate, resolve
 
@@ -27,8 +28,7 @@ class StepMonitor:
     """
 
     def __init__(self, layers: Selector | Iterable[Selector], every: int, gradients: bool, prefix: str) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1, not {every}")
+        check_counts(every=every)
         single = isinstance(layers, (str, nn.Module, type)) or not isinstance(layers, Iterable)
         self._layers: list[Selector] = [layers] if single else list(layers)  # type: ignore[list-item, arg-type]
         self._every, self._gradients, self._prefix = every, gradients, prefix

@@ -119,8 +119,10 @@ class StoredLayer(Dataset[Tensor]):
             IndexError: If there is no such row, or indices of several dimensions are combined.
             TypeError: If this is no index.
         """
-        if isinstance(rows, tuple) or rows is None or rows is Ellipsis:
-            return self._part(rows if isinstance(rows, tuple) else (rows,))
+        if rows is None or rows is Ellipsis:
+            rows = (rows,)
+        if isinstance(rows, tuple):
+            return self._part(rows)
         if isinstance(rows, slice):
             numbers = range(len(self))[rows]
             if numbers.step == 1:
@@ -131,7 +133,8 @@ class StoredLayer(Dataset[Tensor]):
         wanted = _numbers(rows, len(self))
         if wanted.ndim == 0:
             return self._row(int(wanted))
-        return self._gather(wanted.flatten()).reshape(*wanted.shape, *self.shape[1:])
+        found = self._gather(wanted.flatten())
+        return found.reshape(*wanted.shape, *found.shape[1:])
 
     def __getitems__(self, rows: Sequence[int]) -> Sequence[Tensor]:
         """Reads a batch of rows at once, for `DataLoader`."""
@@ -265,21 +268,25 @@ def _numbers(rows: Any, count: int) -> Tensor:
     try:
         given = torch.as_tensor(rows)
     except (TypeError, ValueError, RuntimeError):
-        given = None
-    is_empty = given is not None and given.numel() == 0
-    is_flag = given is not None and given.ndim == 0 and given.dtype == torch.bool
-    if given is None or is_flag or ((given.is_floating_point() or given.is_complex()) and not is_empty):
-        kinds = "an index, a slice, indices or a boolean mask"
-        raise TypeError(f"rows must be {kinds}, not {rows!r}; item(id) reads the rows of an item")
+        raise _not_rows(rows) from None
+    is_flag = given.ndim == 0 and given.dtype == torch.bool
+    is_fraction = given.is_floating_point() or given.is_complex()
+    if is_flag or (is_fraction and given.numel()):  # an empty list is a tensor of floats
+        raise _not_rows(rows)
     if given.dtype == torch.bool:
         if given.shape != (count,):
             raise IndexError(f"the mask has shape {list(given.shape)}, but the store has {count} rows")
         return given.nonzero().flatten()
     numbers = given.to("cpu", torch.int64)
-    if is_empty:
+    if not numbers.numel():
         return numbers
     lowest, highest = (int(end) for end in numbers.aminmax())
     if lowest < -count or highest >= count:
         wrong = lowest if lowest < -count else highest
         raise IndexError(f"row {wrong} does not exist: the store has {count} rows")
     return numbers if lowest >= 0 else numbers.remainder(count)
+
+
+def _not_rows(rows: Any) -> TypeError:
+    kinds = "an index, a slice, indices or a boolean mask"
+    return TypeError(f"rows must be {kinds}, not {rows!r}; item(id) reads the rows of an item")
