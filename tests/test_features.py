@@ -256,14 +256,16 @@ class TestEarlyStop:
         assert len(feat) == len(right)
         assert all(map(torch.equal, feat, right))
 
-    def test_more_calls_than_counted(self) -> None:
-        """A number of calls that depends on values: seen while another layer is waited for, it is an error."""
-        model = toys.RepeatsByValue()
+    def test_more_calls_than_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A number of calls that depends on state elsewhere: seen while another layer is waited for, it is an error."""
+        model, x = toys.RepeatsByGlobal(), torch.randn(1, 4)
         for port in ("layer@-1", "layer@*"):
             layers = tl.FeatureLayers(model, [port, "after"])
-            layers.features(torch.full((1, 4), 2.0))
+            monkeypatch.setattr(toys, "TIMES", 2)
+            layers.features(x)
+            monkeypatch.setattr(toys, "TIMES", 3)
             with pytest.raises(tl.AmbiguousCallError, match="at least 3 times, but 2 times when.*stop=False") as caught:
-                layers.features(torch.full((1, 4), 3.0))
+                layers.features(x)
             assert caught.value.counted == 2
 
     def test_from_the_end_beside_a_later_layer(self) -> None:

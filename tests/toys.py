@@ -78,6 +78,21 @@ class RepeatsByValue(Repeats):
         return self.after(x)
 
 
+TIMES = 1
+
+
+class RepeatsByGlobal(Repeats):
+    """Calls its layer as often as a global variable says."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(TIMES):
+            x = self.layer(x).relu_()
+        return self.after(x)
+
+
 class Keywords(nn.Module):
     """Can be called by keywords only."""
 

@@ -223,7 +223,7 @@ class AmbiguousCallError(FeatureLayerError, RuntimeError):
             f"after. Add the call: '{name}@0' (the first), '{name}@-1' (the last) or '{name}@*' (all)."
             if counted is None
             else f"{name!r} was called at least {calls} times, but {counted} times when its calls were counted for "
-            "early stop. If the number of calls depends on the data, pass stop=False."
+            "early stop. If the number of calls depends on state outside the model, pass stop=False."
         )
 
 

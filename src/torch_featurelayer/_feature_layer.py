@@ -16,6 +16,7 @@ from .engine import (
     NOT_RUN,
     CallSelector,
     ClonePolicy,
+    Counted,
     ForwardPass,
     Options,
     Tokens,
@@ -44,7 +45,7 @@ class _Layers(ModelWrapper):
         # Whether layouts are needed that the user did not give.
         self._needs_tracking = any(finder is not None and not finder.is_given for finder in self._finders)
         self._selectors = call_selectors(self.requests)
-        self._counted: dict[Hashable, list[CallSelector]] = {}
+        self._counted: dict[Hashable, Counted] = {}
         self._tracked: set[Hashable] = set()
         self._compiled: CompiledForward | None = None
 
@@ -85,22 +86,34 @@ class _Layers(ModelWrapper):
         signature = input_signature(self.model, args, kwargs)
         # Layouts are followed once for each signature; later forward passes remember them.
         track = self._needs_tracking and self._is_new(signature)
-        counted = self._counted.get(signature)
+        selectors, reads = self._known(signature)
         # The first forward pass of a signature counts the calls of each layer; from then on, the last one is known.
-        eager = counted is None or track
-        forward, _ = self._run_once(args, kwargs, counted or self._selectors, stop=True, eager=eager, track=track)
+        eager = track or signature not in self._counted
+        forward, _ = self._run_once(args, kwargs, selectors, reads, stop=True, eager=eager, track=track)
         for value in forward.values:
             value.check_unambiguous()
         values = forward.results()
-        if not forward.stopped:
-            self._counted[signature] = call_selectors(self.requests, [value.calls for value in forward.values])
+        if not forward.stopped and forward.reads is not None:
+            expected = call_selectors(self.requests, [value.calls for value in forward.values])
+            self._counted[signature] = forward.reads.counted(expected)
         return values
+
+    def _known(self, signature: Hashable) -> tuple[list[CallSelector], tuple[Hashable, ...] | None]:
+        """Returns the selectors of a signature, and the values of tensors on which they depend; None if on none."""
+        counted = self._counted.get(signature)
+        if counted is None:
+            return self._selectors, None if all(selector.last is not None for selector in self._selectors) else ()
+        # Compiled code does not tell what it reads.
+        if counted.is_open or (counted.reads and self._compiled is not None):
+            return self._selectors, None
+        return counted.selectors, counted.reads or None
 
     def _run_once(
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         selectors: list[CallSelector],
+        reads: tuple[Hashable, ...] | None = None,
         *,
         stop: bool = False,
         eager: bool = False,
@@ -118,6 +131,7 @@ class _Layers(ModelWrapper):
             stop=stop,
             finders=self._finders,
             track_layouts=track,
+            expected_reads=reads,
         )
 
     def _is_new(self, signature: Hashable) -> bool:
@@ -171,7 +185,7 @@ class FeatureLayer(_Layers):
         dtype: The dtype that floating-point features are converted to. Default: None, the dtype of the model.
         device: The device that the feature is moved to. Default: None, the device of the model.
         stop: Whether `.features()` ends the forward pass after the layer. Use False for models in which the number of
-            calls of a layer depends on the values of tensors. Default: True.
+            calls of a layer depends on state outside the model, such as a global variable. Default: True.
 
     Raises:
         LayerNotFoundError: If the model has no such layer. The error suggests the closest matches.
@@ -247,7 +261,8 @@ class FeatureLayer(_Layers):
         The first call for an input signature runs to the end and counts the calls of the layer; later calls stop
         directly after the layer. With `@n` in the address, also the first call stops. An input signature consists of
         the shapes of tensors, the values of other arguments, the training flags and attributes of all modules, and the
-        modes of PyTorch.
+        modes of PyTorch. If the model reads values of tensors, as a loop that ends by itself does, a call stops only
+        if they are those of the last complete one, and none are read after the layer by the code around it.
 
         Args:
             *args: The positional arguments of the model.

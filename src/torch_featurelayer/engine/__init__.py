@@ -25,6 +25,7 @@ from .token_masks import (
     is_in_encoder,
     name_inputs,
 )
+from .value_reads import Counted
 
 __all__ = [
     "HAS_COPY_ON_WRITE",
@@ -35,6 +36,7 @@ __all__ = [
     "CallSelector",
     "CapturedValue",
     "ClonePolicy",
+    "Counted",
     "EarlyStop",
     "EditValue",
     "ForwardPass",

@@ -7,8 +7,8 @@ fallback here, or the feature that needs it raises `UnsupportedTorchError`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -88,6 +88,29 @@ def function_modes() -> list[TorchFunctionMode]:
     return list(_mode_stack()) if _mode_stack is not None else []
 
 
+@contextmanager
+def without_function_modes(modes: Sequence[TorchFunctionMode]) -> Iterator[None]:
+    """Takes function modes from the stack while the context is open, and puts them back in their places."""
+    before = function_modes()
+    for mode in modes:
+        remove_function_mode(mode)
+    try:
+        yield
+    finally:
+        if modes:
+            now = function_modes()
+            order = [mode for mode in before if _holds(now, mode) or _holds(modes, mode)]
+            order += [mode for mode in now if not _holds(before, mode)]
+            for _ in now:
+                _pop_mode()
+            for mode in order:
+                _push_mode(mode)
+
+
+def _holds(modes: Sequence[TorchFunctionMode], mode: TorchFunctionMode) -> bool:
+    return any(each is mode for each in modes)
+
+
 def _no() -> bool:
     return False
 
@@ -125,16 +148,18 @@ def dynamo_watches() -> bool:
 
 def has_compiled_code(modules: Iterable[nn.Module]) -> bool:
     """Whether any of the modules runs compiled code."""
-    return "torch._dynamo" in sys.modules and any(map(is_compiled, modules))
+    return "torch._dynamo" in sys.modules and any(map(compiled_attribute, modules))
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module runs compiled code: through `torch.compile(module)`, `module.compile()` or its forward."""
-    return (
-        "_orig_mod" in module._modules
-        or getattr(module, "_compiled_call_impl", None) is not None
-        or hasattr(module.forward, "_torchdynamo_orig_callable")
-    )
+def compiled_attribute(module: nn.Module) -> str:
+    """Returns the name of a module's attribute that runs compiled code; empty if there is none.
+
+    There is one after `torch.compile(module)`, `module.compile()`, and if its forward was compiled.
+    """
+    if getattr(module, "_compiled_call_impl", None) is not None:
+        return "_compiled_call_impl"
+    is_forward = "_orig_mod" in module._modules or hasattr(module.forward, "_torchdynamo_orig_callable")
+    return "forward" if is_forward else ""
 
 
 _saved_tensor_hooks = _lookup(torch, "_C._autograd._top_saved_tensors_default_hooks")

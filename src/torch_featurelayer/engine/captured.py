@@ -113,6 +113,11 @@ class CapturedValue:
         # From the end, only the latest calls can be wanted: older values are freed.
         self._kept: deque[tuple[int, Any]] = deque(maxlen=None if selector.keeps_all else selector.from_end)
 
+    def select_anew(self, selector: CallSelector) -> None:
+        """Selects calls of which the last is not known; the calls so far were kept in any case."""
+        self.selector, self.last = selector, selector.last
+        self._wants_all = self.last is None and (selector.call is None or selector.keeps_all)
+
     def restart(self) -> None:
         """Discards the kept values: the next call is the first again."""
         self.calls = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from .._exceptions import LayerNotRunError
 from ..address import Request
 from ._torch_private import (
+    HAS_FUNCTION_MODES,
     checkpointed_functions,
     dynamo_watches,
     has_compiled_code,
@@ -32,6 +33,7 @@ from .options import Options
 from .scope import Scope
 from .signature import unique_modules
 from .token_masks import TokenMasks, without_special_mask
+from .value_reads import ValueReads
 
 
 class EarlyStop(BaseException):
@@ -60,6 +62,7 @@ class ForwardPass:
         finders: Finds the layouts of each request's tensors. Default: None.
 
     Attributes:
+        reads: The values of tensors that the model reads; None (default) if nothing depends on them.
         scope: The calls that belong to the forward pass.
         values: The captured value of each request.
         stopped: Whether the forward pass was ended early.
@@ -83,6 +86,7 @@ class ForwardPass:
         self._model, self._requests, self._options, self.scope = model, requests, options, scope
         self._finders = finders or [None] * len(requests)
         self._stop, self.stopped = stop, False
+        self.reads: ValueReads | None = None
         self.ran_elsewhere = False
         self._owner: list[None] = []  # an identity for the graph, which must not hold the pass and its features
         # With gradients, and in a reentrant region, `torch.utils.checkpoint` may compute this forward pass again.
@@ -109,6 +113,8 @@ class ForwardPass:
         """
         if self._may_recompute and may_be_checkpointed():
             self._note_checkpoint(value)
+        if self.reads is not None:
+            self.reads.mark()
         if value.calls - 1 == value.last:
             self.on_complete(value)
 
@@ -121,6 +127,12 @@ class ForwardPass:
         self._unfilled -= 1
         if self._stop and self._unfilled == 0:
             raise EarlyStop(self)
+
+    def keep_on(self) -> None:
+        """Runs to the end, because the model has read other values than when its calls were counted."""
+        self._stop = False
+        for value, selector in zip(self.values, call_selectors(self._requests), strict=True):
+            value.select_anew(selector)
 
     def _note_checkpoint(self, value: CapturedValue) -> None:
         """Arranges that the hooks run again when the checkpointed region that runs now is recomputed."""
@@ -210,6 +222,7 @@ def run_with_capture(
     stop: bool = False,
     finders: Sequence[LayoutFinder | None] | None = None,
     track_layouts: bool = False,
+    expected_reads: Sequence[Hashable] | None = None,
 ) -> tuple[ForwardPass, Any]:
     """Runs one forward pass with hooks.
 
@@ -223,6 +236,8 @@ def run_with_capture(
         stop: Whether to end the forward pass when every request has its value. Default: False.
         finders: Finds the layouts of each request's tensors. Default: None.
         track_layouts: Whether to follow layouts through this forward pass. Default: False.
+        expected_reads: The values of tensors that an earlier forward pass read: one that reads others runs to the end.
+            Empty to only note them. Default: None, they do not matter.
 
     Returns:
         The forward pass, and the model's output (None if the forward pass was stopped).
@@ -241,7 +256,11 @@ def run_with_capture(
             if has_compiled_code(hooks.modules.values()):
                 stack.enter_context(force_eager())
             if track_layouts:
-                stack.enter_context(follow_layouts(model, finders or ()))
+                stack.enter_context(follow_layouts(model, finders or (), hooks.followed()))
+            if expected_reads is not None and HAS_FUNCTION_MODES and tracing_state() is None:
+                on_change = forward.keep_on if expected_reads else None
+                forward.reads = ValueReads(model, hooks.followed(), expected_reads, on_change)
+                stack.enter_context(forward.reads.observe(model, hooks.followed()))
             stack.callback(hooks.disconnect)
             hooks.install(stack)
             if hooks.operations is not None:
@@ -259,14 +278,16 @@ def run_with_capture(
 
 
 @contextmanager
-def follow_layouts(model: nn.Module, finders: Sequence[LayoutFinder | None]) -> Iterator[LayoutTracker]:
-    """Follows layouts through the operations of a model, for some finders."""
+def follow_layouts(
+    model: nn.Module, finders: Sequence[LayoutFinder | None], inside: Collection[nn.Module]
+) -> Iterator[LayoutTracker]:
+    """Follows layouts through the operations of a model, for some finders, and inside of modules with a fast path."""
     tracker = LayoutTracker(model)
     found = [finder for finder in finders if finder is not None]
     for finder in found:
         finder.tracker = tracker
     try:
-        with tracker:
+        with tracker.observe(model, inside):
             yield tracker
     finally:
         for finder in found:

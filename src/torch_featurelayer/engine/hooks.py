@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._pytree import substitute, tensors
-from ..address import ATTENTION_WEIGHTS, EXPERT_PARTS, Request, locate
+from ..address import ATTENTION_WEIGHTS, EXPERT_PARTS, Request, ancestors, locate
 from .arguments import Arguments, replace_arguments
 from .captured import CapturedValue
 from .dynamo import force_eager
@@ -272,6 +272,11 @@ class HookSet:
             if finder is not None:
                 finder.module = module
 
+    def followed(self) -> list[nn.Module]:
+        """Returns the modules whose own code calls requested layers or runs requested operations."""
+        operating = [module for module, request, _ in self._points if request.address.operation is not None]
+        return [*modules_around(self.modules, [request for _, request, _ in self._points]), *operating]
+
     def connect(self, forward: Pass) -> None:
         """Records from now on in the values of this forward pass, and in those of no other."""
         if self.operations is not None:
@@ -310,6 +315,12 @@ class HookSet:
                 register(register_with, hook, stack, **options)
         if self.operations is not None:
             register_operations(self.operations, stack)
+
+
+def modules_around(modules: dict[str, nn.Module], requests: Iterable[Request]) -> list[nn.Module]:
+    """Returns the model and the modules around requested layers, without duplicates: their calls are forward passes."""
+    paths = {"", *(outer for request in requests for outer in ancestors(request.address.path))}
+    return list({id(modules[path]): modules[path] for path in paths if path in modules}.values())
 
 
 def _is_flex(module: nn.Module) -> bool:

@@ -24,9 +24,9 @@ from .copy_on_write import copier
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import required_requests
-from .hooks import disable_fast_path, register, register_operations
+from .hooks import disable_fast_path, modules_around, register, register_operations
 from .operations import OperationMode, unwound
-from .recorder import ForwardTracker, modules_around
+from .recorder import ForwardTracker
 from .scope import Scope
 
 EditValue: TypeAlias = Tensor | float | Callable[[Any], Any]

@@ -17,10 +17,10 @@ from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .._exceptions import LayoutError
 from .._layout import Layout
+from .observer import Observer
 from .operation_names import operation_name
 
 UNKNOWN: Final = None
@@ -59,7 +59,7 @@ Arguments: TypeAlias = tuple[Any, ...]
 Rule: TypeAlias = Callable[["LayoutTracker", Arguments, dict[str, Any], Tensor], Axes | None]
 
 
-class LayoutTracker(TorchFunctionMode):
+class LayoutTracker(Observer):
     """Follows the dimensions of channels and items through the operations of a forward pass.
 
     Args:
@@ -86,6 +86,18 @@ class LayoutTracker(TorchFunctionMode):
                 if isinstance(part, Tensor):
                     self._set(part, self._infer(f"{name}[{place}]", args, kwargs or {}, part))
         return output
+
+    def note_attention(self, module: nn.Module, args: Arguments, kwargs: dict[str, Any], output: Any) -> None:
+        """Attention defines its channels as a linear layer does, and declares the dimension of the items."""
+        attention = next(each for each in module.modules() if isinstance(each, nn.MultiheadAttention))
+        given = args[0] if args else kwargs.get("query", kwargs.get("src"))
+        feature, *weights = output if isinstance(output, tuple) else (output,)
+        batch = NO_BATCH if feature.ndim == 2 else 0 if attention.batch_first else 1
+        found = _defines(1)(self, (given,), {}, feature)
+        self._set(feature, None if found is None else Axes(found.channels, batch))
+        for each in weights:
+            if each is not None:
+                self._set(each, None)
 
     def axes(self, tensor: Tensor) -> Axes | None:
         """Returns the axes of a tensor whose channels are known."""

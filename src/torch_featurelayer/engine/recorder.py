@@ -12,14 +12,14 @@ from typing import Any
 from torch import nn
 
 from .._exceptions import FeatureLayerError, LayerNotRunError
-from ..address import Request, ancestors
+from ..address import Request
 from ._torch_private import calling_frame, has_compiled_code
 from .call_selector import call_selectors
 from .captured import CapturedValue
 from .diagnostics import explain_missing_call
 from .dynamo import force_eager
 from .forward_pass import ForwardPass, follow_layouts, required_requests
-from .hooks import HookSet, register
+from .hooks import HookSet, modules_around, register
 from .layouts import LayoutFinder, LayoutTracker
 from .operations import unwound
 from .options import Options
@@ -82,12 +82,6 @@ class ForwardTracker:
             self._on_end()
 
 
-def modules_around(modules: dict[str, nn.Module], requests: Iterable[Request]) -> list[nn.Module]:
-    """Returns the model and the modules around requested layers, without duplicates: their calls are forward passes."""
-    paths = {"", *(outer for request in requests for outer in ancestors(request.address.path))}
-    return list({id(modules[path]): modules[path] for path in paths if path in modules}.values())
-
-
 def _is_on_stack(wanted: FrameType, frame: FrameType | None) -> bool:
     while frame is not None and frame is not wanted:
         frame = frame.f_back
@@ -133,7 +127,7 @@ class ActivationRecorder:
             # The scope is entered before hooks are registered: a hook that runs at once must already find it.
             stack.enter_context(self._scope.enter())
             if any(self._finders):
-                self._tracker = stack.enter_context(follow_layouts(self.model, self._finders))
+                self._tracker = stack.enter_context(follow_layouts(self.model, self._finders, self._hooks.followed()))
             if self._hooks.operations is not None:
                 stack.enter_context(unwound())
             forwards = ForwardTracker(self._scope, self._begin, self._end)
