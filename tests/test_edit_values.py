@@ -6,6 +6,7 @@ from collections import deque
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -272,3 +273,54 @@ def test_last_hidden_state_beside_hidden_states() -> None:
     (output.last_hidden_state * 2 + output.hidden_states[1] * 3).sum().backward()
     assert feat.value.last_hidden_state.unique().item() == 2
     assert feat.value.hidden_states[1].unique().item() == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "given"),
+    [
+        (lambda x: (x, None), lambda old: old[0], "a tensor of shape \\[2, 4\\]"),
+        (lambda x: (x, x), lambda old: old[:1], "a tuple of 1"),
+        (lambda x: (x, x), lambda old: {"0": old[0], "1": old[1]}, "a dict with the keys '0', '1'"),
+        (lambda x: [x], lambda old: old[0], "a tensor"),
+        (lambda x: {"a": x, "b": x}, lambda old: {"a": old["a"]}, "a dict with the keys 'a'"),
+        (toys.Cache, lambda old: old.keys, "a tensor"),
+        (lambda x: x, lambda old: [old], "a list of 1"),
+        (lambda x: x, lambda old: (old, None), "a tuple of 2"),
+        (lambda x: x, lambda _: 0.0, "a float"),
+    ],
+)
+def test_a_function_that_returns_another_structure(old: Any, new: Any, given: str) -> None:
+    """A tensor in the place of `(hidden, weights)` would make the model take its first item for all."""
+    model = toys.Spoils(toys.Returns(old), lambda _: None)
+    with tl.edit(model, {"layer": new}), pytest.raises(tl.EditError, match=f"returned {given}.*the same structure"):
+        model(torch.randn(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (lambda x: (x, None), lambda old: [old[0] * 2, None]),
+        (lambda x: [x, x], lambda old: old[:1]),
+        (lambda x: {"a": x}, lambda old: {**old, "b": 1}),
+        (lambda x: toys.Pair(x, None), lambda old: toys.Pair(old.first * 2, None)),
+        (lambda x: x.shape[0], lambda _: torch.tensor(3)),
+    ],
+)
+def test_a_function_that_returns_the_same_structure(old: Any, new: Any) -> None:
+    model = toys.Spoils(toys.Returns(old), lambda _: None)
+    with tl.edit(model, {"layer": new}), tl.capture(model, "layer") as record:
+        model(torch.randn(2, 4))
+    assert isinstance(record["layer"], type(new(old(torch.ones(2, 4)))))
+
+
+@pytest.mark.parametrize("value", [None, "0", [1.0], {"a": 1.0}, np.zeros(4), object()])
+def test_values_that_are_none(value: Any) -> None:
+    with pytest.raises(tl.EditError, match="a function, a tensor or a number, not a"), tl.edit(nn.ReLU(), {"": value}):
+        pass
+
+
+@pytest.mark.parametrize("value", [1j, 10**400])
+def test_numbers_that_no_float_holds(value: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    with tl.edit(model, {"0": value}), pytest.raises(tl.EditError, match="cannot be represented in float32"):
+        model(torch.ones(1, 4))

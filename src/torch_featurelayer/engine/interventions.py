@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from numbers import Number
 from typing import Any, TypeAlias
 
 import torch
@@ -14,7 +15,7 @@ from .._exceptions import (
     LayerNotRunError,
     StructureError,
 )
-from .._pytree import UncopyableError, describe, replace_part, snapshot, substitute
+from .._pytree import UncopyableError, describe, replace_part, snapshot, substitute, tensors
 from ..address import ATTENTION_WEIGHTS, Address, Request, locate
 from ._torch_private import has_compiled_code, may_be_checkpointed
 from .arguments import Arguments, replace_arguments
@@ -44,6 +45,8 @@ class Intervention:
 
     def __init__(self, request: Request, value: EditValue, owner: InterventionSet) -> None:
         self.name, self.address = request.name, _editable(request)
+        if not _is_value(value):
+            raise EditError(self.name, f"a value is a function, a tensor or a number, not {describe(value)}.")
         self.calls = self.done = 0
         self._value, self._owner = value, owner
         self._is_computing = False
@@ -81,7 +84,7 @@ class Intervention:
         if self.address.port != "output" or not self._is_wanted(number):
             return None
         try:
-            return replace_part(output, self.address.index, self._new)
+            return replace_part(output, self.address.index, self._new_part)
         except LookupError as error:
             raise StructureError(self.name, str(error)) from None
         except UncopyableError as error:
@@ -110,6 +113,17 @@ class Intervention:
             return self._fill(self._value, old)
         return self._expand(self._value, old)
 
+    def _new_part(self, old: Any) -> Any:
+        """Returns the new value of an output or a part of it, whose structure the model expects."""
+        new = self._new(old)
+        if not _has_structure(new, old):
+            raise EditError(
+                self.name,
+                f"the function returned {describe(new)}, and the value is {describe(old)}. Return the same structure, "
+                "or name the part to change with [index].",
+            )
+        return new
+
     def _compute(self, function: Callable[[Any], Any], old: Any) -> Any:
         self._is_computing = True
         try:
@@ -122,7 +136,10 @@ class Intervention:
         return substitute(new, copier("lazy"))  # the function may keep what it returned, and the model write to it
 
     def _fill(self, number: float, old: Tensor) -> Tensor:
-        new = torch.full_like(old, number)
+        try:
+            new = torch.full_like(old, number)
+        except (RuntimeError, OverflowError):  # a complex number, or one that is too large
+            raise EditError(self.name, f"{number} cannot be represented in {_dtype(old)}.") from None
         # `full_like` truncates a number that an integer dtype cannot represent.
         is_exact = old.is_floating_point() or old.is_complex()
         if not is_exact and old.numel() and new.flatten()[0].item() != number:
@@ -138,6 +155,21 @@ class Intervention:
             shapes = f"{list(given.shape)} cannot be broadcast to {list(old.shape)}"
             raise EditError(self.name, f"the shape {shapes}.") from None
         return new.clone(memory_format=torch.contiguous_format)  # the model may write to it
+
+
+def _is_value(value: object) -> bool:
+    return callable(value) or isinstance(value, (Tensor, Number))
+
+
+def _has_structure(new: Any, old: Any) -> bool:
+    """Whether a new value can take the place of an old one: a tensor of a tensor, a tuple of one as long, ..."""
+    if isinstance(old, Tensor):
+        return isinstance(new, Tensor)
+    if isinstance(old, Mapping):
+        return isinstance(new, Mapping) and new.keys() >= old.keys()
+    if isinstance(old, (tuple, list)):
+        return isinstance(new, (tuple, list)) and (isinstance(old, list) or len(new) == len(old))
+    return not isinstance(new, Tensor) or not any(True for _ in tensors(old))
 
 
 def _can_hold(dtype: torch.dtype, given: Tensor) -> bool:

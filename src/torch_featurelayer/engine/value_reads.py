@@ -1,7 +1,7 @@
 """Values of tensors that the Python code of a model reads, on which the number of calls may depend.
 
 `while not halted.all()` and `if x.max() > 0` depend on values by an operation that returns a Python value, others by a
-tensor whose shape is not known in advance. A forward pass that reads the same values as an earlier one takes the same way.
+tensor whose shape is not known in advance. A forward pass that reads the values of an earlier one takes the same way.
 """
 
 from __future__ import annotations
