@@ -38,6 +38,7 @@ def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
 
     Raises:
         EditError: If a new value does not fit.
+        TypeError: If `changes` is not a dict.
         LayerNotRunError: On exit, if an edit was not applied because its layer did not run.
         OperationNotFoundError: On exit, if the operation of an address did not run in its layer.
         AmbiguousOperationError: On exit, if several such operations ran and the address does not number them.
@@ -56,6 +57,8 @@ def edit(model: nn.Module, changes: Mapping[Key, EditValue]) -> Iterator[None]:
         tensor([[2., 2., 2.]])
     """
     check_model(model)
+    if not isinstance(changes, Mapping):
+        raise TypeError(f"changes must be a dict from layer to new value, not a {type(changes).__name__}")
     found: dict[Request, EditValue] = {}
     for selector, value in changes.items():
         found.update(dict.fromkeys(resolve(model, selector), value))

@@ -37,7 +37,7 @@ class Layout:
         Raises:
             LayoutError: If the text has not exactly one C, or has a letter twice.
         """
-        letters = text.upper()
+        letters = text.upper() if isinstance(text, str) else ""
         if not letters.isalpha() or letters.count("C") != 1 or len(set(letters)) != len(letters):
             raise LayoutError(
                 f"{text!r} is not a layout",

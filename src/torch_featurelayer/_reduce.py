@@ -64,8 +64,11 @@ def make_reducer(reduce: Reduction) -> Reducer:
     """Validates a reduction.
 
     Raises:
+        TypeError: If it is neither a name nor a function.
         ValueError: If no reduction has this name.
     """
+    if not callable(reduce) and not isinstance(reduce, str):
+        raise TypeError(f"a reduction is a name or a function, not {reduce!r}")
     if callable(reduce) or reduce in _NAMED:
         return Reducer(reduce)
     near = nearest(str(reduce), _NAMED, limit=1)

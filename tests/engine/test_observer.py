@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,26 +86,6 @@ def test_layout_of_the_weights_of_attention_is_unknown() -> None:
     model, x = nn.Sequential(nn.Linear(8, 8), attention), torch.randn(2, 5, 8)
     model.forward = lambda x: attention(*[model[0](x)] * 3, average_attn_weights=False)
     assert tl.find_layouts(model, ["1[0]", "1[1]"], x) == {"1[0]": "NTC", "1[1]": None}
-
-
-@torch.no_grad()
-def test_a_continued_store_has_the_bytes_of_an_uninterrupted_one(vit: nn.Module, tmp_path: Path) -> None:
-    data = list(torch.randn(24, 3, 32, 32))
-
-    def extract(name: str, progress: Callable[[Any], None] | None = None) -> dict[str, bytes]:
-        tl.extract(
-            vit, ["encoder.ln"], data, tmp_path / name, reduce="mean", dtype=torch.float32, batch_size=4, shard_size=8,
-            progress=progress,
-        )  # fmt: skip
-        return {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.safetensors")}
-
-    def interrupt(progress: Any) -> None:
-        if progress.done > 8:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract("continued", interrupt)
-    assert extract("continued") == extract("whole")
 
 
 @torch.no_grad()

@@ -204,11 +204,3 @@ def test_compiled_code_does_not_tell_what_it_reads() -> None:
     for count in (1.0, 3.0, 2.0, 3.0):
         x = torch.full((1, 4), count)
         assert torch.allclose(layer.features(x), tl.FeatureLayer(model, "layer@-1")(x)[0])
-
-
-def test_rows_of_a_dataset(tmp_path: Any) -> None:
-    """Items for which a layer runs once, twice and three times, in batches of one."""
-    model, items = toys.RepeatsByValue(), [torch.full((4,), float(count)) for count in (1, 3, 2, 1)]
-    store = tl.extract(model, ["layer@-1"], items, tmp_path / "out", batch_size=1, dtype=torch.float32)
-    right = [tl.FeatureLayer(model, "layer@-1")(item[None])[0][0] for item in items]
-    assert torch.equal(torch.as_tensor(store["layer@-1"][:]), torch.stack(right))

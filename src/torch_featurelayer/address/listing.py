@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from .._checks import check_counts
 from .resolve import check_model
 
 
@@ -22,6 +23,7 @@ def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[st
 
     Raises:
         NotAModuleError: If the model is not an `nn.Module`.
+        TypeError: If `max_depth` is not a whole number.
         ValueError: If `max_depth` is less than 1.
 
     Examples:
@@ -32,7 +34,6 @@ def get_layer_candidates(model: nn.Module, max_depth: int | None = 1) -> list[st
         >>> get_layer_candidates(model, max_depth=2)
         ['0', '1', '1.0', '1.1']
     """
-    if max_depth is not None and max_depth < 1:
-        raise ValueError(f"max_depth must be at least 1, or None for all layers, not {max_depth}")
+    check_counts(max_depth=max_depth)
     paths = (path for path, _ in check_model(model).named_modules(remove_duplicate=False) if path)
     return [path for path in paths if max_depth is None or path.count(".") < max_depth]

@@ -86,7 +86,7 @@ def resolve(model: nn.Module, selectors: Selector | Iterable[Selector]) -> tuple
 
 
 def _as_list(selectors: Selector | Iterable[Selector]) -> Sequence[Selector]:
-    single = isinstance(selectors, (str, nn.Module, type, re.Pattern))
+    single = isinstance(selectors, (str, nn.Module, type, re.Pattern)) or not isinstance(selectors, Iterable)
     return [selectors] if single else list(selectors)  # type: ignore[list-item, arg-type]
 
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from .._counts import check_counts
+from .._checks import check_counts
 from ._maps import channels_first, pick, to_maps
 
 Criterion: TypeAlias = Literal["mean", "max", "std"]

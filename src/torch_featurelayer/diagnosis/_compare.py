@@ -54,6 +54,8 @@ def _renaming(match: Any) -> Callable[[str], str | None]:
         return lambda name: name
     if callable(match):
         return match  # type: ignore[no-any-return]
+    if not isinstance(match, Mapping):
+        raise TypeError(f"match must be a dict from name to name, a function or 'order', not {match!r}")
     # The longest first, so that a name inside another one has its own.
     known = sorted(match.items(), key=lambda pair: -len(pair[0]))
 

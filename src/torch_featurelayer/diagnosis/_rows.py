@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .._counts import check_counts
+from .._checks import check_counts
 from ..store import StoredLayer
 from ._accumulate import ChannelAccumulator, channels_last
 from ._layer_statistics import LayerStatistics

@@ -15,7 +15,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from .._counts import check_counts
+from .._checks import check_counts
 from .._exceptions import FeatureLayerError, ItemError, StoreCorruptError, StoreMismatchError
 from .._layout import Layout
 from .._layouts import find_layouts
@@ -114,6 +114,7 @@ def statistics(
     """
     check_counts(num_threads=num_threads)
     check_counts(0, top=top)
+    top = int(top or 0)
     ready = prepare(
         model,
         layers,
@@ -133,7 +134,7 @@ def statistics(
     threads = int(num_threads or torch.get_num_threads())
     job = ExtractionJob(spec, fspath(out or ""), ready.batch_size, _PART, ready.num_workers, False, "record", threads)
     config = describe_extraction(ready.title, job, source, data, preprocess=ready.preprocess, column=column, columns=())
-    metadata = json.loads(json.dumps({**config.to_json(), "top": int(top), "covariance": covariance}))
+    metadata = json.loads(json.dumps({**config.to_json(), "top": top, "covariance": covariance}))
     file = None if out is None else _File(Path(out))
     state = _State(metadata) if file is None else file.read(metadata)
     with eval_mode(network), use_threads(threads), keep_memory():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
+from .._checks import check_device, check_dtype
 from .._exceptions import FeatureLayerError, LayoutError
 from .._layout import Layout, layout_for
 from .._pytree import snapshot
@@ -74,8 +75,8 @@ class Options:
     def __post_init__(self) -> None:
         copier(self.clone)
         check_tokens(self.tokens)
-        if self.dtype is not None and not self.dtype.is_floating_point:
-            raise ValueError(f"dtype must be a floating-point type, not {self.dtype}")
+        check_dtype(self.dtype)
+        check_device(self.device)
         for text in self.layout.values() if isinstance(self.layout, Mapping) else [self.layout]:
             if text is not None:
                 Layout.parse(text)

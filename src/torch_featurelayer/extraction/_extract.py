@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import nn
 
-from .._counts import check_counts
+from .._checks import check_arguments, check_counts, check_dtype
 from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
-from .._reduce import Reductions
+from .._reduce import Reductions, make_reducers
 from ..address import Selector
 from ..models import LoadedModel
 from ..store import Store, open_store
@@ -163,6 +163,7 @@ def extract(
         StoreLockedError: If another process is writing to the store.
         DatasetError: If `data` is not a dataset.
         EmptyDatasetError: If the dataset has no items.
+        TypeError: If an option is of another type.
         LayerNotFoundError: If the model has no such layer.
         MissingExtraError: If an optional dependency is not installed.
         ValueError: If an option has no such value, such as a `shard_size` of 0.
@@ -178,8 +179,13 @@ def extract(
     for name, value, choices in (("verify", verify, Verify), ("changed", changed, Changed), ("finite", finite, Finite)):
         _check_choice(name, value, choices)
     check_counts(num_threads=num_threads, shard_size=shard_size, num_actors=num_actors)
-    if dtype is not None and not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating-point type, not {dtype}, which would truncate values")
+    check_dtype(dtype)
+    check_dtype(precision, "precision")
+    make_reducers(reduce)  # so that a misspelled one is an error before anything is written
+    check_arguments("generate", generate)
+    check_arguments("objects", objects, ("threshold", "size"))
+    if not isinstance(out, (str, PathLike)):
+        raise TypeError(f"out must be a path, not {out!r}")
     ready = prepare(
         model,
         layers,

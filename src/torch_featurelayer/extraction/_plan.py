@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from .._checks import check_arguments, check_dtype
 from .._exceptions import DatasetError
 from .._reduce import Reductions
 from .._table import Table
@@ -169,6 +170,8 @@ def plan(
         >>> found["1"].shape, found["1"].row_bytes, found.total_bytes
         ((3,), 6, 600)
     """
+    check_dtype(dtype)
+    check_arguments("generate", generate)
     ready = prepare(
         model,
         layers,

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .._counts import check_counts
+from .._checks import check_counts, check_device, check_dtype
 from .._device import input_device
 from .._feature_layer import FeatureLayers
-from ..address import Selector
+from ..address import Selector, check_model
 from ..models import LoadedModel, Preprocess
 from .collating import Collate, Prepare, make_collator
 from .reading import choose_workers
@@ -64,14 +64,18 @@ def prepare(
 
     Raises:
         DatasetError: If `data` is not a dataset.
+        NotAModuleError: If the model is not an `nn.Module`.
         EmptyDatasetError: If the dataset has no items.
         LayerNotFoundError: If the model has no such layer.
-        ValueError: If a number is too small.
+        TypeError: If an option is of another type.
+        ValueError: If a number is too small, or a device or dtype not possible.
     """
     check_counts(batch_size=batch_size, max_length=max_length)
     check_counts(0, num_workers=num_workers)
+    check_device(device)
+    check_dtype(autocast, "autocast")
     loaded = model if isinstance(model, LoadedModel) else None
-    network: nn.Module = loaded.model if loaded else model  # type: ignore[assignment]
+    network = check_model(loaded.model if loaded else model)
     function = (loaded.preprocess if loaded else Preprocess()) if preprocess is None else preprocess
     collator = make_collator(network, function, collate_fn, is_default=preprocess is None, max_length=max_length)
     source = make_source(data, collator, column, columns)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .._counts import check_counts
+from .._checks import check_counts
 from .._exceptions import LayoutError
 from .._layout import layout_for
 from ..analysis import dead_channels

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._capture import Record, capture
-from .._counts import check_counts
+from .._checks import check_counts
 from .._pytree import tensors
 from ..address import Selector, locate, resolve
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._counts import check_counts
+from .._checks import check_counts
 from .._optional import need
 from .search import Match, only_layer, query_vectors, to_matches
 from .vectors import Metric, chunks

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .._counts import check_counts
+from .._checks import check_counts
 from .vectors import Metric, check_query, chunks, vectors
 
 if TYPE_CHECKING:

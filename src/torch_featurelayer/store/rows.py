@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._counts import check_counts
+from .._checks import check_counts
 from .folder import Folder
 from .ids import Ids
 from .manifest import ShardEntry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor
@@ -76,14 +76,23 @@ def check_columns(columns: Columns) -> None:
     """
     if isinstance(columns, str):
         raise DatasetError(f"columns={columns!r}", f"pass a list of names: columns=[{columns!r}]")
+    if not isinstance(columns, Iterable):
+        raise DatasetError(f"columns={columns!r}", "pass a list of names, or a dict from name to values")
     if taken := RESERVED.intersection(columns):
         raise DatasetError(f"a column {min(taken)!r}", "every store has a column of this name; rename yours")
 
 
 def by_place(values: Any) -> Sequence[Any]:
-    """Returns values that are read by their place; the Series of a table that was shuffled or cut has other labels."""
-    is_by_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
-    return values if is_by_place else list(values)
+    """Returns values that are read by their place; the Series of a table that was shuffled or cut has other labels.
+
+    Raises:
+        DatasetError: If they are no values of items.
+    """
+    if isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__"):
+        return values
+    if not isinstance(values, Iterable):
+        raise DatasetError(f"the values {values!r} of a column", "pass a value for each item, in a list or array")
+    return list(values)
 
 
 def split_label(sample: Any) -> Entry:
