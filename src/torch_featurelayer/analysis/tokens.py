@@ -52,6 +52,8 @@ def tokens_to_map(
         >>> tokens_to_map(torch.zeros(1, 200, 768), grid=(10, 20)).shape
         torch.Size([1, 768, 10, 20])
     """
+    if not isinstance(feat, Tensor):
+        raise TypeError(f"tokens are a tensor [N, T, C], not a {type(feat).__name__}")
     if feat.ndim == 4:
         return to_maps(feat, layout, image_size)
     if feat.ndim != 3:

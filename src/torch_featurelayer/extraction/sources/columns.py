@@ -88,11 +88,11 @@ def by_place(values: Any) -> Sequence[Any]:
     Raises:
         DatasetError: If they are no values of items.
     """
-    if isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__"):
-        return values
     if not isinstance(values, Iterable):
         raise DatasetError(f"the values {values!r} of a column", "pass a value for each item, in a list or array")
-    return list(values)
+    is_by_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
+    found: Any = values if is_by_place else list(values)
+    return found  # type: ignore[no-any-return]
 
 
 def split_label(sample: Any) -> Entry:
