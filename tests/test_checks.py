@@ -133,3 +133,10 @@ def test_arguments_of_other_functions() -> None:
     with pytest.raises(tl.NotAModuleError):
         tl.statistics(None, ["0"], torch.ones(2, 4))  # type: ignore[arg-type]
     assert tl.statistics(MODEL, ["0"], torch.ones(2, 4), top=None)["0"].positions == 2  # type: ignore[arg-type]
+
+
+def test_arrays_in_the_place_of_tensors() -> None:
+    with pytest.raises(TypeError, match=r"a tensor \[N, T, C\], not a ndarray: torch.as_tensor"):
+        tl.analysis.tokens_to_map(np.zeros((1, 16, 8)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a tensor \[N, \.\.\.\], not a ndarray: torch.as_tensor"):
+        tl.similarity.cka(np.zeros((6, 4)), np.zeros((6, 4)))  # type: ignore[arg-type]

@@ -44,6 +44,7 @@ def tokens_to_map(
 
     Raises:
         LayoutError: If the grid cannot be determined, or the tokens do not fill it.
+        TypeError: If the tokens are no tensor.
 
     Examples:
         >>> import torch
@@ -53,7 +54,7 @@ def tokens_to_map(
         torch.Size([1, 768, 10, 20])
     """
     if not isinstance(feat, Tensor):
-        raise TypeError(f"tokens are a tensor [N, T, C], not a {type(feat).__name__}")
+        raise TypeError(f"tokens are a tensor [N, T, C], not a {type(feat).__name__}: torch.as_tensor(feat)")
     if feat.ndim == 4:
         return to_maps(feat, layout, image_size)
     if feat.ndim != 3:

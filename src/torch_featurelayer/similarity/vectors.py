@@ -41,7 +41,13 @@ def vectors(rows: Tensor, metric: Metric) -> Tensor:
 
 
 def flat(features: Tensor) -> Tensor:
-    """Returns features `[N, ...]` as float64 vectors `[N, D]`, without gradient."""
+    """Returns features `[N, ...]` as float64 vectors `[N, D]`, without gradient.
+
+    Raises:
+        TypeError: If they are no tensor.
+    """
+    if not isinstance(features, Tensor):
+        raise TypeError(f"features are a tensor [N, ...], not a {type(features).__name__}: torch.as_tensor(features)")
     return features.detach().reshape(len(features), -1).double()
 
 
