@@ -40,7 +40,6 @@ COUNTS: dict[str, Callable[[Tensor], Any]] = {
     "tolist": lambda x: int(x.tolist()[0][0]),
     "numpy": lambda x: int(x.numpy()[0, 0]),
     "asarray": lambda x: int(np.asarray(x)[0, 0]),
-    "dlpack": lambda x: int(np.from_dlpack(x)[0, 0]),
     "memoryview": lambda x: int(memoryview(x.numpy())[0, 0]),
     "data": lambda x: int(x.data.cpu()[0, 0]),
     "format": lambda x: int(float(f"{x[0, 0]:.1f}")),
