@@ -115,6 +115,19 @@ def test_copies_and_pickles_made_meanwhile_are_plain(vit: nn.Module) -> None:
                            tl.FeatureLayer(other, "encoder.ln")(image)[0].mean(1)[0])  # fmt: skip
 
 
+@torch.no_grad()
+def test_a_layer_of_attention_in_two_places() -> None:
+    shared = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    model, x = (
+        nn.Sequential(nn.Linear(8, 8), nn.Sequential(shared), nn.Sequential(shared), nn.Linear(8, 8)),
+        torch.randn(2, 5, 8),
+    )
+    wrapper = tl.FeatureLayer(model, "3", reduce="mean")
+    assert torch.equal(wrapper.features(x), wrapper.features(x))
+    assert torch.equal(wrapper.features(x), model(x).mean(1))
+    assert "forward" not in shared.__dict__
+
+
 def test_captures_may_end_in_any_order(vit: nn.Module) -> None:
     first, second = tl.capture(vit, "encoder.ln", reduce="mean"), tl.capture(vit, "encoder", reduce="mean")
     with ExitStack() as one, ExitStack() as other:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -203,3 +205,15 @@ def test_compiled_code_does_not_tell_what_it_reads() -> None:
     for count in (1.0, 3.0, 2.0, 3.0):
         x = torch.full((1, 4), count)
         assert torch.allclose(layer.features(x), tl.FeatureLayer(model, "layer@-1")(x)[0])
+
+
+@pytest.mark.parametrize("count", [1.0, 2.0])
+def test_features_are_freed_without_the_garbage_collector(count: float) -> None:
+    layer = tl.FeatureLayer(toys.RepeatsByValue(), "layer@-1")
+    layer.features(torch.ones(1, 4))
+    gc.disable()
+    try:
+        feature = weakref.ref(layer.features(torch.full((1, 4), count)))
+        assert feature() is None
+    finally:
+        gc.enable()

@@ -261,6 +261,7 @@ def run_with_capture(
                 on_change = forward.keep_on if expected_reads else None
                 forward.reads = ValueReads(model, hooks.followed(), expected_reads, on_change)
                 stack.enter_context(forward.reads.observe(model, hooks.followed()))
+                stack.callback(forward.reads.close)
             stack.callback(hooks.disconnect)
             hooks.install(stack)
             if hooks.operations is not None:

@@ -41,19 +41,22 @@ class Observer(TorchFunctionMode):
             inside: The modules inside which operations are received nevertheless.
         """
         with ExitStack() as stack:
-            for module in _outermost(model, set(map(id, inside))) if HAS_FUNCTION_MODES else ():
+            for module in _outermost(model, set(map(id, inside)), set()) if HAS_FUNCTION_MODES else ():
                 _Unobserved.install(module, self, stack)
             with self:
                 yield
 
 
-def _outermost(module: nn.Module, inside: set[int]) -> Iterator[nn.Module]:
-    """Yields the modules that must run without a function mode, and none inside those."""
+def _outermost(module: nn.Module, inside: set[int], seen: set[int]) -> Iterator[nn.Module]:
+    """Yields the modules that must run without a function mode, once each, and none inside those."""
+    if id(module) in seen:
+        return
+    seen.add(id(module))
     if id(module) not in inside and (_is_fast(module) or compiled_attribute(module)):
         yield module
     else:
         for child in module.children():
-            yield from _outermost(child, inside)
+            yield from _outermost(child, inside, seen)
 
 
 def _is_fast(module: nn.Module) -> bool:

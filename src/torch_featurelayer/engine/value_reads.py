@@ -91,6 +91,10 @@ class ValueReads(Observer):
         """Takes note that a call of a requested layer has been recorded: later reads may lead to another call."""
         self._before, self._is_open = len(self._read), False
 
+    def close(self) -> None:
+        """Calls nothing any more, and refers to no forward pass and its features."""
+        self._on_change = None
+
     def counted(self, selectors: list[CallSelector]) -> Counted:
         """Returns the calls of a forward pass that ran to its end."""
         return Counted(selectors, tuple(self._read[: self._before]), self._is_open)
