@@ -128,6 +128,14 @@ def test_a_layer_of_attention_in_two_places() -> None:
     assert "forward" not in shared.__dict__
 
 
+def test_copies_of_a_module_in_other_threads_are_left_alone() -> None:
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    model = nn.Sequential(nn.Linear(8, 8), nn.DataParallel(attention))
+    with tl.capture(model, "0", reduce="mean"):
+        assert "forward" not in attention.__dict__
+        model(torch.randn(2, 5, 8))
+
+
 def test_captures_may_end_in_any_order(vit: nn.Module) -> None:
     first, second = tl.capture(vit, "encoder.ln", reduce="mean"), tl.capture(vit, "encoder", reduce="mean")
     with ExitStack() as one, ExitStack() as other:

@@ -49,7 +49,8 @@ class Observer(TorchFunctionMode):
 
 def _outermost(module: nn.Module, inside: set[int], seen: set[int]) -> Iterator[nn.Module]:
     """Yields the modules that must run without a function mode, once each, and none inside those."""
-    if id(module) in seen:
+    # Function modes belong to a thread, and `nn.DataParallel` runs copies of its module in others.
+    if id(module) in seen or isinstance(module, nn.DataParallel):
         return
     seen.add(id(module))
     if id(module) not in inside and (_is_fast(module) or compiled_attribute(module)):
