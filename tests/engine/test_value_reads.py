@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import torch_featurelayer as tl
 from tests import toys
+from torch_featurelayer.engine import forward_pass
 
 ONE = torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 1]])
 MORE = torch.tensor([[3.0, 2, 10, 11], [3, 2, 5, 4]])
@@ -217,3 +218,12 @@ def test_features_are_freed_without_the_garbage_collector(count: float) -> None:
         assert feature() is None
     finally:
         gc.enable()
+
+
+def test_without_function_modes_every_call_runs_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be observed is not guessed."""
+    monkeypatch.setattr(forward_pass, "HAS_FUNCTION_MODES", False)
+    layer = tl.FeatureLayer(toys.RepeatsByValue(), "layer@-1")
+    for count in (1.0, 3.0, 2.0):
+        x = torch.full((1, 4), count)
+        assert torch.equal(layer.features(x), layer(x)[0])
