@@ -109,14 +109,12 @@ class CapturedValue:
         self._is_gradient = request.address.port in GRADIENT_PORTS
         # A traced graph has no gradients, and tracing twice must give the same graph.
         self._is_on_path = request.address.port == "output" and options.clone is not False and not is_traced
-        self._wants_all = self.last is None and (selector.call is None or selector.keeps_all)
         # From the end, only the latest calls can be wanted: older values are freed.
         self._kept: deque[tuple[int, Any]] = deque(maxlen=None if selector.keeps_all else selector.from_end)
 
     def select_anew(self, selector: CallSelector) -> None:
         """Selects calls of which the last is not known; the calls so far were kept in any case."""
         self.selector, self.last = selector, selector.last
-        self._wants_all = self.last is None and (selector.call is None or selector.keeps_all)
 
     def restart(self) -> None:
         """Discards the kept values: the next call is the first again."""
@@ -147,7 +145,7 @@ class CapturedValue:
         """
         number = self.calls if number is None else number
         self.calls = number + 1
-        if not (self._wants_all or self.selector.wants(number)):
+        if not (self.last is None or self.selector.wants(number)):  # if the last is not known, any call is wanted
             return value
         try:
             return self._keep(value, number, () if is_part else self.request.address.index)

@@ -255,12 +255,14 @@ def run_with_capture(
         with ExitStack() as stack:
             if has_compiled_code(hooks.modules.values()):
                 stack.enter_context(force_eager())
+            observes = expected_reads is not None and HAS_FUNCTION_MODES and tracing_state() is None
+            inside = hooks.followed() if track_layouts or observes else ()
             if track_layouts:
-                stack.enter_context(follow_layouts(model, finders or (), hooks.followed()))
-            if expected_reads is not None and HAS_FUNCTION_MODES and tracing_state() is None:
+                stack.enter_context(follow_layouts(model, finders or (), inside))
+            if observes:
                 on_change = forward.keep_on if expected_reads else None
-                forward.reads = ValueReads(model, hooks.followed(), expected_reads, on_change)
-                stack.enter_context(forward.reads.observe(model, hooks.followed()))
+                forward.reads = ValueReads(model, inside, expected_reads or (), on_change)
+                stack.enter_context(forward.reads.observe(model, inside))
                 stack.callback(forward.reads.close)
             stack.callback(hooks.disconnect)
             hooks.install(stack)

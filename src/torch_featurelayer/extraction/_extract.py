@@ -182,7 +182,6 @@ def extract(
     check_dtype(dtype)
     check_dtype(precision, "precision")
     make_reducers(reduce)  # so that a misspelled one is an error before anything is written
-    check_arguments("generate", generate)
     check_arguments("objects", objects, ("threshold", "size"))
     if not isinstance(out, (str, PathLike)):
         raise TypeError(f"out must be a path, not {out!r}")

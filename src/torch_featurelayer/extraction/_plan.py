@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from .._checks import check_arguments, check_dtype
+from .._checks import check_dtype
 from .._exceptions import DatasetError
 from .._reduce import Reductions
 from .._table import Table
@@ -171,7 +171,6 @@ def plan(
         ((3,), 6, 600)
     """
     check_dtype(dtype)
-    check_arguments("generate", generate)
     ready = prepare(
         model,
         layers,

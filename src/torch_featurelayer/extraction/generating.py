@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_arguments
 from .._layout import Layout
 from .._reduce import Reducer, Reductions, make_reducers
 from ..engine import SPECIAL_MASK, Tokens, choose_tokens
@@ -32,6 +33,7 @@ class Continuation:
         tokens: The tokens to keep; None for all.
 
     Raises:
+        TypeError: If the arguments are no dict.
         ValueError: If several sequences are generated for each text.
     """
 
@@ -39,6 +41,7 @@ class Continuation:
     tokens: GenerationTokens | None = None
 
     def __post_init__(self) -> None:
+        check_arguments("generate", self.options)
         if self.options.get("num_return_sequences", 1) != 1:
             raise ValueError("generate= must return one sequence for each text: num_return_sequences must be 1")
 

@@ -88,11 +88,10 @@ def by_place(values: Any) -> Sequence[Any]:
     Raises:
         DatasetError: If they are no values of items.
     """
-    if not isinstance(values, Iterable):
+    if not hasattr(values, "__iter__"):
         raise DatasetError(f"the values {values!r} of a column", "pass a value for each item, in a list or array")
     is_by_place = isinstance(values, (Sequence, Tensor)) or hasattr(values, "__array_interface__")
-    found: Any = values if is_by_place else list(values)
-    return found  # type: ignore[no-any-return]
+    return values if is_by_place else list(values)
 
 
 def split_label(sample: Any) -> Entry:
