@@ -140,3 +140,17 @@ def test_arrays_in_the_place_of_tensors() -> None:
         tl.analysis.tokens_to_map(np.zeros((1, 16, 8)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"a tensor \[N, \.\.\.\], not a ndarray: torch.as_tensor"):
         tl.similarity.cka(np.zeros((6, 4)), np.zeros((6, 4)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["maximum", ["max"], None, np.ones(2)])
+def test_choices(value: Any, tmp_path: Path) -> None:
+    store = extracted(tmp_path / "out")
+    calls = {
+        r"by must be 'mean' or 'max' or 'std', not": lambda: tl.analysis.top_channels(MAPS, by=value),
+        r"metric must be 'cosine' or 'dot', not": lambda: search(store, ROWS[0, :3], metric=value),
+        r"finite must be 'record' or 'raise', not": lambda: extracted(tmp_path / "other", finite=value),
+        r"on_error must be 'raise' or 'record', not": lambda: tl.guard(nn.ReLU(), on_error=value).__enter__(),
+    }
+    for message, call in calls.items():
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from operator import index
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-__all__ = ["check_arguments", "check_counts", "check_device", "check_dtype"]
+__all__ = ["check_arguments", "check_choice", "check_counts", "check_device", "check_dtype"]
 
 
 def check_counts(least: int = 1, **counts: Any) -> None:
@@ -48,6 +48,22 @@ def check_arguments(name: str, given: Any, known: Collection[str] = ()) -> None:
         raise TypeError(f"{name} must be a dict of arguments, not {given!r}")
     if unknown := [each for each in given or () if known and each not in known]:
         raise TypeError(f"{name} has the arguments {', '.join(known)}, and not {unknown[0]!r}")
+
+
+def check_choice(choices: Any, **options: Any) -> None:
+    """Checks that options have one of some values.
+
+    Args:
+        choices: A `Literal` of the values.
+        **options: The options by name.
+
+    Raises:
+        ValueError: If one has another value.
+    """
+    names = get_args(choices)
+    for name, value in options.items():
+        if not isinstance(value, str) or value not in names:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, names))}, not {value!r}")
 
 
 def check_dtype(dtype: Any, name: str = "dtype") -> None:

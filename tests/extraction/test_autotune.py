@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,18 @@ def test_weights_in_bfloat16(tuned: bool, tmp_path: Path, monkeypatch: pytest.Mo
     assert digests(tmp_path / "half") == whole
     with pytest.raises(tl.StoreMismatchError, match="precision is 'torch.bfloat16' in the store and None"):
         extracted(model, tmp_path / "images", tmp_path / "half", autotune=tuned)
+
+
+def test_precision_errors_are_valid_json(tmp_path: Path) -> None:
+    """A layer of zeros has no error, and one that overflows has no number for it: JSON has no NaN or infinity."""
+    zeros, large, larger = nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 2)
+    with torch.no_grad():
+        for layer, weight, bias in ((zeros, 0, -1), (large, 0, 1e3), (larger, 1e3, 0)):
+            layer.weight.fill_(weight)
+            layer.bias.fill_(bias)
+    model = nn.Sequential(zeros, nn.ReLU(), large, larger)
+    options: dict[str, Any] = {"precision": torch.float16, "dtype": None, "finite": "record"}
+    store = tl.extract(model, ["1", "2", "3"], torch.randn(5, 4), tmp_path / "out", **options)
+    assert store.metadata["precision_error"] == {"1": 0.0, "2": 0.0, "3": None}
+    for file in (tmp_path / "out").glob("*.json"):
+        json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(name))

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from .._checks import check_counts
+from .._checks import check_choice, check_counts
 from ._maps import channels_first, pick, to_maps
 
 Criterion: TypeAlias = Literal["mean", "max", "std"]
@@ -34,9 +34,8 @@ def top_channels(
         IndexError: If there is no such sample.
     """
     check_counts(count=count)
+    check_choice(Criterion, by=by)
     values = pick(to_maps(feat, layout).detach(), sample, "sample").flatten(1).to("cpu").float()
-    if by not in ("mean", "max", "std"):
-        raise ValueError(f"by must be 'mean', 'max' or 'std', not {by!r}")
     scores = values.mean(1) if by == "mean" else values.amax(1) if by == "max" else values.std(1)
     return scores.nan_to_num(nan=-math.inf).topk(min(count, len(scores))).indices.tolist()
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .._checks import check_choice
 from .._exceptions import NonFiniteError
 from .._pytree import tensors
 from ..address import check_model, plain_paths
@@ -71,8 +72,7 @@ def guard(
         >>> errors[0].name, errors[0].count
         (':input[0]', 1)
     """
-    if on_error not in get_args(OnError):
-        raise ValueError(f"on_error must be 'raise' or 'record', not {on_error!r}")
+    check_choice(OnError, on_error=on_error)
     watch = _Guard(check_model(model), gradients=gradients, operations=operations, records=on_error == "record")
     with watch.activate():
         yield watch.errors

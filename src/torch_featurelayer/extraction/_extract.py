@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
-from .._checks import check_arguments, check_counts, check_dtype
+from .._checks import check_arguments, check_choice, check_counts, check_dtype
 from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions, make_reducers
@@ -176,8 +176,9 @@ def extract(
         >>> store.ids, store["1"].shape
         (('a', 'b'), (2, 3))
     """
-    for name, value, choices in (("verify", verify, Verify), ("changed", changed, Changed), ("finite", finite, Finite)):
-        _check_choice(name, value, choices)
+    check_choice(Verify, verify=verify)
+    check_choice(Changed, changed=changed)
+    check_choice(Finite, finite=finite)
     check_counts(num_threads=num_threads, shard_size=shard_size, num_actors=num_actors)
     check_dtype(dtype)
     check_dtype(precision, "precision")
@@ -264,13 +265,3 @@ def _layers_that_run(
     args, kwargs = as_arguments(map_inputs(example, lambda value: value.to(spec.device)))
     with torch.no_grad():
         return wrapper.features(*args, **kwargs).names
-
-
-def _check_choice(name: str, value: str, choices: Any) -> None:
-    """Checks that an option has one of its values.
-
-    Raises:
-        ValueError: If it has another value.
-    """
-    if value not in (names := get_args(choices)):
-        raise ValueError(f"{name} must be {' or '.join(map(repr, names))}, not {value!r}")

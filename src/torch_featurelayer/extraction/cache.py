@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -62,9 +63,12 @@ def keep_package(path: Path, spec: FeatureSpec, inputs: Any) -> None:
 def _write(file: Path, write: Callable[[Path], object]) -> None:
     """Writes a file that appears completely or not at all, whichever other processes write it too."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}")
-    write(temporary)
-    temporary.replace(file)
+    temporary = file.with_suffix(f".{uuid4().hex}")
+    try:
+        write(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _mode_key(spec: FeatureSpec) -> str:

@@ -137,7 +137,7 @@ def _compare(spec: FeatureSpec, capture: Capture, inputs: Any) -> None:
     """
     found = _run(spec, capture, inputs)
     for name, expected in _run(spec, as_function(spec.capture(spec.model)), inputs).items():
-        error, most = _relative_error(found[name], expected), _rounding(expected)
+        error, most = relative_error(found[name], expected), _rounding(expected)
         if not error <= most:
             raise RuntimeError(f"the compiled feature {name!r} differs from the model's: relative error {error:.1e}")
 
@@ -148,8 +148,8 @@ def _rounding(feature: Tensor) -> float:
     return float(3 * torch.finfo(dtype).eps ** 0.5)
 
 
-def _relative_error(found: Tensor, expected: Tensor) -> float:
-    """Returns the norm of the difference by the norm; values that are not finite must be the same."""
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Returns the norm of the difference by the norm; infinity if other values are not finite."""
     one, other = (value.double().nan_to_num(0.0, 0.0, 0.0) for value in (found, expected))
     if not torch.equal(found.isfinite(), expected.isfinite()):
         return float("inf")

@@ -20,7 +20,7 @@ from ..models._hf_inputs import without_segments
 from ..store import BOXES, SPANS, TOKEN_IDS
 from . import texts
 from .batches import as_arguments, count_rows, map_inputs, signature
-from .compiling import make_capture
+from .compiling import make_capture, relative_error
 from .detecting import Detecting
 from .generating import Continuation
 from .modes import IMAGES, channels_last, split
@@ -318,7 +318,7 @@ def _not_rows(name: str, feat: Any, count: int) -> str:
     return f"{name!r} returns a {type(feat).__name__}, not a tensor: name a part of it, such as '{name}[0]'"
 
 
-def precision_error(spec: FeatureSpec, example: Any) -> dict[str, float] | None:
+def precision_error(spec: FeatureSpec, example: Any) -> dict[str, float | None] | None:
     """Returns the relative error of each feature of a batch, in the precision of a specification and in the model's.
 
     Args:
@@ -326,13 +326,15 @@ def precision_error(spec: FeatureSpec, example: Any) -> dict[str, float] | None:
         example: The batch; None if there is none.
 
     Returns:
-        The norm of the difference by the norm of the feature, by layer; None without a batch or a precision.
+        The norm of the difference by the norm of the feature, by layer, None where one of the two overflows; None
+        without a batch or a precision.
     """
     if example is None or spec.precision is None:
         return None
     wide = replace(spec, dtype=torch.float32)
     ours, right = (FeatureRunner(each)(example) for each in (wide, replace(wide, precision=None)))
-    pairs = {
-        name: (ours.features[name].float(), feat.float()) for name, feat in right.features.items() if name[:1] != "@"
+    errors = {
+        name: relative_error(ours.features[name], feat) for name, feat in right.features.items() if name[:1] != "@"
     }
-    return {name: float(f"{((one - other).norm() / other.norm()).item():.2e}") for name, (one, other) in pairs.items()}
+    # JSON has no number for infinity.
+    return {name: float(f"{error:.2e}") if math.isfinite(error) else None for name, error in errors.items()}

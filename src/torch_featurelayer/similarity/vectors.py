@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .._checks import check_choice
+
 if TYPE_CHECKING:
     from ..store import StoredLayer
 
@@ -30,14 +32,11 @@ def vectors(rows: Tensor, metric: Metric) -> Tensor:
     Raises:
         ValueError: If there is no such metric.
     """
+    check_choice(Metric, metric=metric)
     flat = rows.reshape(len(rows), -1).to(torch.float32)
     # An infinite value would give a NaN cosine or the largest inner product: such a row is NaN instead.
     flat = torch.where(flat.isfinite().all(1, keepdim=True), flat, torch.nan)
-    if metric == "cosine":
-        return normalize(flat, dim=1)
-    if metric == "dot":
-        return flat
-    raise ValueError(f"metric must be 'cosine' or 'dot', not {metric!r}")
+    return normalize(flat, dim=1) if metric == "cosine" else flat
 
 
 def flat(features: Tensor) -> Tensor:
