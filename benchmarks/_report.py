@@ -1,13 +1,15 @@
-"""Writes results: a page of the docs, and the numbers as JSON, both with the date, the machine and the versions."""
+"""Writes results: a page of the docs, and the numbers as JSON, with date, machine, versions and code."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,19 @@ def setting() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {torch.get_num_threads()} threads",
         "versions": f"Python {platform.python_version()}, {versions}",
+        "code": code(),
     }
+
+
+def code() -> str:
+    """Returns the hash that git gives to the package's folder, which other commits leave as it is."""
+    git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    package = "src/torch_featurelayer"
+    found = git(["git", "rev-parse", "--short", f"HEAD:{package}"])
+    if found.returncode:
+        return "not from git"
+    changed = git(["git", "status", "--porcelain", package]).stdout
+    return found.stdout.strip() + (" with changes" if changed else "")
 
 
 def command() -> str:
@@ -59,7 +73,8 @@ def command() -> str:
 
 def stamp(made: dict[str, str]) -> str:
     """A setting as a line of Markdown."""
-    return f"`{made['command']}`, {made['date']}: {made['machine']}; {made['versions']}."
+    code = f"; code {made['code']}" if "code" in made else ""
+    return f"`{made['command']}`, {made['date']}: {made['machine']}; {made['versions']}{code}."
 
 
 def stop_cell(one: dict[str, Any]) -> str:

@@ -214,7 +214,9 @@ The numbers that the project set itself, those that it misses first.
 
 ## Dates and machines
 
-| Page | Command, date, machine and versions |
+The code is what `git rev-parse --short HEAD:src/torch_featurelayer` prints; pages without it are of earlier code.
+
+| Page | Command, date, machine, versions and code |
 |---|---|
 {made}
 """
