@@ -286,16 +286,46 @@ def test_any_values_in_any_parts(values: list[float], part: int, share: float) -
         state.add(each, [1] * len(each), [part * number + place for place in range(len(each))])
     found = LayerStatistics("a", state.state, {place: str(place) for place in range(len(values))})
     wide = flat.double()
-    scale = float(wide.abs().max()) + 1e-30
+    scale = float(wide.abs().max())
     assert float((found.mean - wide.mean()).abs()) <= 1e-6 * scale
-    tiny = torch.finfo(torch.float32).tiny  # the squares of smaller values are not normal numbers
-    assert float((found.variance - wide.var(correction=0)).abs()) <= 1e-6 * scale**2 + tiny
+    assert float((found.variance - wide.var(correction=0)).abs()) <= 1e-6 * scale**2
     right = torch.quantile(wide, share, interpolation="lower")
     assert float((found.quantile(share) - right).abs()) <= float(right.abs()) / 64 + 2.0**-20
     best = flat.flatten().argsort(descending=True, stable=True)[:3].tolist()
     assert [name for name, _ in found.top(0)] == [str(place) for place in best]
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1.0, 1e12, 1e30])
+@pytest.mark.parametrize("count", [40, 70_000])  # fewer values than buckets, and several parts
+@pytest.mark.parametrize("bad", [(), (math.nan, math.inf)])
+def test_values_of_any_size(size: float, count: int, bad: tuple[float, ...]) -> None:
+    """Their fourth powers are in no float32; numbers of values are exact."""
+    values = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).relu() * size
+    values[:, 1] = 0.1 * size
+    values[5 : 5 + len(bad), 2] = torch.tensor(bad)
+    state = ChannelAccumulator(3, 1)
+    state.add(values, [count // 2] * 2, [0, 1])
+    found = LayerStatistics("layer", state.state, {0: "a", 1: "b"})
+    assert int(state.state["buckets"].sum()) == 3 * count - len(bad)
+    assert found.dead.tolist() == [1]
+    assert float(found.variance[1]) == 0
+    for channel in range(3):
+        column = values[:, channel].double()
+        right = column[column.isfinite()]
+        off = right - right.mean()
+        assert int(found.count[channel]) == len(right)
+        assert float(found.mean[channel]) == pytest.approx(float(right.mean()), rel=1e-6)
+        assert float(found.variance[channel]) == pytest.approx(float(off.square().mean()), rel=2e-6)
+        assert float(found.zeros[channel]) == float((right == 0).double().mean())
+        if channel != 1:
+            kurtosis = float(off.pow(4).mean() / off.square().mean() ** 2)
+            assert float(found.kurtosis[channel]) == pytest.approx(kurtosis, rel=1e-4 if size < 1e-37 else 2e-6)
+        if size > 1e-6:
+            middle = float(right.quantile(0.9, interpolation="lower"))
+            assert float(found.quantile(0.9)[channel]) == pytest.approx(middle, rel=1 / 64) or size > 2**20
+
+
+@settings(deadline=None)
 @given(
     column=st.lists(st.one_of(st.just(0.0), st.floats(-1e4, 1e4, width=32)), min_size=1, max_size=60),
     bins=st.integers(1, 40),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
 import torch
@@ -27,7 +29,8 @@ ACCURACY: Final = 1 / 64
 SMALLEST: Final = 2.0**_LOWEST
 """The magnitude below which values count as zero in quantiles."""
 
-_CHUNK: Final = 1 << 22  # values that are accumulated at once, which bounds the memory
+_BLOCK: Final = 1 << 22  # values that are added to the state at once, which bounds the memory
+_CHUNK: Final = 1 << 17  # values that are computed with at once: all copies of them are in the processor's cache
 
 
 class ChannelAccumulator:
@@ -76,59 +79,28 @@ class ChannelAccumulator:
         if not len(values):
             return
         self._add_top(values, counts, items)
-        for part in values.split(max(1, _CHUNK // values.shape[1])):  # type: ignore[no-untyped-call]
-            self._add_values(part)
+        for part in _split(values, _BLOCK):
+            self._add_block(_Block.of(part))
 
-    def _add_values(self, values: Tensor) -> None:
-        state, finite = self.state, None
-        if not math.isfinite(values.sum().item()):  # a sum that overflows costs time alone
-            finite = values.isfinite()
-        # Values that are not finite are counted, and left out of everything else.
-        kept = values if finite is None else values.where(finite, 0.0)
-        count = torch.full_like(state["count"], len(values)) if finite is None else finite.sum(0)
-        left_out = len(values) - count
-        lower = kept if finite is None else values.where(finite, math.inf)
-        upper = kept if finite is None else values.where(finite, -math.inf)
-        state["zeros"] += (kept == 0).sum(0) - left_out
-        state["nonfinite"] += left_out
-        state["min"] = torch.minimum(state["min"], lower.amin(0))
-        state["max"] = torch.maximum(state["max"], upper.amax(0))
-        self._add_buckets(kept, left_out)
-        self._add_moments(kept, finite, count)
+    def _add_block(self, block: _Block) -> None:
+        state = self.state
+        block.add_to(state["buckets"])
+        state["zeros"] += block.zeros()
+        state["nonfinite"] += block.left_out
+        state["min"] = torch.minimum(state["min"], block.lower)
+        state["max"] = torch.maximum(state["max"], block.upper)
+        moments = block.moments()
+        if "products" in state:
+            self._add_products(block, moments[0])
+        _merge_moments(state, block.count, moments)
 
-    def _add_moments(self, kept: Tensor, finite: Tensor | None, count: Tensor) -> None:
-        """Adds sums of powers, around a shift so near to the mean that float32 keeps their digits."""
-        size = count.clamp(min=1)
-        shift = (kept.sum(0, dtype=torch.float64) / size).to(kept.dtype)
-        off = kept - shift if finite is None else (kept - shift).where(finite, 0.0)
-        squares = off * off
-        powers = (off, squares, squares * off, squares * squares)
-        first, second, third, fourth = (each.sum(0, dtype=torch.float64) for each in powers)
-        step = first / size
-        moments = (
-            shift + step,
-            second - step * first,
-            third - 3 * step * second + 2 * step**2 * first,
-            fourth - 4 * step * third + 6 * step**2 * second - 3 * step**3 * first,
-        )
-        if "products" in self.state:
-            wide = off.double() - step
-            self._add_products(count, moments[0], wide if finite is None else wide.where(finite, 0.0))
-        _merge_moments(self.state, count, moments)
-
-    def _add_products(self, count: Tensor, mean: Tensor, off: Tensor) -> None:
+    def _add_products(self, block: _Block, mean: Tensor) -> None:
         """Adds products of deviations; a value that is not finite counts as the mean of its channel."""
-        n, m = self.state["count"].double(), count.double()
-        delta = torch.where(count > 0, mean - self.state["mean"], 0.0) * (n * m / (n + m).clamp(min=1)).sqrt()
+        n, m = self.state["count"].double(), block.count.double()
+        delta = torch.where(m > 0, mean - self.state["mean"], 0.0) * (n * m / (n + m).clamp(min=1)).sqrt()
+        off = block.values.double() - mean
+        off = off if block.finite is None else off.where(block.finite, 0.0)
         self.state["products"] += off.T @ off + torch.outer(delta, delta)
-
-    def _add_buckets(self, kept: Tensor, left_out: Tensor) -> None:
-        channels = len(left_out)
-        start = torch.arange(channels, dtype=torch.int32) * BUCKETS + _SIDE
-        place = _level(kept).add_(start)
-        found = torch.bincount(place.view(-1), minlength=channels * BUCKETS).view(channels, BUCKETS)
-        found[:, _SIDE] -= left_out  # they were replaced by zero
-        self.state["buckets"] += found
 
     def _add_top(self, values: Tensor, counts: Sequence[int], items: Sequence[int]) -> None:
         """Keeps the items with the largest values of each channel; of equal ones, those that came first."""
@@ -145,6 +117,112 @@ class ChannelAccumulator:
         order = all_values.argsort(dim=1, descending=True, stable=True)[:, :top]
         self.state["top_values"] = all_values.gather(1, order)
         self.state["top_items"] = all_items.gather(1, order)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some values of all channels, and what is known of each channel `[C]`.
+
+    Attributes:
+        values: The values `[positions, C]`; zero in the place of those that are not finite.
+        finite: Which of them are finite; None if all are.
+        count: The number of those that are.
+        lower: The smallest of them; infinity if there are none.
+        upper: The largest; minus infinity if there are none.
+        center: A value near to their mean.
+        scale: A power of two that makes their magnitudes at most one, so that their powers stay in range.
+    """
+
+    values: Tensor
+    finite: Tensor | None
+    count: Tensor
+    lower: Tensor
+    upper: Tensor
+    center: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Block:
+        """Returns values as a block."""
+        found = [(part.amin(0), part.amax(0), part.sum(0)) for part in _split(values, _CHUNK)]
+        lowers, uppers, totals = (torch.stack(parts) for parts in zip(*found, strict=True))
+        lower, upper, total = lowers.amin(0), uppers.amax(0), totals.sum(0, dtype=torch.float64)
+        count, finite = torch.full_like(total, len(values), dtype=torch.int64), None
+        if not total.isfinite().all():  # also after a sum that overflows, which costs time alone
+            finite = values.isfinite()
+            lower, upper = values.where(finite, math.inf).amin(0), values.where(finite, -math.inf).amax(0)
+            values = values.where(finite, 0.0)
+            count, total = finite.sum(0), values.sum(0, dtype=torch.float64)
+        mean = (total / count.clamp(min=1)).to(values.dtype)
+        center = torch.where(count > 0, mean.clamp(lower, upper), 0.0)  # of a constant channel, exactly its value
+        largest = torch.maximum(lower.abs(), upper.abs()).where(count > 0, 1.0)
+        scale = torch.ldexp(torch.ones_like(largest), -largest.frexp().exponent.clamp(-126, 128))
+        return cls(values, finite, count, lower, upper, center, scale)
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns the mean of each channel, and the sums of the second to fourth power of the deviations from it."""
+        first, second, third, fourth = self._sums()
+        step, scale = first / self.count.clamp(min=1), self.scale.double()
+        return (
+            self.center + step / scale,
+            (second - step * first) / scale**2,
+            (third - 3 * step * second + 2 * step**2 * first) / scale**3,
+            (fourth - 4 * step * third + 6 * step**2 * second - 3 * step**3 * first) / scale**4,
+        )
+
+    def _sums(self) -> Tensor:
+        """Returns the sums of the first four powers `[4, C]` of the scaled deviations from the center.
+
+        They are so near to the mean that float32 keeps their digits.
+        """
+        found = torch.zeros(4, len(self.scale), dtype=torch.float64)
+        center = self.center * self.scale
+        finite = [None] if self.finite is None else _split(self.finite, _CHUNK)
+        for part, mask in zip_longest(_split(self.values, _CHUNK), finite):
+            off = (part * self.scale).sub_(center)
+            if mask is not None:
+                off.mul_(mask)
+            squares = off * off
+            found += torch.stack([off.sum(0), squares.sum(0), off.mul_(squares).sum(0), squares.square_().sum(0)])
+        return found
+
+    @property
+    def left_out(self) -> Tensor:
+        """The number of values that are not finite."""
+        return len(self.values) - self.count
+
+    def zeros(self) -> Tensor:
+        """Returns the number of zeros of each channel, in int64."""
+        parts = _split(self.values, _CHUNK)
+        equal = torch.empty_like(parts[0])  # floats, because sums of bools are ten times slower; here they are exact
+        found = [torch.eq(part, 0, out=equal[: len(part)]).sum(0) for part in parts]
+        return torch.stack(found).long().sum(0) - self.left_out
+
+    def add_to(self, buckets: Tensor) -> None:
+        """Adds the number of values in each bucket to the numbers `[C, BUCKETS]`."""
+        some = self.count > 0
+        ends = self.lower.where(some, 0.0).min().clamp(max=0), self.upper.where(some, 0.0).max().clamp(min=0)
+        first, last = _level(torch.stack(ends)).tolist()
+        used = buckets[:, _SIDE + first : _SIDE + last + 1]  # no value is in another one
+        if self.values.numel() < used.numel() // 8:  # a table of counts would cost more than the values
+            place = self._places(BUCKETS, _SIDE).long()
+            buckets.view(-1).scatter_add_(0, place, place.new_ones(()).expand_as(place))
+        else:
+            used += torch.bincount(self._places(used.shape[1], -first), minlength=used.numel()).view_as(used)
+        buckets[:, _SIDE] -= self.left_out  # they were replaced by zero
+
+    def _places(self, width: int, zero: int) -> Tensor:
+        """Returns where each value is in a table of buckets `[C, width]`, whose number `zero` is that of zero."""
+        start = torch.arange(len(self.count), dtype=torch.int32) * width + zero
+        found = torch.empty(self.values.shape, dtype=torch.int32)
+        for part, out in zip(_split(self.values, _CHUNK), _split(found, _CHUNK), strict=True):
+            torch.add(_level(part), start, out=out)
+        return found.view(-1)
+
+
+def _split(values: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Returns rows `[positions, C]` in parts of about this many values."""
+    return values.split(max(1, size // values.shape[1]))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def channels_last(layer: str, rows: Tensor, layout: str | None) -> tuple[Tensor, int]:
@@ -218,8 +296,9 @@ def histogram(state: Mapping[str, Tensor], bins: int) -> tuple[Tensor, Tensor]:
 def _level(values: Tensor) -> Tensor:
     """Returns the number of the bucket of each value, counted from that of zero."""
     bits = values.float().contiguous().view(torch.int32)
-    level = ((bits & 0x7FFFFFFF) >> _SHIFT).sub_(_BASE - 1).clamp_(0, _SIDE)
-    return torch.where(bits < 0, -level, level)
+    level = (bits & 0x7FFFFFFF).bitwise_right_shift_(_SHIFT).sub_(_BASE - 1).clamp_(0, _SIDE)
+    sign = bits >> 31  # -1 for negative values: `(level ^ -1) + 1` is `-level`, ten times faster than a `where`
+    return level.bitwise_xor_(sign).sub_(sign)
 
 
 def _edges(place: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from ..engine import TokenMasks, Tokens
 from ..extraction.batches import Group, as_arguments, count_rows, map_inputs
 from ..extraction.collating import Collate, Prepare
 from ..extraction.identity import digest
-from ..extraction.job import ExtractionJob, eval_mode, take_row, use_threads
+from ..extraction.job import ExtractionJob, eval_mode, take_rows, use_threads
 from ..extraction.memory import keep_memory
 from ..extraction.metadata import describe_extraction
 from ..extraction.modes import default_mode
@@ -42,6 +42,7 @@ from ._accumulate import ChannelAccumulator, channels_last
 from ._layer_statistics import LayerStatistics, Statistics
 
 _FORMAT: Final = "torch_featurelayer statistics 1"
+_FEW: Final = 2  # items that tell the layouts
 _PART: Final = 256  # items after which the state is written
 
 
@@ -353,7 +354,8 @@ class _Pass:
                     raise error.cause from error
                 return
             for number, (place, name) in enumerate(zip(group.places, ids, strict=True)):
-                alone = map_inputs(group.inputs, take_row(number, count_rows(group.inputs)))
+                row = take_rows(slice(number, number + 1), count_rows(group.inputs))
+                alone = map_inputs(group.inputs, row)
                 self._add(Group([place], alone), [name], start)
             return
         items = [start + place for place in group.places]
@@ -384,7 +386,8 @@ class _Pass:
         return self._job.spec.find_layout(name) or self._layouts.get(name)
 
     def _find_layouts(self, inputs: Any) -> Mapping[str, str | None]:
-        args, kwargs = as_arguments(map_inputs(inputs, lambda value: value.to(self._job.spec.device)))
+        few = map_inputs(inputs, take_rows(slice(_FEW), count_rows(inputs)))
+        args, kwargs = as_arguments(map_inputs(few, lambda value: value.to(self._job.spec.device)))
         with torch.no_grad():
             return find_layouts(self._job.spec.model, list(self._job.spec.layers), *args, **kwargs)
 

@@ -171,7 +171,8 @@ class ExtractionJob:
                 return
             before = rows.rejected
             for number, place in enumerate(places):
-                self._add(items, [place], map_inputs(inputs, take_row(number, count_rows(inputs))), rows)
+                row = take_rows(slice(number, number + 1), count_rows(inputs))
+                self._add(items, [place], map_inputs(inputs, row), rows)
             if rows.rejected == before:
                 raise error.cause from error
 
@@ -192,9 +193,9 @@ class ExtractionJob:
                 raise NonFiniteError(", ".join(self.spec.layers), item.nonfinite, id=item.id)
 
 
-def take_row(number: int, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Returns a function that selects one item of the inputs of a batch, for `map_inputs`."""
-    return lambda value: value[number : number + 1] if len(value) == count else value
+def take_rows(rows: slice, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a function that selects items of the inputs of a batch of some size, for `map_inputs`."""
+    return lambda value: value[rows] if value.ndim and len(value) == count else value
 
 
 @contextmanager
