@@ -160,6 +160,9 @@ def _sum_up(one: Tensor, other: Tensor) -> _Sums:
 
 def _sum_piece(one: Tensor, other: Tensor) -> _Sums:
     """Returns the sums of finite values; not finite for others, and for squares that do not fit their dtype."""
+    if torch.equal(one, other):  # it stops at the first difference
+        own = _sum_squares(one)
+        return _Sums(0.0, own, own, 0.0, 0)
     change = other - one
     low, high = torch.aminmax(change)
     off, own, others = map(_sum_squares, (change, one, other))
