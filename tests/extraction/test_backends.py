@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +64,11 @@ def started(*command: str) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str, int]:
-    out, err = process.communicate(timeout=240)
+    try:
+        out, err = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return out, err, process.returncode
 
 
@@ -168,7 +173,7 @@ def prepare(source):
 
 if __name__ == "__main__":
     tl.extract(network(), "features.3", sys.argv[1], sys.argv[2], preprocess=tl.named("dies", prepare), batch_size=4,
-               shard_size=4, num_threads=1, backend="ray", num_workers=0)
+               shard_size=4, num_threads=1, backend="ray", num_actors=1, num_workers=0)
 """
 
 
@@ -187,6 +192,20 @@ def test_a_cluster_that_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(tl.BackendError, match="no cluster answers at '127.0.0.1:1', the RAY_ADDRESS"):
         tl.extract(network(), "features.3", folder / "images", folder / "out", preprocess=CUT, backend="ray")
     assert time.monotonic() - start < 60
+
+
+def test_a_cluster_that_was_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves its address on the disk, to which Ray would try to connect for minutes; a new one is started."""
+    # A short path, because that of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
+        address = Path(short, "ray", "ray_current_cluster")
+        address.parent.mkdir()
+        address.write_text("127.0.0.1:1")
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        monkeypatch.setenv("RAY_ADDRESS", "")  # as if it were not set
+        out, err, code = ended(started(str(folder / "run.py"), str(folder / "images"), str(folder / "out"), "ray"))
+    assert code == 0, err
+    assert "29 rows" in out
 
 
 NODES = """

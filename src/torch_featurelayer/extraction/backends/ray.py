@@ -9,7 +9,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from ..._exceptions import BackendError
@@ -102,10 +103,11 @@ class RayBackend(LocalBackend):
             BackendError: If the cluster does not answer.
         """
         address = os.environ.get("RAY_ADDRESS")
-        if address is not None and not address.startswith(("ray://", "local", "auto")):
+        if address and not address.startswith(("ray://", "local", "auto")):
             _check_answers(address)
+        where = "local" if not address and _is_latest_gone() else None
         try:
-            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            self._ray.init(where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise BackendError("ray", f"no cluster at {address!r} ({_summary(error)})") from error
 
@@ -178,11 +180,35 @@ def _check_answers(address: str) -> None:
     Raises:
         BackendError: If it does not.
     """
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+        _reach(address)
     except (OSError, ValueError) as error:
         raise BackendError("ray", f"no cluster answers at {address!r}, the RAY_ADDRESS ({error})") from error
+
+
+def _is_latest_gone() -> bool:
+    """Whether the cluster that was started last on this machine was killed: Ray would try to connect to it."""
+    latest = None
+    with suppress(ImportError, AttributeError, OSError):  # private, as is the place of the file
+        latest = import_module("ray._private.utils").read_ray_address()
+    if not latest:
+        return False
+    try:
+        _reach(latest)
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _reach(address: str) -> None:
+    """Connects to a machine, and closes the connection.
+
+    Raises:
+        OSError: If the machine does not answer.
+        ValueError: If it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _summary(error: Exception) -> str:
