@@ -56,12 +56,12 @@ def setting() -> dict[str, str]:
 
 def code() -> str:
     """Returns the hash that git gives to the package's folder, which other commits leave as it is."""
-    git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
     package = "src/torch_featurelayer"
-    found = git(["git", "rev-parse", "--short", f"HEAD:{package}"])
+    found = run(["git", "rev-parse", "--short", f"HEAD:{package}"])
     if found.returncode:
         return "not from git"
-    changed = git(["git", "status", "--porcelain", package]).stdout
+    changed = run(["git", "status", "--porcelain", package]).stdout
     return found.stdout.strip() + (" with changes" if changed else "")
 
 

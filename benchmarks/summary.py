@@ -207,8 +207,8 @@ its own models. [Other libraries](peers.md) describes the method.
 ## Goals
 
 The numbers that the project set itself, those that it misses first. A time relative to a forward pass is smaller on a
-slower processor: on the Xeon of 2026-11-26, earlier code had 2.37 for `diff` of ResNet-50, and 1.60, 1.36 and 1.29 for
-`statistics`, where the AMD EPYC of the page has what is below.
+slower processor, so compare the machines below: on the Xeon of 2026-11-26, earlier code had 2.37 for `diff` of
+ResNet-50, and 1.60, 1.36 and 1.29 for `statistics`.
 
 | Measured | | Goal | | Page |
 |---|---|---|---|---|

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +20,10 @@ from .._layouts import find_layouts
 from .._optional import need
 from ..address import Selector, parse
 from ..engine import TokenMasks, Tokens
-from ..extraction.batches import Group, as_arguments, count_rows, map_inputs
+from ..extraction.batches import Group, as_arguments, map_inputs, take_rows
 from ..extraction.collating import Collate, Prepare
 from ..extraction.identity import digest
-from ..extraction.job import ExtractionJob, eval_mode, take_rows, use_threads
+from ..extraction.job import ExtractionJob, eval_mode, use_threads
 from ..extraction.memory import keep_memory
 from ..extraction.metadata import describe_extraction
 from ..extraction.modes import default_mode
@@ -38,6 +36,7 @@ from ..extraction.sources.reading import describe
 from ..extraction.spec import FeatureSpec
 from ..models import LoadedModel
 from ..store import differences
+from ..store.folder import replacing
 from ._accumulate import ChannelAccumulator, channels_last
 from ._layer_statistics import LayerStatistics, Statistics
 
@@ -248,15 +247,10 @@ class _File:
             for number, each in enumerate(state.layers.values())
             for name, value in each.state.items()
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
-        try:
-            save = need("safetensors.torch", "store").save_file
+        save = need("safetensors.torch", "store").save_file
+        with replacing(self.path) as temporary:
             # One entry: safetensors writes several in any order.
             save(content, str(temporary), {"state": json.dumps(about, sort_keys=True)})
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _to_state(about: Mapping[str, Any], content: Mapping[str, Tensor]) -> _State:
@@ -354,9 +348,7 @@ class _Pass:
                     raise error.cause from error
                 return
             for number, (place, name) in enumerate(zip(group.places, ids, strict=True)):
-                row = take_rows(slice(number, number + 1), count_rows(group.inputs))
-                alone = map_inputs(group.inputs, row)
-                self._add(Group([place], alone), [name], start)
+                self._add(Group([place], take_rows(group.inputs, slice(number, number + 1))), [name], start)
             return
         items = [start + place for place in group.places]
         self._state.ids.update(zip(items, ids, strict=True))
@@ -386,7 +378,7 @@ class _Pass:
         return self._job.spec.find_layout(name) or self._layouts.get(name)
 
     def _find_layouts(self, inputs: Any) -> Mapping[str, str | None]:
-        few = map_inputs(inputs, take_rows(slice(_FEW), count_rows(inputs)))
+        few = take_rows(inputs, slice(_FEW))
         args, kwargs = as_arguments(map_inputs(few, lambda value: value.to(self._job.spec.device)))
         with torch.no_grad():
             return find_layouts(self._job.spec.model, list(self._job.spec.layers), *args, **kwargs)

@@ -65,6 +65,12 @@ def map_inputs(inputs: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     return {name: fn(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
+def take_rows(inputs: Any, rows: slice) -> Any:
+    """Returns the input of some of the items; tensors of another length are those of all items."""
+    count = count_rows(inputs)
+    return map_inputs(inputs, lambda value: value[rows] if value.ndim and len(value) == count else value)
+
+
 def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns the positional and the keyword arguments of the model for an input."""
     return ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)

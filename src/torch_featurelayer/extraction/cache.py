@@ -6,16 +6,16 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from .._version import __version__
+from ..store.folder import replacing
 from .batches import count_rows, signature
 from .code import package_versions
 from .identity import UnidentifiedError, digest, model_digests
@@ -36,8 +36,8 @@ def keep_mode(spec: FeatureSpec, mode: Mode) -> None:
     """Remembers a mode; where no file can be written, it is measured again."""
     kept = {**_modes(), _mode_key(spec): str(mode)}
     latest = dict(list(kept.items())[-_MOST_MODES:])
-    with suppress(OSError, RuntimeError):
-        _write(_modes_file(), lambda file: file.write_text(json.dumps(latest)))
+    with suppress(OSError, RuntimeError), replacing(_modes_file()) as file:
+        file.write_text(json.dumps(latest))
 
 
 def find_package(spec: FeatureSpec, inputs: Any) -> Path | None:
@@ -56,19 +56,9 @@ def keep_package(path: Path, spec: FeatureSpec, inputs: Any) -> None:
     """
     with suppress(OSError, RuntimeError, UnidentifiedError):
         kept = _package_file(spec, inputs)
-        _write(kept, lambda file: shutil.copyfile(path, file))
+        with replacing(kept) as file:
+            shutil.copyfile(path, file)
         _remove_oldest(kept.parent)
-
-
-def _write(file: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file that appears completely or not at all, whichever other processes write it too."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{uuid4().hex}")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _mode_key(spec: FeatureSpec) -> str:

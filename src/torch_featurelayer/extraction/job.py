@@ -16,7 +16,7 @@ import torch
 
 from .._exceptions import ItemError, NonFiniteError
 from ..store import Item, StoreWriter
-from .batches import Batch, count_rows, map_inputs
+from .batches import Batch, take_rows
 from .collating import Collator
 from .memory import keep_memory
 from .reading import ShardBatches, ShardTask, read_items
@@ -171,8 +171,7 @@ class ExtractionJob:
                 return
             before = rows.rejected
             for number, place in enumerate(places):
-                row = take_rows(slice(number, number + 1), count_rows(inputs))
-                self._add(items, [place], map_inputs(inputs, row), rows)
+                self._add(items, [place], take_rows(inputs, slice(number, number + 1)), rows)
             if rows.rejected == before:
                 raise error.cause from error
 
@@ -191,11 +190,6 @@ class ExtractionJob:
         for item in content.items:
             if item.nonfinite:
                 raise NonFiniteError(", ".join(self.spec.layers), item.nonfinite, id=item.id)
-
-
-def take_rows(rows: slice, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Returns a function that selects items of the inputs of a batch of some size, for `map_inputs`."""
-    return lambda value: value[rows] if value.ndim and len(value) == count else value
 
 
 @contextmanager

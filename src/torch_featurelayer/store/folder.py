@@ -156,6 +156,24 @@ class Folder:
         return {name: value for name, value in self.__dict__.items() if name != "_copies"}
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside a local file; it takes the file's place when the block ends, or disappears.
+
+    Unlike `Folder.replacing`, it does not wait for the disk: for files that can be made again.
+
+    Raises:
+        OSError: If there is no space or no permission.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _commit(temporary: Path, path: Path) -> None:
     """Moves a file to its place after syncing it to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -180,9 +180,7 @@ def _check_answers(address: str) -> None:
     Raises:
         BackendError: If it does not.
     """
-    try:
-        _reach(address)
-    except (OSError, ValueError) as error:
+    if (error := _failure(address)) is not None:
         raise BackendError("ray", f"no cluster answers at {address!r}, the RAY_ADDRESS ({error})") from error
 
 
@@ -191,24 +189,17 @@ def _is_latest_gone() -> bool:
     latest = None
     with suppress(ImportError, AttributeError, OSError):  # private, as is the place of the file
         latest = import_module("ray._private.utils").read_ray_address()
-    if not latest:
-        return False
-    try:
-        _reach(latest)
-    except (OSError, ValueError):
-        return True
-    return False
+    return bool(latest and _failure(latest))
 
 
-def _reach(address: str) -> None:
-    """Connects to a machine, and closes the connection.
-
-    Raises:
-        OSError: If the machine does not answer.
-        ValueError: If it is no address.
-    """
+def _failure(address: str) -> Exception | None:
+    """Returns why a machine does not answer; None if it does."""
     host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        return error
+    return None
 
 
 def _summary(error: Exception) -> str:
