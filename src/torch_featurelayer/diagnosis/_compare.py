@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from .._sharded import whole_tensor
 from ._diff_table import DiffRow, DiffTable
 from ._runs import LayerCall, Run
 
@@ -190,7 +191,8 @@ def _sum_squares(values: Tensor) -> float:
 
 def _real(tensor: Tensor) -> Tensor:
     """Returns real values on the CPU."""
-    value = tensor.dequantize() if tensor.is_quantized else tensor
+    value = whole_tensor(tensor)
+    value = value.dequantize() if value.is_quantized else value
     return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).cpu()
 
 

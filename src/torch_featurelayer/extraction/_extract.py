@@ -14,6 +14,7 @@ from .._checks import check_arguments, check_choice, check_counts, check_dtype
 from .._exceptions import ItemError
 from .._feature_layer import FeatureLayers
 from .._reduce import Reductions, make_reducers
+from .._sharded import has_sharded_weights
 from ..address import Selector
 from ..models import LoadedModel
 from ..store import Store, open_store
@@ -134,7 +135,8 @@ def extract(
             number that the store was begun with, or that of torch for a new store.
         shard_size: The number of items in a shard, which is the most that an interruption can lose. Use a smaller
             number for whole feature maps. Default: 1024.
-        backend: The execution backend: None (default) for this process, `"torchrun"` or `"ray"`.
+        backend: The execution backend: None (default) for this process, `"torchrun"` or `"ray"`. With `"torchrun"`, the
+            ranks share the work; if the weights of the model are sharded over them, all compute and rank 0 writes.
         num_actors: The number of Ray's actors. Default: None, as many as there is room for.
         verify: How items are identified, so that changed items are noticed: `"auto"` (default) by the size and time of
             modification of files, and by the contents of all other samples; `"contents"` by the contents of files too;
@@ -202,9 +204,14 @@ def extract(
     )
     source, batch_size, network = ready.source, ready.batch_size, ready.model
     source.verify = verify
-    processes = make_backend(backend, num_actors)
     if isinstance(source, IterableSource) and (backend is not None or autotune):
         raise ValueError("an iterator can be read only once: backend= and autotune=True need a list or Dataset")
+    if has_sharded_weights(network) and (autotune or precision is not None):
+        raise ValueError(
+            "a model whose weights are sharded over processes cannot be copied: leave out autotune= and precision=, "
+            "and convert it before it is sharded, as with model.to(torch.bfloat16)"
+        )
+    processes = make_backend(backend, num_actors, network)
     spec = FeatureSpec(network, ready.layers, reduce, None, layout, dtype, ready.autocast, precision)
     spec = spec.with_tokens(tokens, generate)
     if objects is not None:

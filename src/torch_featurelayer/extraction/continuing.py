@@ -30,7 +30,7 @@ def extract_map(
         raise StoreMismatchError(job.out, {"items": ("as they were read", "changed since")}, items)
     if source.collator.takes_texts:  # batches depend on the lengths of all texts of a shard
         tasks = [ShardTask(task.number) for task in tasks]
-    if tasks:
+    if tasks := processes.agree(tasks):
         processes.write_shards(job, source, tasks, tracker.add, tracker.advance)
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as global_modules
 
+from .._sharded import original_type, whole_tensor
 from .code import (
     class_members,
     code_parts,
@@ -48,10 +49,21 @@ _OWN_STATE: Final = frozenset([*vars(nn.Module()), _CAPTURES])  # of any module:
 _OF_ACCELERATE: Final = frozenset(
     ["_hf_hook", "_old_forward", "forward", "hf_device_map", "to", "cuda", "npu", "xpu", "mlu", "musa", "sdaa"]
 )
+# Marks of FSDP and of tensor parallelism, in PyTorch and in transformers.
+_OF_SHARDING: Final = frozenset(
+    [
+        *("_fsdp_use_orig_params", "_is_fsdp_managed_module", "_distribute_module_applied"),
+        *("_fsdp_size", "_tp_size", "_is_hooked", "_is_distributed_loading_by_transformers"),
+    ]
+)
+_DISTRIBUTED: Final = (
+    *("torch.distributed.", "torch._C._distributed"),
+    *("transformers.distributed.", "transformers.integrations.tensor_parallel"),
+)
 # Attributes that a module computes in its first call.
 _COMPUTED: Final = {"MultiScaleRoIAlign": frozenset(["scales", "map_levels"])}
-# A hash that an object of transformers has kept: hashes of strings differ between processes.
-_KEPT_HASH: Final = "_original_object_hash"
+# Of objects of transformers: a hash, since hashes of strings differ between processes, and how weights are sharded.
+_NOT_COMPUTING: Final = frozenset(["_original_object_hash", "distributed_config"])
 
 
 class UnidentifiedError(TypeError):
@@ -127,7 +139,7 @@ def model_digests(model: nn.Module, packages: set[str], *, strict: bool = False)
         UnidentifiedError: If `strict` is set and a value has no digest.
     """
     modules = list(model.named_modules(remove_duplicate=False))
-    code: list[Any] = [(name, type(module), _hooks(module)) for name, module in modules]
+    code: list[Any] = [(name, original_type(module), _hooks(module)) for name, module in modules]
     code += [*global_modules._global_forward_pre_hooks.values(), *global_modules._global_forward_hooks.values()]
     attributes = [(name, _attributes(module)) for name, module in modules]
     return {
@@ -145,8 +157,13 @@ def hash_weights(model: nn.Module, *, strict: bool = False) -> str:
     offloaded = _offloaded(model)
     # Sorted, because the order of registration is not part of the identity; one by one, since offloaded weights are
     # more than the memory holds.
-    digests = ((name, digest(offloaded[name]() if name in offloaded else found[name], strict=strict)) for name in found)
+    weights = ((name, offloaded[name]() if name in offloaded else found[name]) for name in found)
+    digests = ((name, digest(_whole(value), strict=strict)) for name, value in weights)
     return digest(*sorted(digests))
+
+
+def _whole(value: Any) -> Any:
+    return whole_tensor(value) if isinstance(value, Tensor) else value
 
 
 def _offloaded(model: nn.Module) -> dict[str, Callable[[], Tensor]]:
@@ -175,16 +192,16 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, torch.fx.GraphModule):
         return {"graph": graph_parts(module)}
     skipped = _OWN_STATE | _OF_ACCELERATE if hasattr(module, "_hf_hook") else _OWN_STATE
-    skipped |= _COMPUTED.get(type(module).__name__, frozenset())
+    skipped |= _OF_SHARDING | _COMPUTED.get(type(module).__name__, frozenset())
     found = sorted((pair for pair in vars(module).items() if pair[0] not in skipped), key=itemgetter(0))
     return {name: value for name, value in found if not _is_distributed(value)}
 
 
 def _is_distributed(value: Any) -> bool:
-    """Whether an object belongs to PyTorch's sharding of weights, which does not change what a model computes."""
+    """Whether an object belongs to the sharding of weights, with which a model computes the same."""
     parts = value.values() if isinstance(value, dict) and value else [value]
     kinds = (part if isinstance(part, (type, types.FunctionType)) else type(part) for part in parts)
-    return all(kind.__module__.startswith(("torch.distributed.", "torch._C._distributed")) for kind in kinds)
+    return all(str(kind.__module__).startswith(_DISTRIBUTED) for kind in kinds)
 
 
 def _tokenizer(tokenizer: Any) -> Iterable[Any]:
@@ -343,7 +360,7 @@ class _Walk:
             return (type(value),)
         if isinstance(reduced, str):  # the name of a global value, which may be a function with a cache
             return reduced, type(value), getattr(value, "__wrapped__", None)
-        return [type(value), *map(_without_hash, reduced)]
+        return [type(value), *map(_with_digest, reduced)]
 
     def _use(self, module: str) -> str:
         """Notes that code of a module is used, and returns the name of its package."""
@@ -359,8 +376,7 @@ def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
     Raises:
         UnidentifiedError: If the tensor has no values: on the device `meta`, or in a graph.
     """
-    if hasattr(tensor, "full_tensor"):  # sharded over processes, all of which call this function
-        tensor = tensor.full_tensor()
+    tensor = whole_tensor(tensor)
     if hasattr(tensor, "__tensor_flatten__"):  # a subclass that consists of other tensors, such as those of torchao
         names, context = tensor.__tensor_flatten__()
         return type(tensor).__qualname__, context, [(name, getattr(tensor, name)) for name in names]
@@ -376,10 +392,10 @@ def tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
     return *about, values.view(torch.uint8).numpy().tobytes()
 
 
-def _without_hash(part: Any) -> Any:
+def _with_digest(part: Any) -> Any:
     """Returns a part of a pickled object as a value with a digest."""
-    if isinstance(part, dict) and _KEPT_HASH in part:
-        return {name: value for name, value in part.items() if name != _KEPT_HASH}
+    if isinstance(part, dict) and not _NOT_COMPUTING.isdisjoint(part):
+        return {name: value for name, value in part.items() if name not in _NOT_COMPUTING}
     return list(part) if isinstance(part, Iterator) else part
 
 

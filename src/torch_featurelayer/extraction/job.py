@@ -64,6 +64,7 @@ class ExtractionJob:
         finite: Whether NaN and infinite values are recorded or an error.
         num_threads: The number of threads of the model, on which the last bits of sums depend.
         runner: The runner of the specification, if one was made already; other processes make their own.
+        writes: Whether this process writes the shards that it computes. Default: True.
     """
 
     spec: FeatureSpec
@@ -75,6 +76,7 @@ class ExtractionJob:
     finite: Finite
     num_threads: int
     runner: FeatureRunner | None = field(default=None, compare=False, repr=False)
+    writes: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name != "_runner"}
@@ -123,12 +125,12 @@ class ExtractionJob:
                     with _deferred_interrupts():
                         disk.submit(writer.prepare)
                 content = self._features(collator.arrange(batches, self.batch_size), advance)
-                if number in partial_shards:
+                if number in partial_shards and self.writes:
                     content = merge_rows(stored_content(writer, number), content)
                 if pending is not None:
                     report(_wait(pending))
                 with _deferred_interrupts():
-                    pending = disk.submit(_write, writer, number, content)
+                    pending = disk.submit(_write, writer if self.writes else None, number, content)
             if pending is not None:
                 report(_wait(pending))
 
@@ -245,7 +247,8 @@ def _wait(pending: Future[ShardResult]) -> ShardResult:
         return pending.result()
 
 
-def _write(writer: StoreWriter, number: int, content: ShardContent) -> ShardResult:
-    writer.write(number, content.features, content.items)
+def _write(writer: StoreWriter | None, number: int, content: ShardContent) -> ShardResult:
+    if writer is not None:
+        writer.write(number, content.features, content.items)
     failed = sum(item.error is not None for item in content.items)
     return ShardResult(number, len(content.items) - failed, failed)

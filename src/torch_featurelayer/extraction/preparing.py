@@ -11,6 +11,7 @@ from torch import nn
 from .._checks import check_counts, check_device, check_dtype
 from .._device import input_device
 from .._feature_layer import FeatureLayers
+from .._sharded import original_type
 from ..address import Selector, check_model
 from ..models import LoadedModel, Preprocess
 from .collating import Collate, Prepare, make_collator
@@ -85,7 +86,7 @@ def prepare(
     size = int(batch_size or getattr(data, "batch_size", None) or 16)
     target = input_device(network)
     workers = choose_workers(source, size, target) if num_workers is None else int(num_workers)
-    title = loaded.name if loaded else type(network).__name__
+    title = loaded.name if loaded else original_type(network).__name__
     return Prepared(
         network,
         title,

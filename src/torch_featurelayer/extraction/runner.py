@@ -15,6 +15,8 @@ from torch import Tensor
 from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
 from .._layout import Layout
 from .._layouts import item_dimensions
+from .._pytree import substitute
+from .._sharded import whole_tensor
 from ..engine import SPECIAL_MASK, TokenMask, TokenMasks, name_inputs
 from ..models._hf_inputs import without_segments
 from ..store import BOXES, SPANS, TOKEN_IDS
@@ -198,7 +200,8 @@ class FeatureRunner:
     def _forward(self, capture: Capture, inputs: Any) -> Mapping[str, Any]:
         args, kwargs = as_arguments(inputs)
         with self._spec.computing():
-            return self._rejecting(lambda: capture(*args, **kwargs))  # type: ignore[no-any-return]
+            found = self._rejecting(lambda: capture(*args, **kwargs))
+        return {name: substitute(feat, whole_tensor) for name, feat in found.items()}
 
     def _rejecting(self, call: Callable[[], Any]) -> Any:
         """Calls the model; an exception of the model, rather than of this package, becomes a `RejectedError`."""

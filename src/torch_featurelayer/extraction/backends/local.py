@@ -30,6 +30,9 @@ class Backend(Protocol):
     def assign(self, numbers: Sequence[int]) -> list[int]:
         """Returns the shards that this process is responsible for."""
 
+    def agree(self, tasks: list[ShardTask]) -> list[ShardTask]:
+        """Returns the tasks of this process, given the tasks that it has found."""
+
     def write_shards(
         self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report, advance: Advance
     ) -> None:
@@ -57,9 +60,7 @@ class LocalBackend:
             StoreTargetError: If `out` is a file, or a folder with other files.
             StoreLockedError: If another process is writing to the store.
         """
-        if not self.is_leader:
-            self.wait()
-        job, metadata = configure(store_metadata(out))
+        job, metadata = self._configure(out, configure)
         with (StoreWriter.open if self.is_leader else StoreWriter.join)(out, metadata) as writer:
             if self.is_leader:
                 self.wait()
@@ -75,8 +76,18 @@ class LocalBackend:
         """Returns all shards."""
         return list(numbers)
 
+    def agree(self, tasks: list[ShardTask]) -> list[ShardTask]:
+        """Returns the tasks as they are: no other process has the same shards."""
+        return tasks
+
     def write_shards(
         self, job: ExtractionJob, source: MapSource, tasks: list[ShardTask], report: Report, advance: Advance
     ) -> None:
         """Writes shards in this process."""
         job.write_map_shards(source, tasks, report, advance)
+
+    def _configure(self, out: str, configure: Configure) -> tuple[ExtractionJob, dict[str, Any]]:
+        """Returns the job and the metadata, after the leader has opened the store."""
+        if not self.is_leader:
+            self.wait()
+        return configure(store_metadata(out))
