@@ -1,4 +1,4 @@
-"""What two ranks of torchrun do with models whose weights are sharded over them; prints the results of rank 0 as JSON.
+"""What two ranks of torchrun do with models whose weights are sharded over them; writes the results of rank 1 as JSON.
 
 python -m torch.distributed.run --nproc-per-node 2 sharded.py FOLDER
 """
@@ -69,10 +69,11 @@ def parts_of_features(ranks: Ranks) -> str:
     return refused(lambda: ranks.extract(ranks.tensor_parallel(), "0", "parts"))
 
 
-def different_items(ranks: Ranks) -> str:
+def different_items(ranks: Ranks) -> list[str]:
     """As a sampler that distributes items gives them to ranks."""
     ranks.x = ranks.x[distributed.get_rank() :: 2]
-    return refused(lambda: ranks.extract(ranks.tensor_parallel(), "2", "different"))
+    models = {"sharded": ranks.tensor_parallel(), "whole": ranks.plain}
+    return [refused(lambda kind=kind: ranks.extract(models[kind], "2", f"different {kind}")) for kind in models]
 
 
 def other_sharding(ranks: Ranks) -> dict[str, Any]:
@@ -148,7 +149,7 @@ if __name__ == "__main__":
     distributed.init_process_group("gloo")
     torch.set_num_threads(1)
     found = {case.__name__: case(Ranks(Path(sys.argv[1]))) for case in CASES}
-    if distributed.get_rank() == 0:
+    if distributed.get_rank() == 1:
         Path(sys.argv[1], "found.json").write_text(json.dumps(found))
     distributed.barrier()
     distributed.destroy_process_group()

@@ -21,7 +21,9 @@ def extract_map(
 
     Raises:
         StoreMismatchError: If the store holds other items, or they have changed and `redo` is not set.
+        ValueError: If processes have different items.
     """
+    processes.check_items(source)
     numbers = processes.assign(range(math.ceil(len(source) / job.shard_size)))
     tracker.progress.items = sum(min(job.shard_size, len(source) - number * job.shard_size) for number in numbers)
     # A fixed assignment of shards, independent of their state, so that ranks need not communicate.

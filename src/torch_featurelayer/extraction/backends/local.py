@@ -27,6 +27,9 @@ class Backend(Protocol):
     def open(self, out: str, configure: Configure) -> Any:
         """Opens the store in every process."""
 
+    def check_items(self, source: MapSource) -> None:
+        """Checks that all processes have the same items."""
+
     def assign(self, numbers: Sequence[int]) -> list[int]:
         """Returns the shards that this process is responsible for."""
 
@@ -68,8 +71,12 @@ class LocalBackend:
             self.wait()
             if self.is_leader:
                 writer.finish()
+            self.wait()  # so that every process returns a complete store
 
     def wait(self) -> None:
+        """Returns at once: there is one process."""
+
+    def check_items(self, source: MapSource) -> None:
         """Returns at once: there is one process."""
 
     def assign(self, numbers: Sequence[int]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -54,7 +53,7 @@ class ShardedModelBackend(TorchrunBackend):
         runner = job.runner or FeatureRunner(job.spec)
         job = replace(job, runner=runner, writes=self.is_leader)
         if (batch := first_batch(source, job.batch_size)) is not None:
-            self._check_items(source, batch)
+            self._check_same("batch", digest(batch, strict=False))
             self._check_whole(runner(batch).features)
         super().write_shards(job, source, tasks, report, advance)
 
@@ -64,18 +63,6 @@ class ShardedModelBackend(TorchrunBackend):
         if not self.is_leader:
             self.wait()
         return found
-
-    def _check_items(self, source: MapSource, batch: Any) -> None:
-        """Checks that all ranks read the same items.
-
-        Raises:
-            ValueError: If they do not.
-        """
-        if len(set(self._gather("items", digest(len(source), batch, strict=False)))) > 1:
-            raise ValueError(
-                "the ranks have different data: they compute together, since the weights of the model are sharded over "
-                "them, so pass the same items, in the same order, to each"
-            )
 
     def _check_whole(self, rows: Mapping[str, Tensor]) -> None:
         """Checks that features are the same on all ranks.
@@ -92,12 +79,6 @@ class ShardedModelBackend(TorchrunBackend):
                     "model is sharded there. Name a layer whose output is whole, such as the next row-wise one, or "
                     "shard this layer with use_local_output=False"
                 )
-
-    def _gather(self, name: str, value: Any) -> list[Any]:
-        """Returns the values of all ranks, in order."""
-        self._store.set(f"{name} {self._rank}", json.dumps(value))
-        self.wait()
-        return [json.loads(self._store.get(f"{name} {rank}")) for rank in range(self._world)]
 
 
 def _start(rows: Tensor) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from ..._exceptions import BackendError
 from ...store import StoreWriter
 from ..job import ExtractionJob
+from ..sources import MapSource
 from .local import Configure, LocalBackend
 
 _BEAT: Final = 1.0  # seconds between the signs of life of a rank
@@ -85,9 +87,32 @@ class TorchrunBackend(LocalBackend):
         except dist.DistError as error:
             raise BackendError("torchrun", f"rank 0 does not answer ({error})") from error
 
+    def check_items(self, source: MapSource) -> None:
+        """Checks that all ranks have the same items, in the same order.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        # The ids of files identify them; those of other samples may be their numbers.
+        ends = [] if source.is_read_from_files else [source.digest(index) for index in (0, len(source) - 1)]
+        self._check_same("items", [len(source), *ends])
+
     def assign(self, numbers: Sequence[int]) -> list[int]:
         """Returns the shards of this rank, independently of what other ranks have finished."""
         return [number for number in numbers if number % self._world == self._rank]
+
+    def _check_same(self, name: str, value: Any) -> None:
+        if any(each != value for each in self._gather(name, value)):
+            raise ValueError(
+                "the ranks of torchrun have different data: pass all items, in the same order, to each rank; `extract` "
+                "distributes the work"
+            )
+
+    def _gather(self, name: str, value: Any) -> list[Any]:
+        """Returns the JSON values of all ranks, in order."""
+        self._store.set(f"{name} {self._rank}", json.dumps(value))
+        self.wait()
+        return [json.loads(self._store.get(f"{name} {rank}")) for rank in range(self._world)]
 
     def _meet(self, name: str) -> None:
         """Adds one to a counter, and returns when all ranks have."""
