@@ -774,7 +774,10 @@ class StoreLockedError(FeatureLayerError, BlockingIOError):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        super().__init__(f"another process is writing to the store {path!r}.")
+        super().__init__(
+            f"another process is writing to the store {path!r}. Wait until it has ended, or use another folder. "
+            "Processes of torchrun write one store together with backend='torchrun'."
+        )
 
 
 class StoreCorruptError(FeatureLayerError, ValueError):
