@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from torch_featurelayer.integrations._monitor import _summarize
 from torch_featurelayer.integrations.lightning import LayerMonitor as LightningMonitor
 from torch_featurelayer.integrations.transformers import LayerMonitor as TrainerMonitor
 
@@ -65,6 +66,30 @@ def test_lightning(accumulate: int, tmp_path: Path) -> None:
         assert float(row["layers/net.1/nonfinite"]) == 0
         assert float(row["layers/net.0/gradient_norm"]) == pytest.approx(model.norms[step], rel=1e-5)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12, 1e150])
+def test_numbers_of_any_magnitude(scale: float) -> None:
+    """Of float64 too, and of complex numbers; fourth powers would leave the range."""
+    values = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mean, std, kurtosis, zeros, largest, nonfinite = _summarize(
+        torch.cat([values, torch.tensor([torch.nan, torch.inf])]) * scale
+    ).tolist()
+    right = (values - values.mean()).pow(4).mean() / values.var(correction=0) ** 2
+    assert [mean, std] == pytest.approx([float(values.mean()) * scale, float(values.std(correction=0)) * scale])
+    assert (kurtosis, largest) == pytest.approx((float(right), float(values.abs().max()) * scale))
+    assert (zeros, nonfinite) == (0, 2)
+    if scale <= 1e12:
+        single = _summarize((values * scale).float())
+        assert single.tolist()[:3] == pytest.approx([mean, std, kurtosis], rel=1e-4)
+    parts = _summarize(torch.complex(values[:25] * scale, values[25:] * scale))
+    assert parts.tolist()[:3] == pytest.approx([mean, std, kurtosis])
+
+
+def test_an_output_without_values() -> None:
+    """Such as that of an expert which gets no tokens."""
+    assert _summarize(torch.empty(0, 8))[[0, 1, 3, 4, 5]].tolist() == [0.0] * 5
+    assert _summarize(torch.zeros(3))[[0, 1, 3, 4, 5]].tolist() == [0, 0, 1, 0, 0]
 
 
 def test_an_exception_removes_the_hooks(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class StepMonitor:
         }
         found |= {f"{self._prefix}{layer}/gradient_norm": norm for layer, norm in self._norms.items()}
         self._norms = {}
-        values = torch.stack([each.float().cpu() for each in found.values()]).tolist() if found else []
+        values = torch.stack([each.cpu().double() for each in found.values()]).tolist() if found else []
         return dict(zip(found, values, strict=True))
 
     def close(self) -> None:
@@ -83,13 +83,19 @@ class StepMonitor:
 
 def _summarize(feat: Tensor) -> Tensor:
     """Returns the numbers of one output, on its device."""
-    values = feat.detach().float()
+    values = torch.view_as_real(feat.detach().resolve_conj()) if feat.is_complex() else feat.detach()
+    values = values if values.dtype is torch.float64 else values.float()
     finite = values.isfinite()
     count = finite.sum().clamp(min=1)
     kept = values.where(finite, 0.0)
-    mean = kept.sum() / count
-    squares = ((kept - mean) * finite).square()
+    largest = kept.abs().max() if kept.numel() else kept.sum()
+    # Scaled, because the fourth power of a value may leave the range of its dtype.
+    scale = largest.where(largest > 0, 1.0)
+    scaled = kept / scale
+    mean = scaled.sum() / count
+    squares = ((scaled - mean) * finite).square()
     variance = squares.sum() / count
     kurtosis = squares.square().sum() / count / variance.square()
-    zeros = ((values == 0).sum() / count, kept.abs().max(), (values.numel() - finite.sum()).float())
-    return torch.stack([mean, variance.sqrt(), kurtosis, *zeros])
+    zeros = (values == 0).sum() / count
+    numbers = (mean * scale, variance.sqrt() * scale, kurtosis, zeros, largest, values.numel() - finite.sum())
+    return torch.stack([each.to(values.dtype) for each in numbers])
