@@ -52,6 +52,20 @@ def test_cosine_equals_scikit_learn() -> None:
     np.testing.assert_allclose(analysis.cosine_map(feat, (-2, -2), sample=1, layout="NCHW").numpy(), right, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1e-9, 1e9, 1e20, 1e37])
+def test_cosine_of_vectors_of_any_length(scale: float) -> None:
+    """Such as gradients: `torch.cosine_similarity` takes vectors shorter than 1e-8 for longer ones."""
+    feat = torch.randn(1, 7, 4, 5)
+    right = analysis.cosine_map(feat, (2, 3), layout="NCHW")
+    torch.testing.assert_close(analysis.cosine_map(feat * scale, (2, 3), layout="NCHW"), right, rtol=0, atol=1e-5)
+    feat[0, :, 0, 0] = 0
+    feat[0, 0, 0, 1] = torch.inf
+    found = analysis.cosine_map(feat * scale, (2, 3), layout="NCHW")
+    assert found[0, 0] == 0
+    assert found[0, 1].isnan()
+    torch.testing.assert_close(found[1:], right[1:], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("count", "prefix"), [(196, 0), (197, 1), (201, 5)])
 def test_tokens_become_maps_of_their_grid(count: int, prefix: int) -> None:
     """The token of row r and column c of the patches is the value there; class and register tokens are left out."""

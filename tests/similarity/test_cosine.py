@@ -20,6 +20,20 @@ def test_is_that_of_scikit_learn(seed: int, first: int, second: int, width: int)
     np.testing.assert_allclose(cosine(x, y).numpy(), cosine_similarity(x.double(), y.double()), atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e-20, 1e160])
+def test_vectors_of_any_length(scale: float) -> None:
+    """Such as gradients: PyTorch's own functions take short vectors for longer ones, and squares overflow."""
+    x, y = torch.randn(4, 9, dtype=torch.float64), torch.randn(3, 9, dtype=torch.float64)
+    torch.testing.assert_close(cosine(x * scale, y / scale), cosine(x, y))
+    short = (x * scale).requires_grad_()
+    cosine(short, y).sum().backward()
+    usual = x.clone().requires_grad_()
+    cosine(usual, y).sum().backward()
+    assert short.grad is not None
+    assert usual.grad is not None
+    torch.testing.assert_close(short.grad * scale, usual.grad)
+
+
 def test_maps_are_flattened_and_the_gradient_flows() -> None:
     x = torch.randn(2, 3, 4, 4, requires_grad=True)
     assert torch.allclose(cosine(x, x).diagonal(), torch.ones(2, dtype=torch.float64))

@@ -51,6 +51,19 @@ def test_search_is_a_direct_product(
             )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", [-30, -14, 25])
+def test_rows_of_any_length(exponent: int, dtype: torch.dtype, tmp_path: Path) -> None:
+    """Gradients, and values whose squares leave float32; every other row is of the usual length."""
+    torch.manual_seed(0)
+    rows = torch.randn(20, 8, dtype=torch.float64)
+    right, scores = direct(rows, rows[3] * 2, 4)
+    store = stored(tmp_path, (rows * torch.tensor([10.0**exponent, 1.0]).repeat(10)[:, None]).to(dtype))
+    for found in (search(store, rows[3], k=4), Index(store).search(rows[3] * 10.0**exponent, 4)):
+        assert [match.row for match in found] == right
+        assert [match.score for match in found] == pytest.approx(scores.tolist(), abs=1e-6)
+
+
 def test_dot_product(tmp_path: Path) -> None:
     rows = torch.randn(20, 4)
     found = search(stored(tmp_path, rows), torch.ones(1, 4), k=3, metric="dot")

@@ -1,11 +1,15 @@
-"""Cosine similarity of each position to one position."""
+"""Cosine similarity of each position to one position, of vectors of any length."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from ._maps import pick, to_maps
+
+_MARGIN: Final = 1e4  # above the square root of the smallest number, with which squares keep their digits
 
 
 def cosine_map(
@@ -36,4 +40,24 @@ def cosine_map(
     vectors = pick(to_maps(feat, layout, image_size).detach(), sample, "sample").to("cpu", torch.float32)
     row, column = position
     at = pick(pick(vectors.movedim(1, 0), row, "row").mT, column, "column")
-    return torch.cosine_similarity(vectors, at[:, None, None], dim=0)
+    return (unit_vectors(vectors, 0) * unit_vectors(at, 0)[:, None, None]).sum(0)
+
+
+def unit_vectors(vectors: Tensor, dim: int) -> Tensor:
+    """Scales vectors to length 1, with gradient; zeros stay zeros, and values that are not finite give NaN.
+
+    `torch.cosine_similarity` takes vectors shorter than 1e-8, such as gradients, for longer ones (`normalize` those
+    below 1e-12), and the squares of large values overflow.
+
+    Args:
+        vectors: The vectors.
+        dim: The dimension of their values.
+    """
+    if not vectors.numel():
+        return vectors
+    norms = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
+    if bool(((norms > torch.finfo(norms.dtype).tiny ** 0.5 * _MARGIN) & norms.isfinite()).all()):
+        return vectors / norms  # type: ignore[no-any-return]
+    largest = vectors.detach().abs().amax(dim, keepdim=True)
+    scaled = vectors / largest.where(largest > 0, 1.0)
+    return scaled / torch.linalg.vector_norm(scaled, dim=dim, keepdim=True).clamp_min(1.0)  # type: ignore[no-any-return]

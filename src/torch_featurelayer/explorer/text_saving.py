@@ -18,7 +18,7 @@ _EXPRESSIONS = {
     "norm": "feat.norm(dim=-1)",
     "mean": "feat.mean(-1)",
     "channel": "feat[:, {channel}]",
-    "cosine": "torch.cosine_similarity(feat, feat[[{token}]], dim=-1)",
+    "cosine": "tl.similarity.cosine(feat, feat[[{token}]])[:, 0]",
 }
 
 

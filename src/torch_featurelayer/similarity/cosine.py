@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import normalize
+
+from ..analysis.cosine_map import unit_vectors
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:
@@ -28,4 +29,4 @@ def cosine(one: Tensor, other: Tensor) -> Tensor:
     x, y = (features.reshape(len(features), -1).double() for features in (one, other))
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"rows must have the same number of values, not {x.shape[1]} and {y.shape[1]}")
-    return normalize(x, dim=1) @ normalize(y, dim=1).T
+    return unit_vectors(x, 1) @ unit_vectors(y, 1).T

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from .._checks import check_choice
+from ..analysis.cosine_map import unit_vectors
 
 if TYPE_CHECKING:
     from ..store import StoredLayer
@@ -33,10 +33,12 @@ def vectors(rows: Tensor, metric: Metric) -> Tensor:
         ValueError: If there is no such metric.
     """
     check_choice(Metric, metric=metric)
-    flat = rows.reshape(len(rows), -1).to(torch.float32)
-    # An infinite value would give a NaN cosine or the largest inner product: such a row is NaN instead.
-    flat = torch.where(flat.isfinite().all(1, keepdim=True), flat, torch.nan)
-    return normalize(flat, dim=1) if metric == "cosine" else flat
+    flat = rows.reshape(len(rows), -1)
+    if metric == "cosine":
+        return unit_vectors(flat if flat.dtype is torch.float64 else flat.float(), 1).float()
+    flat = flat.float()
+    # An infinite value would give the largest inner product.
+    return torch.where(flat.isfinite().all(1, keepdim=True), flat, torch.nan)
 
 
 def flat(features: Tensor) -> Tensor:
