@@ -48,6 +48,7 @@ CASES = {
     tl.EmptyDatasetError(): ValueError,
     tl.ItemError("a.png", "reason"): ValueError,
     tl.FeatureOverflowError("layer4", "float16"): OverflowError,
+    tl.FeatureUnderflowError("layer4", "float16", 1e-9): ArithmeticError,
     tl.StoreNotFoundError("folder"): FileNotFoundError,
     tl.StoreMismatchError("folder", {"model": ("a", "b")}): ValueError,
     tl.StoreIncompleteError("out", [1, 2, 3, 4, 5, 6]): ValueError,

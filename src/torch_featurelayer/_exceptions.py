@@ -37,6 +37,7 @@ FeatureLayerError
 ├── BackendError             RuntimeError         a process of an extraction has ended
 ├── TemporaryReadError       OSError              an item could not be read because of the network or permissions
 ├── FeatureOverflowError     OverflowError        a feature does not fit the dtype of the store
+├── FeatureUnderflowError    ArithmeticError      a feature is too small for the dtype of the store
 ├── NonFiniteError           ArithmeticError      a feature, value or gradient is NaN or infinite
 ├── StoreNotFoundError       FileNotFoundError    a folder is not a store
 ├── StoreTargetError         FileExistsError      a store cannot be created at a path
@@ -71,6 +72,7 @@ __all__ = [
     "FeatureLayerError",
     "FeatureNotFoundError",
     "FeatureOverflowError",
+    "FeatureUnderflowError",
     "GenerationError",
     "GradientError",
     "ImageError",
@@ -622,6 +624,23 @@ class FeatureOverflowError(FeatureLayerError, OverflowError):
     def __init__(self, layer: str, dtype: str) -> None:
         self.layer, self.dtype = layer, dtype
         super().__init__(f"{layer!r} has infinite values in {dtype}: store a wider dtype, such as torch.float32.")
+
+
+class FeatureUnderflowError(FeatureLayerError, ArithmeticError):
+    """All values of a feature are so small that the dtype of the store loses their digits.
+
+    Attributes:
+        layer: The layer.
+        dtype: The dtype of the store.
+        largest: The largest absolute value in a batch.
+    """
+
+    def __init__(self, layer: str, dtype: str, largest: float) -> None:
+        self.layer, self.dtype, self.largest = layer, dtype, largest
+        super().__init__(
+            f"{layer!r} is too small for {dtype}: the largest absolute value in a batch is {largest:.2g}. Store a wider "
+            "dtype, such as torch.float32."
+        )
 
 
 class BackendError(FeatureLayerError, RuntimeError):

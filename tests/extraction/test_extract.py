@@ -158,6 +158,25 @@ def test_a_value_that_does_not_fit_is_loud(tmp_path: Path) -> None:
     assert torch.equal(store["0"][:], torch.full((3, 4), 1e6))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lost", "kept"),
+    [(torch.float16, 1e-6, 5e-6), (torch.bfloat16, 1e-39, 1e-30), (torch.float8_e4m3fn, 0.01, 0.02)],
+)
+def test_a_feature_that_is_too_small_for_its_dtype(
+    dtype: torch.dtype, lost: float, kept: float, tmp_path: Path
+) -> None:
+    """float16 would make zeros of a softmax over many classes, and of gradients."""
+    model, values = nn.Sequential(nn.Identity()), torch.linspace(0.5, 1, 12).reshape(3, 4)
+    with pytest.raises(tl.FeatureUnderflowError, match=str(dtype).removeprefix("torch.")):
+        tl.extract(model, "0", TensorDataset(values * lost), tmp_path / "lost", dtype=dtype)
+    data = TensorDataset(torch.cat([torch.zeros(2, 4), values * kept, values * lost]))  # zeros say nothing
+    store = tl.extract(model, "0", data, tmp_path / "kept", dtype=dtype, batch_size=2)
+    torch.testing.assert_close(store["0"][2:5].double(), values.double() * kept, rtol=0.08, atol=0)
+    zeros_first = TensorDataset(torch.cat([torch.zeros(2, 4), values * lost]))
+    with pytest.raises(tl.FeatureUnderflowError):
+        tl.extract(model, "0", zeros_first, tmp_path / "later", dtype=dtype, batch_size=2)
+
+
 def test_a_layer_of_several_tensors_is_refused(tmp_path: Path) -> None:
     data = TensorDataset(torch.randn(3, 5, 4))
     model = nn.Sequential(nn.LSTM(4, 4, batch_first=True))

@@ -158,6 +158,7 @@ def extract(
         ItemError: If no item has features, or `strict` is set and an item has none.
         TemporaryReadError: If an item could not be read several times because of the network, permissions or memory.
         FeatureOverflowError: If a feature does not fit `dtype`.
+        FeatureUnderflowError: If a feature is too small for `dtype`.
         NonFiniteError: If `finite="raise"` and a feature has NaN or infinite values.
         LayoutError: If a reduction needs the layout of a feature and it cannot be determined.
         StoreMismatchError: If the store holds other features, or items have changed. It names the differences.

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .._exceptions import FeatureLayerError, FeatureOverflowError, LayoutError
+from .._exceptions import FeatureLayerError, FeatureOverflowError, FeatureUnderflowError, LayoutError
 from .._layout import Layout
 from .._layouts import item_dimensions
 from .._pytree import substitute
@@ -28,6 +28,8 @@ from .generating import Continuation
 from .modes import IMAGES, channels_last, split
 from .row_buffer import Rows
 from .spec import Capture, FeatureSpec, as_function
+
+_LOSS: Final = 0.01  # the relative error of a feature that is too small for its dtype
 
 # Of exceptions that say nothing about the items.
 _FATAL: Final = ("out of memory", "can't allocate memory", "CUDA error")
@@ -64,6 +66,7 @@ class FeatureRunner:
         self._is_checked = False
         # Per layer, whether a value did not fit its dtype: read once a shard, because reading waits for the device.
         self._overflow: dict[str, Tensor] = {}
+        self._sized: set[str] = set()  # layers with values of which the dtype keeps the digits
         if spec.mode.is_copy:
             self._size = spec.mode.part or count_rows(spec.example)
             self._faster = self._make_faster()
@@ -74,6 +77,7 @@ class FeatureRunner:
         Raises:
             RejectedError: If the model raises an exception.
             FeatureOverflowError: If a feature on the CPU does not fit the dtype of the store.
+            FeatureUnderflowError: If a feature is too small for the dtype of the store.
             LayoutError: If the items of a whole feature are not in its first dimension.
             ValueError: If a layer does not return one tensor with a row for each item.
         """
@@ -241,6 +245,8 @@ class FeatureRunner:
         dtype = self._spec.dtype
         if not rows.is_floating_point():
             return rows, None
+        if dtype is not None and name not in self._sized:
+            self._check_size(name, rows, dtype)
         wide = rows
         if dtype is not None and dtype.itemsize == 1:  # 8-bit floats make too large values the largest one
             wide = rows.masked_fill(rows.abs() > torch.finfo(dtype).max, torch.nan)
@@ -255,6 +261,19 @@ class FeatureRunner:
             return kept, bad
         self._overflow[name] = overflow | self._overflow[name] if name in self._overflow else overflow
         return kept, bad
+
+    def _check_size(self, name: str, rows: Tensor, dtype: torch.dtype) -> None:
+        """Checks the first batch with values other than zero; waits for the device.
+
+        Raises:
+            FeatureUnderflowError: If the dtype of the store would lose the digits of all values.
+        """
+        largest = float(_wide(rows).abs().max()) if rows.numel() else 0.0
+        if largest == 0:
+            return
+        if largest < _smallest(dtype) and rows.dtype is not dtype:
+            raise FeatureUnderflowError(name, str(dtype).removeprefix("torch."), largest)
+        self._sized.add(name)
 
     def _check_items(self, inputs: Any) -> None:
         """Checks that the items of whole features are in the first dimension.
@@ -308,6 +327,12 @@ def _count_nonfinite(rows: Tensor) -> Tensor:
     """Returns the number of NaN and infinite values of each row `[N]`."""
     wide = _wide(rows)
     return wide.isfinite().logical_not_().flatten(1).sum(1) if rows.ndim > 1 else wide.isfinite().logical_not_().long()
+
+
+def _smallest(dtype: torch.dtype) -> float:
+    """Returns the value from which rounding changes values by at most a hundredth, or as much as larger ones."""
+    info = torch.finfo(dtype)
+    return info.smallest_normal * min(1.0, info.eps / 2 / _LOSS)
 
 
 def _wide(rows: Tensor) -> Tensor:
