@@ -638,7 +638,7 @@ class FeatureUnderflowError(FeatureLayerError, ArithmeticError):
     def __init__(self, layer: str, dtype: str, largest: float) -> None:
         self.layer, self.dtype, self.largest = layer, dtype, largest
         super().__init__(
-            f"{layer!r} is too small for {dtype}: the largest absolute value in a batch is {largest:.2g}. Store a wider "
+            f"{layer!r} is too small for {dtype}: the largest value of a batch is {largest:.2g}. Store a wider "
             "dtype, such as torch.float32."
         )
 
