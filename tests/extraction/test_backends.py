@@ -167,6 +167,8 @@ DIES = """
 import os, sys
 import torch_featurelayer as tl
 from tests.extraction.images import CUT, network
+from torch_featurelayer.extraction.backends import ray
+ray._MOST_RESTARTS = 1  # each takes as long as importing PyTorch
 
 def prepare(source):
     os._exit(1)
