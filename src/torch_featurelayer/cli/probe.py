@@ -48,7 +48,8 @@ def probe(
         other = None
         if baseline:
             untrained = load_model(model, "random", device, seed)
-            other = extract(untrained, names, folder, target / "random", reduce="mean")
+            # In the model's own dtype: the activations of untrained networks often vanish.
+            other = extract(untrained, names, folder, target / "random", reduce="mean", dtype=None)
         labels = [str(PurePosixPath(name).parent) for name in kept.ids]
         table = probe_store(kept, labels, folds=folds, baseline=other)
     written: dict[str, Any] = {}

@@ -78,7 +78,7 @@ def _compute(
             progress=lambda count: progress(f"statistics: {count} of {len(source)} items"),
         )  # fmt: skip
         store = extract(
-            loaded, layers, data, folder / "store", reduce="mean",
+            loaded, layers, data, folder / "store", reduce="mean", dtype=None,
             progress=lambda state: progress(f"features: {state.done} of {state.items} items"),
         )  # fmt: skip
         return Dataset(path.name, source, found, store)
