@@ -48,8 +48,10 @@ def by_depth(model: nn.Module, layers: tuple[str, ...], images: list[Image.Image
     """Returns the accuracy of a probe on each layer: mean over positions in a grid of 2 × 2."""
     pairs = [(str(number), image) for number, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as folder:
-        store = tl.extract(model, list(layers), pairs, folder, reduce=in_quarters, preprocess=CUT, batch_size=64)
-        return {layer: accuracy(store[layer][:].float(), labels) for layer in layers}
+        # In float32, because the activations of untrained networks vanish in float16.
+        options = {"reduce": in_quarters, "preprocess": CUT, "batch_size": 64, "dtype": None}
+        store = tl.extract(model, list(layers), pairs, folder, **options)
+        return {layer: accuracy(store[layer][:], labels) for layer in layers}
 
 
 def in_quarters(feat: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ def _quiet_packages() -> Iterator[None]:
 def test_a_trained_stage_tells_digits_apart_better_than_pixels() -> None:
     found = linear_probe.measure(count=600)
     trained, random = found["trained on photos"], found["random weights"]
-    assert trained["_blocks.10"] > max(found["pixels"]["_blocks.10"], trained["_conv_stem"])
-    assert trained["_conv_head"] > random["_conv_head"] + 0.1
+    assert trained["_blocks.10"] > max(found["pixels"]["_blocks.10"], trained["_conv_stem"], random["_blocks.10"])
+    assert random["_conv_head"] > random["_conv_stem"]  # in float16, its activations would vanish
 
 
 def test_the_paraphrase_catches_up_with_depth() -> None:
