@@ -66,6 +66,22 @@ def test_cosine_of_vectors_of_any_length(scale: float) -> None:
     torch.testing.assert_close(found[1:], right[1:], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-35, 1e-14, 1e14, 1e35])
+def test_values_of_any_magnitude(scale: float) -> None:
+    """Such as the activations and gradients of untrained networks."""
+    feat, grad = torch.randn(2, 5, 6, 7), torch.randn(2, 5, 6, 7)
+    (right,) = analysis.pca_rgb([feat], layout="NCHW")
+    (found,) = analysis.pca_rgb([feat * scale], layout="NCHW")
+    torch.testing.assert_close(found, right, rtol=0, atol=1e-4)
+    right = analysis.grad_cam(feat, grad, layout="NCHW")
+    torch.testing.assert_close(analysis.grad_cam(feat * scale, grad * scale, layout="NCHW"), right, rtol=0, atol=1e-5)
+    assert not analysis.grad_cam(feat * 0, grad, layout="NCHW").any()
+    assert analysis.pca_rgb([feat * 0 + scale], layout="NCHW")[0].isfinite().all()
+    for by in ("mean", "max", "std"):
+        tops = [analysis.top_channels(each, by=by, layout="NCHW") for each in (feat, feat * scale)]  # type: ignore[arg-type]
+        assert tops[0] == tops[1]
+
+
 @pytest.mark.parametrize(("count", "prefix"), [(196, 0), (197, 1), (201, 5)])
 def test_tokens_become_maps_of_their_grid(count: int, prefix: int) -> None:
     """The token of row r and column c of the patches is the value there; class and register tokens are left out."""

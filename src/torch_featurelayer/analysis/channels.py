@@ -36,7 +36,7 @@ def top_channels(
     check_counts(count=count)
     check_choice(Criterion, by=by)
     values = pick(to_maps(feat, layout).detach(), sample, "sample").flatten(1).to("cpu").float()
-    scores = values.mean(1) if by == "mean" else values.amax(1) if by == "max" else values.std(1)
+    scores = values.mean(1) if by == "mean" else values.amax(1) if by == "max" else values.double().std(1)
     return scores.nan_to_num(nan=-math.inf).topk(min(count, len(scores))).indices.tolist()
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor
 
 from ._maps import pick, to_maps
-
-_MARGIN: Final = 1e4  # above the square root of the smallest number, with which squares keep their digits
+from ._scaling import unit_vectors
 
 
 def cosine_map(
@@ -41,23 +38,3 @@ def cosine_map(
     row, column = position
     at = pick(pick(vectors.movedim(1, 0), row, "row").mT, column, "column")
     return (unit_vectors(vectors, 0) * unit_vectors(at, 0)[:, None, None]).sum(0)
-
-
-def unit_vectors(vectors: Tensor, dim: int) -> Tensor:
-    """Scales vectors to length 1, with gradient; zeros stay zeros, and values that are not finite give NaN.
-
-    `torch.cosine_similarity` takes vectors shorter than 1e-8, such as gradients, for longer ones (`normalize` those
-    below 1e-12), and the squares of large values overflow.
-
-    Args:
-        vectors: The vectors.
-        dim: The dimension of their values.
-    """
-    if not vectors.numel():
-        return vectors
-    norms = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
-    if bool(((norms > torch.finfo(norms.dtype).tiny ** 0.5 * _MARGIN) & norms.isfinite()).all()):
-        return vectors / norms  # type: ignore[no-any-return]
-    largest = vectors.detach().abs().amax(dim, keepdim=True)
-    scaled = vectors / largest.where(largest > 0, 1.0)
-    return scaled / torch.linalg.vector_norm(scaled, dim=dim, keepdim=True).clamp_min(1.0)  # type: ignore[no-any-return]

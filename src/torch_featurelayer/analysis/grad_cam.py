@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._maps import to_maps
+from ._scaling import scale_down
 
 
 def grad_cam(
@@ -42,9 +43,9 @@ def grad_cam(
         shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (feat, grad)]
         raise ValueError(f"feat and grad must be tensors of the same shape, not {shapes[0]} and {shapes[1]}")
     feat, grad = (to_maps(part.detach().to("cpu", torch.float32), layout, image_size) for part in (feat, grad))
-    summed = (grad.mean((2, 3), keepdim=True) * feat).sum(1).relu()
+    weights = scale_down(grad, (1, 2, 3)).mean((2, 3), keepdim=True)
+    summed = scale_down((weights * scale_down(feat, (1, 2, 3))).sum(1).relu(), (1, 2))
     if size is not None:
         summed = functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     summed = summed - summed.amin((1, 2), keepdim=True)
-    # The epsilon of pytorch-grad-cam, so that results are equal; a zero map stays zero.
-    return summed / (summed.amax((1, 2), keepdim=True) + 1e-7)
+    return scale_down(summed, (1, 2))

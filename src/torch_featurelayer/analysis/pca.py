@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._maps import to_maps
+from ._scaling import scale_down
 
 
 def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | None = None) -> list[Tensor]:
@@ -38,7 +39,8 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
     vectors = [feat.detach().to("cpu", torch.float32).movedim(1, -1) for feat in maps]
     projected = _project(torch.cat([vector.flatten(0, -2) for vector in vectors]))
     low, high = torch.quantile(_sample(projected), torch.tensor([0.01, 0.99]), dim=0)
-    scaled = ((projected - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    span = high - low
+    scaled = ((projected - low) / span.where(span > 0, 1.0)).clamp(0, 1)
     parts = scaled.split([vector[..., 0].numel() for vector in vectors])
     return [part.reshape(*vector.shape[:-1], 3).movedim(-1, 1) for part, vector in zip(parts, vectors, strict=True)]
 
@@ -46,7 +48,8 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
 def _project(vectors: Tensor) -> Tensor:
     """Returns the coordinates of vectors `[M, C]` in their first three principal components, `[M, 3]`."""
     # Double precision: the smallest of three components may be far below the largest.
-    center = (vectors - vectors.mean(0)).double()
+    center = vectors.double()
+    center = scale_down(center - center.mean(0), (0, 1))
     # The covariance is `[C, C]`, which is smaller than the vectors of all positions.
     _, components = torch.linalg.eigh(center.T @ center)
     basis = components.flip(1)[:, :3]

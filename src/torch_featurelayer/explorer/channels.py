@@ -8,6 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ..analysis._scaling import scale_down
+
 _EDITS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {  # of the channels `[..., K]` of one input
     "zero": torch.zeros_like,
     "mean": lambda feat: feat.flatten(0, -2).mean(0).expand_as(feat),
@@ -66,10 +68,11 @@ def channel_statistics(values: Tensor) -> dict[str, Any]:
     Args:
         values: The values `[C, positions]`.
     """
-    deviation = values.std(1).clamp_min(1e-12)
+    scaled = scale_down(values, 1)
+    deviation = scaled.std(1)
     # Several values: the largest alone has a limit that every channel with a single value reaches.
-    largest = values.topk(min(max(8, values.shape[1] // 100), values.shape[1]), dim=1).values
-    selective = (largest.mean(1) - values.mean(1)) / deviation
+    largest = scaled.topk(min(max(8, values.shape[1] // 100), values.shape[1]), dim=1).values
+    selective = (largest.mean(1) - scaled.mean(1)) / deviation.clamp_min(1e-6)
     at_most = values == values.max()
     limited = int(at_most.any(1).sum()) > 1
     best = selective.topk(min(10, len(values))).indices.tolist()
@@ -77,6 +80,6 @@ def channel_statistics(values: Tensor) -> dict[str, Any]:
         "positions": values.shape[1], "channels": len(values),
         "silent": (values <= 0).all(1).nonzero().flatten().tolist(),
         "saturated": (at_most.float().mean(1) >= 0.5).nonzero().flatten().tolist() if limited else [],
-        "constant": (values.std(1) == 0).nonzero().flatten().tolist(),
+        "constant": (deviation == 0).nonzero().flatten().tolist(),
         "selective": [[channel, selective[channel].item()] for channel in best],
     }  # fmt: skip

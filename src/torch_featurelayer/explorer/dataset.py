@@ -14,6 +14,7 @@ from torch import Tensor
 from .._exceptions import FeatureNotFoundError
 from .._optional import need
 from ..address import parse
+from ..analysis._scaling import scale_down
 from ..diagnosis import LayerStatistics, row_statistics
 from ..diagnosis._accumulate import channels_last
 from ..extraction.sources import MapSource
@@ -242,7 +243,8 @@ def _pca(vectors: Tensor) -> Tensor:
         return torch.nn.functional.pad(centred[:, :1], (0, 1))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _, _, axes = torch.pca_lowrank(centred, q=min(8, *centred.shape), center=False, niter=8)
+        scaled = scale_down(centred, (0, 1))
+        _, _, axes = torch.pca_lowrank(scaled, q=min(8, *centred.shape), center=False, niter=8)
     axes = axes[:, :2]
     # A component has no sign of its own: its largest entry is positive.
     signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..analysis.cosine_map import unit_vectors
+from ..analysis._scaling import unit_vectors
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_choice
-from ..analysis.cosine_map import unit_vectors
+from ..analysis._scaling import unit_vectors
 
 if TYPE_CHECKING:
     from ..store import StoredLayer
