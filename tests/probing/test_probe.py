@@ -94,6 +94,23 @@ def test_a_random_network_as_baseline(store: Any, tmp_path: Path) -> None:
         tl.probe(store, baseline=tl.extract(other, ["0"], pairs[:9], tmp_path / "few", dtype=torch.float32))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-14, 1e20])
+def test_features_of_any_magnitude(scale: float, tmp_path: Path) -> None:
+    """The activations of an untrained network may be as small as 1e-14."""
+    torch.manual_seed(0)
+    labels = torch.arange(120) % 3
+    rows = torch.randn(120, 8) + 2 * nn.functional.one_hot(labels, 8)
+    tables = []
+    for name, factor in (("usual", 1.0), ("other", scale)):
+        store = tl.extract(
+            nn.Sequential(nn.Identity()), "0", rows * factor, tmp_path / name, dtype=None, columns={"label": labels}
+        )
+        tables.append(tl.probe(store)[0])
+    usual, other = tables
+    assert usual.knn > 0.6
+    assert (other.knn, other.linear) == pytest.approx((usual.knn, usual.linear), abs=0.02)
+
+
 def test_intervals_cover_the_accuracy_on_held_out_data() -> None:
     """Of 40 samples, about 95 % of the intervals hold the accuracy of a probe on many new items."""
     inputs, names = data(6000, noise=2.5)

@@ -255,7 +255,7 @@ def _umap(vectors: Tensor) -> Tensor:
     umap = need("umap", "umap")
     size = min(15, len(vectors) - 1)
     # With a seed, UMAP runs in one thread; it warns unless that is asked for.
-    found = umap.UMAP(n_neighbors=size, random_state=0, n_jobs=1).fit_transform(vectors.numpy())
+    found = umap.UMAP(n_neighbors=size, random_state=0, n_jobs=1).fit_transform(scale_down(vectors, (0, 1)).numpy())
     return torch.from_numpy(found).float()
 
 

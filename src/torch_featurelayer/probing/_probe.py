@@ -8,9 +8,11 @@ from os import PathLike
 from typing import Any, Final
 
 import numpy
+import torch
 
 from .._optional import need
 from .._table import Table
+from ..analysis._scaling import unit_vectors
 from ..store import Store, open_store
 from ._data import read_features, read_labels
 
@@ -156,7 +158,9 @@ def probe(
     for name in names:
         features = read_features(store, name)
         right[name] = _predict(linear_classifier(), features, labels, splits) == labels
-        near = _predict(_nearest(neighbours), features, labels, splits) == labels
+        # Of length 1, because scikit-learn takes vectors shorter than 1e-6 for longer ones.
+        vectors = unit_vectors(torch.from_numpy(features), 1).numpy()
+        near = _predict(_nearest(neighbours), vectors, labels, splits) == labels
         control = _predict(linear_classifier(), features, shuffled, _split(shuffled, folds, seed)) == shuffled
         base = float("nan")
         if other is not None and name in other.layers:
