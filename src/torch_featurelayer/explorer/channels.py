@@ -69,17 +69,17 @@ def channel_statistics(values: Tensor) -> dict[str, Any]:
         values: The values `[C, positions]`.
     """
     scaled = scale_down(values, 1)
-    deviation = scaled.std(1)
+    deviation = scaled.std(1, correction=0)  # 0 for a single position
     # Several values: the largest alone has a limit that every channel with a single value reaches.
     largest = scaled.topk(min(max(8, values.shape[1] // 100), values.shape[1]), dim=1).values
     selective = (largest.mean(1) - scaled.mean(1)) / deviation.clamp_min(1e-6)
     at_most = values == values.max()
     limited = int(at_most.any(1).sum()) > 1
-    best = selective.topk(min(10, len(values))).indices.tolist()
+    best = selective.nan_to_num(nan=-torch.inf).topk(min(10, len(values))).indices.tolist()
     return {
         "positions": values.shape[1], "channels": len(values),
         "silent": (values <= 0).all(1).nonzero().flatten().tolist(),
         "saturated": (at_most.float().mean(1) >= 0.5).nonzero().flatten().tolist() if limited else [],
         "constant": (deviation == 0).nonzero().flatten().tolist(),
-        "selective": [[channel, selective[channel].item()] for channel in best],
+        "selective": [[channel, selective[channel].item()] for channel in best if selective[channel].isfinite()],
     }  # fmt: skip
