@@ -44,6 +44,13 @@ def test_pca_equals_scikit_learn() -> None:
     assert [tuple(rgb.shape) for rgb in analysis.pca_rgb(feats, layout="NCHW")] == [(2, 3, 5, 6), (1, 3, 9, 4)]
 
 
+def test_there_are_no_components_of_nan() -> None:
+    feat = torch.randn(1, 4, 5, 6)
+    feat[0, 2, 1, 1] = torch.nan
+    with pytest.raises(ValueError, match="1 of 30 positions have NaN or infinite values"):
+        analysis.pca_rgb([feat], layout="NCHW")
+
+
 def test_cosine_equals_scikit_learn() -> None:
     feat = torch.randn(2, 7, 4, 5)
     vectors = feat[1].flatten(1).T.numpy()

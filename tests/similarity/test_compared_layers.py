@@ -43,6 +43,16 @@ def test_procrustes_is_that_of_scipy(seed: int, count: int, width: int) -> None:
     assert procrustes(x, y) == pytest.approx(scipy_procrustes(x.double().numpy(), y.double().numpy())[2], abs=1e-9)
 
 
+@pytest.mark.parametrize("row", [0.0, 0.1])
+def test_rsa_of_inputs_without_a_correlation(row: float) -> None:
+    """Of a row of equal values, such as one of a dead layer, the correlation is rounding."""
+    x, y = torch.randn(9, 5), torch.randn(9, 5)
+    assert math.isnan(rsa(torch.randn(1, 5).expand(9, 5), y))  # all pairs are equally similar
+    x[4] = row
+    assert math.isnan(rsa(x, y))
+    assert math.isnan(rsa(y, x))
+
+
 def test_procrustes_of_a_turned_layer_is_nothing() -> None:
     x, noise = pair(0, 30, 6, 9)
     rotation = torch.linalg.qr(torch.randn(6, 6)).Q

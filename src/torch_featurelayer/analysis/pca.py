@@ -28,7 +28,8 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
         99th percentile.
 
     Raises:
-        ValueError: If there are no features, or their numbers of channels differ or are below 3.
+        ValueError: If there are no features, their numbers of channels differ or are below 3, or a value is NaN or
+            infinite.
         LayoutError: If the order of the dimensions of a feature is unknown.
     """
     names = [layout] * len(feats) if layout is None or isinstance(layout, str) else list(layout)
@@ -37,7 +38,10 @@ def pca_rgb(feats: Sequence[Tensor], *, layout: str | Sequence[str | None] | Non
     if len(widths) != 1 or min(widths) < 3:
         raise ValueError(f"feature maps must have the same number of channels, at least 3, not {sorted(widths)}")
     vectors = [feat.detach().to("cpu", torch.float32).movedim(1, -1) for feat in maps]
-    projected = _project(torch.cat([vector.flatten(0, -2) for vector in vectors]))
+    together = torch.cat([vector.flatten(0, -2) for vector in vectors])
+    if bad := int((~together.isfinite()).any(1).sum()):
+        raise ValueError(f"{bad} of {len(together)} positions have NaN or infinite values, so there are no components")
+    projected = _project(together)
     low, high = torch.quantile(_sample(projected), torch.tensor([0.01, 0.99]), dim=0)
     span = high - low
     scaled = ((projected - low) / span.where(span > 0, 1.0)).clamp(0, 1)

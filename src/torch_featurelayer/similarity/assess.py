@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def assess(
         seed: The seed of both. Default: 0.
 
     Returns:
-        An `Assessment`.
+        An `Assessment`, of NaN if the similarity is.
 
     Raises:
         ValueError: If the numbers of inputs differ or are below 8.
@@ -68,6 +69,8 @@ def assess(
         raise ValueError(f"features must be of the same 8 or more inputs, not of {count} and {len(other)}")
     generator = torch.Generator().manual_seed(seed)
     value = measure(one, other)
+    if math.isnan(value):
+        return Assessment(value, (value, value), value)
     orders = [torch.randperm(count, generator=generator) for _ in range(permutations)]
     chance = sum(measure(one, other[order]) >= value for order in orders)
     halves = [torch.randperm(count, generator=generator)[: count // 2] for _ in range(resamples)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .vectors import center
+
 
 class MinibatchCKA:
     """Linear CKA computed from batches, without bias from the batch size.
@@ -23,7 +25,8 @@ class MinibatchCKA:
     """
 
     def __init__(self) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64)
+        self._sums = torch.full((3,), torch.nan, dtype=torch.float64)
+        self._is_empty = True
 
     def add(self, one: Tensor, other: Tensor) -> None:
         """Adds a batch.
@@ -39,19 +42,22 @@ class MinibatchCKA:
             raise ValueError(f"features must be of the same 4 or more inputs, not of {len(one)} and {len(other)}")
         k, m = _kernel(one), _kernel(other)
         # The three terms are averaged over batches before the division, which removes the bias.
-        self._sums += torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
+        terms = torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
+        self._sums = terms if self._is_empty else self._sums + terms
+        self._is_empty = False
 
     @property
     def value(self) -> float:
-        """The CKA of all batches, approximately from 0 to 1; NaN before the first batch."""
+        """The CKA of all batches, approximately from 0 to 1; 0 if a layer is constant, NaN before the first batch."""
         shared, first, second = self._sums
-        return float(shared / (first * second).sqrt())
+        norms = (first * second).sqrt()
+        return 0.0 if norms == 0 else float(shared / norms)
 
 
 def _kernel(features: Tensor) -> Tensor:
     """Returns the inner products of all pairs of rows, with zeros on the diagonal."""
-    flat = features.detach().reshape(len(features), -1).to("cpu", torch.float64)
-    return (flat @ flat.T).fill_diagonal_(0)
+    vectors = center(features).cpu()  # which changes nothing but the rounding
+    return (vectors @ vectors.T).fill_diagonal_(0)
 
 
 def _hsic(k: Tensor, m: Tensor) -> Tensor:

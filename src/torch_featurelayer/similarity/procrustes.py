@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -20,7 +22,7 @@ def procrustes(one: Tensor, other: Tensor) -> float:
             zeros.
 
     Returns:
-        A float from 0 (equal up to rotation, scale and shift) to 1.
+        A float from 0 (equal up to rotation, scale and shift) to 1; NaN if a value is NaN or infinite.
 
     Raises:
         ValueError: If the numbers of inputs differ, or one of them is constant.
@@ -28,6 +30,8 @@ def procrustes(one: Tensor, other: Tensor) -> float:
     if len(one) != len(other):
         raise ValueError(f"features must be of the same inputs, not of {len(one)} and {len(other)}")
     x, y = _standard(one), _standard(other)
+    if not (x.isfinite().all() and y.isfinite().all()):
+        return math.nan
     width = max(x.shape[1], y.shape[1])
     x, y = (pad(part, (0, width - part.shape[1])) for part in (x, y))
     return float((1 - torch.linalg.svdvals(x.T @ y).sum().square()).clamp_min(0))

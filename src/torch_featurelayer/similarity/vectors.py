@@ -55,7 +55,8 @@ def flat(features: Tensor) -> Tensor:
 def center(features: Tensor) -> Tensor:
     """Returns features as float64 vectors with their mean subtracted."""
     vectors = flat(features)
-    return vectors - vectors.mean(0)
+    # Without the rounding of the mean, of which a ratio would make a similarity.
+    return (vectors - vectors.mean(0)).masked_fill_((vectors == vectors[:1]).all(0), 0)
 
 
 def chunks(layer: StoredLayer, metric: Metric, first: int = 0) -> Iterator[tuple[int, Tensor]]:
