@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
@@ -274,7 +275,11 @@ def test_a_stream_is_read_once() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.floats(-1e5, 1e5, width=32), min_size=2, max_size=60),
+    st.one_of(
+        st.lists(st.floats(-1e5, 1e5, width=32), min_size=2, max_size=60),
+        st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=60),
+        st.lists(st.floats(-(2.0**-60), 2.0**-60, width=32, allow_subnormal=False), min_size=2, max_size=60),
+    ),
     st.integers(1, 7),
     st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
 )
@@ -290,7 +295,7 @@ def test_any_values_in_any_parts(values: list[float], part: int, share: float) -
     assert float((found.mean - wide.mean()).abs()) <= 1e-6 * scale
     assert float((found.variance - wide.var(correction=0)).abs()) <= 1e-6 * scale**2
     right = torch.quantile(wide, share, interpolation="lower")
-    assert float((found.quantile(share) - right).abs()) <= float(right.abs()) / 64 + 2.0**-20
+    assert float((found.quantile(share) - right).abs()) <= float(right.abs()) / 64 + scale * 2.0**-20
     best = flat.flatten().argsort(descending=True, stable=True)[:3].tolist()
     assert [name for name, _ in found.top(0)] == [str(place) for place in best]
 
@@ -320,9 +325,39 @@ def test_values_of_any_size(size: float, count: int, bad: tuple[float, ...]) -> 
         if channel != 1:
             kurtosis = float(off.pow(4).mean() / off.square().mean() ** 2)
             assert float(found.kurtosis[channel]) == pytest.approx(kurtosis, rel=1e-4 if size < 1e-37 else 2e-6)
-        if 1e-6 < size < 2**20:  # the range of the buckets
+        if size > 1e-37:  # the smallest float32 with all digits
             middle = float(right.quantile(0.9, interpolation="lower"))
             assert float(found.quantile(0.9)[channel]) == pytest.approx(middle, rel=1 / 64)
+
+
+def test_the_range_of_quantiles_follows_the_values() -> None:
+    """Each channel has its own: values that grow from 1e-14 to 1e9, zeros first, and some that stay small."""
+    state, generator, parts = ChannelAccumulator(3, 1), torch.Generator().manual_seed(0), []
+    for size in (0.0, 1e-14, 1e-3, 1.0, 1e9):
+        part = torch.rand(200, 3, generator=generator) * torch.tensor([size, 1e-14, size])
+        parts.append(part * torch.tensor([1.0, 1.0, -1.0]))
+        state.add(parts[-1], [200], [0])
+    found, values = LayerStatistics("layer", state.state, {0: "a"}), torch.cat(parts).double()
+    assert state.state["buckets"].sum(1).tolist() == [1000] * 3
+    for share in (0.05, 0.5, 0.9, 1.0):
+        right = torch.quantile(values, share, dim=0, interpolation="lower")
+        lost = values.abs().amax(0) * 2.0**-20
+        assert ((found.quantile(share) - right).abs() <= right.abs() / 64 + lost).all()
+    counts, edges = found.histogram(5)
+    for channel in range(3):
+        column = values[:, channel].numpy()
+        assert counts[channel].tolist() == pytest.approx(np.histogram(column, edges[channel].numpy())[0], abs=12)
+
+
+def test_a_file_without_ranges_is_continued() -> None:
+    """Those of earlier versions had one range for all values."""
+    state = ChannelAccumulator(2, 1)
+    state.add(torch.rand(50, 2) + 1, [50], [0])  # of which the range is nearly the fixed one
+    older = {name: value for name, value in state.state.items() if name != "exponent"}
+    restored = ChannelAccumulator.restore(older)
+    restored.add(torch.rand(50, 2), [50], [1])
+    assert restored.state["exponent"].tolist() == [0, 0]
+    assert restored.state["buckets"].sum(1).tolist() == [100, 100]
 
 
 @settings(deadline=None)

@@ -15,19 +15,19 @@ from .._exceptions import LayoutError
 
 # Buckets of quantiles, as in HdrHistogram (Tene): 32 equal parts of each power of two, so that the middle of a bucket
 # is within 1 / 64 of each value in it. They are the upper bits of a float32, which makes them fast; they add up in any
-# order, and their number is fixed by the range of magnitudes.
+# order, and their number is fixed by the range of magnitudes: 2**-20 to 2**20 of the first values of a channel that are
+# not zero, and higher if larger ones follow.
 _PARTS: Final = 5  # bits
 _SHIFT: Final = 23 - _PARTS  # of the 23 bits of a float32 after the first
 _LOWEST, _HIGHEST = -20, 20
 _BASE: Final = (127 + _LOWEST) << _PARTS
 _SIDE: Final = (_HIGHEST - _LOWEST) << _PARTS  # buckets of one sign
 BUCKETS: Final = 2 * _SIDE + 1  # and one for zero in the middle
+_EXPONENTS: Final = (-126 - _LOWEST, 127 - _HIGHEST)  # with which all buckets are normal float32
+_ROOM: Final = 10  # powers of two above the largest value, after the range has moved
 
 ACCURACY: Final = 1 / 64
 """The relative error of quantiles."""
-
-SMALLEST: Final = 2.0**_LOWEST
-"""The magnitude below which values count as zero in quantiles."""
 
 _BLOCK: Final = 1 << 22  # values that are added to the state at once, which bounds the memory
 _CHUNK: Final = 1 << 17  # values that are computed with at once: all copies of them are in the processor's cache
@@ -52,6 +52,7 @@ class ChannelAccumulator:
             "min": torch.full((channels,), math.inf, dtype=torch.float64),
             "max": torch.full((channels,), -math.inf, dtype=torch.float64),
             "buckets": torch.zeros(channels, BUCKETS, dtype=torch.int64),
+            "exponent": torch.zeros(channels, dtype=torch.int64),  # of the middle of the range of buckets
             "top_values": torch.full((channels, top), -math.inf),
             "top_items": torch.full((channels, top), -1, dtype=torch.int64),
         }
@@ -62,7 +63,7 @@ class ChannelAccumulator:
     def restore(cls, state: Mapping[str, Tensor]) -> ChannelAccumulator:
         """Returns the accumulator of a state that was written to a file."""
         found = cls.__new__(cls)
-        found.state = dict(state)
+        found.state = {"exponent": torch.zeros_like(state["count"]), **state}  # files of 0.2 have none
         return found
 
     def add(self, rows: Tensor, counts: Sequence[int], items: Sequence[int]) -> None:
@@ -84,7 +85,8 @@ class ChannelAccumulator:
 
     def _add_block(self, block: _Block) -> None:
         state = self.state
-        block.add_to(state["buckets"])
+        _fit_range(state, block)
+        block.add_to(state["buckets"], state["exponent"])
         state["zeros"] += block.zeros()
         state["nonfinite"] += block.left_out
         state["min"] = torch.minimum(state["min"], block.lower)
@@ -198,25 +200,27 @@ class _Block:
         found = [torch.eq(part, 0, out=equal[: len(part)]).sum(0) for part in parts]
         return torch.stack(found).long().sum(0) - self.left_out
 
-    def add_to(self, buckets: Tensor) -> None:
-        """Adds the number of values in each bucket to the numbers `[C, BUCKETS]`."""
-        some = self.count > 0
-        ends = self.lower.where(some, 0.0).min().clamp(max=0), self.upper.where(some, 0.0).max().clamp(min=0)
-        first, last = _level(torch.stack(ends)).tolist()
+    def add_to(self, buckets: Tensor, exponent: Tensor) -> None:
+        """Adds the number of values in each bucket to the numbers `[C, BUCKETS]`, of ranges around `exponent`."""
+        some, base = self.count > 0, _base(exponent)
+        ends = self.lower.where(some, 0.0).clamp(max=0), self.upper.where(some, 0.0).clamp(min=0)
+        levels = _level(torch.stack(ends), base)
+        first, last = int(levels[0].min()), int(levels[1].max())
         used = buckets[:, _SIDE + first : _SIDE + last + 1]  # no value is in another one
         if self.values.numel() < used.numel() // 8:  # a table of counts would cost more than the values
-            place = self._places(BUCKETS, _SIDE).long()
+            place = self._places(BUCKETS, _SIDE, base).long()
             buckets.view(-1).scatter_add_(0, place, place.new_ones(()).expand_as(place))
         else:
-            used += torch.bincount(self._places(used.shape[1], -first), minlength=used.numel()).view_as(used)
+            places = self._places(used.shape[1], -first, base)
+            used += torch.bincount(places, minlength=used.numel()).view_as(used)
         buckets[:, _SIDE] -= self.left_out  # they were replaced by zero
 
-    def _places(self, width: int, zero: int) -> Tensor:
+    def _places(self, width: int, zero: int, base: Tensor) -> Tensor:
         """Returns where each value is in a table of buckets `[C, width]`, whose number `zero` is that of zero."""
         start = torch.arange(len(self.count), dtype=torch.int32) * width + zero
         found = torch.empty(self.values.shape, dtype=torch.int32)
         for part, out in zip(_split(self.values, _CHUNK), _split(found, _CHUNK), strict=True):
-            torch.add(_level(part), start, out=out)
+            torch.add(_level(part, base), start, out=out)
         return found.view(-1)
 
 
@@ -263,13 +267,33 @@ def _merge_moments(state: dict[str, Tensor], count: Tensor, moments: tuple[Tenso
     state["count"] += count
 
 
+def _fit_range(state: dict[str, Tensor], block: _Block) -> None:
+    """Moves the range of the buckets of each channel to the values that a block adds."""
+    some, seen = block.count > 0, torch.maximum(state["min"].abs(), state["max"].abs()).where(state["count"] > 0, 0.0)
+    largest = torch.maximum(block.lower.abs(), block.upper.abs()).where(some, 0.0)
+    needed, before = largest.frexp().exponent.long(), state["exponent"]
+    is_new = (largest > 0) & (seen == 0)
+    is_outside = (largest > 0) & (seen > 0) & (needed > before + _HIGHEST)
+    after = torch.where(is_outside, needed - _ROOM, torch.where(is_new, needed - 1, before)).clamp(*_EXPONENTS)
+    if is_outside.any():
+        state["buckets"] = _move(state["buckets"], (after - before).where(is_outside, 0))
+    state["exponent"] = after
+
+
+def _move(buckets: Tensor, powers: Tensor) -> Tensor:
+    """Returns buckets of a range that is so many powers of two higher; those that are below it become zero."""
+    number = torch.arange(-_SIDE, _SIDE + 1)
+    moved = (number.abs() - (powers << _PARTS).unsqueeze(1)).clamp(min=0) * number.sign()
+    return torch.zeros_like(buckets).scatter_add_(1, moved + _SIDE, buckets)
+
+
 def quantile(state: Mapping[str, Tensor], share: float) -> Tensor:
     """Returns the quantile of each channel `[C]`, within the relative error `ACCURACY`; NaN without values."""
     totals = state["buckets"].cumsum(1)
     count = totals[:, -1]
     rank = (share * (count - 1).clamp(min=0).double()).floor().long()
     place = torch.searchsorted(totals, rank.unsqueeze(1), right=True).squeeze(1).clamp(max=BUCKETS - 1)
-    low, high = _edges(place)
+    low, high = _edges(place, state["exponent"])
     middle = (low + high) / 2
     bounded = torch.minimum(torch.maximum(middle, state["min"]), state["max"])
     return torch.where(count > 0, bounded, math.nan)
@@ -284,8 +308,9 @@ def histogram(state: Mapping[str, Tensor], bins: int) -> tuple[Tensor, Tensor]:
     low = torch.where(finite, state["min"].unsqueeze(1), 0.0)
     high = torch.where(finite, state["max"].unsqueeze(1), 0.0)
     edges = torch.lerp(low, high, torch.linspace(0, 1, bins + 1, dtype=torch.float64))  # exact at both ends
-    place = _level(edges).add_(_SIDE).long()
-    start, end = (torch.minimum(torch.maximum(side, low), high) for side in _edges(place))
+    exponent = state["exponent"].unsqueeze(1)
+    place = _level(edges, _base(exponent)).add_(_SIDE).long()
+    start, end = (torch.minimum(torch.maximum(side, low), high) for side in _edges(place, exponent))
     share = torch.where(end > start, (edges - start) / (end - start), 1.0).clamp(0, 1)
     found = state["buckets"].double()
     below = (found.cumsum(1) - found).gather(1, place) + share * found.gather(1, place)
@@ -293,17 +318,22 @@ def histogram(state: Mapping[str, Tensor], bins: int) -> tuple[Tensor, Tensor]:
     return below.diff(dim=1), edges
 
 
-def _level(values: Tensor) -> Tensor:
+def _base(exponent: Tensor) -> Tensor:
+    """Returns the upper bits of the largest float32 that counts as zero."""
+    return (_BASE - 1 + (exponent << _PARTS)).int()
+
+
+def _level(values: Tensor, base: Tensor) -> Tensor:
     """Returns the number of the bucket of each value, counted from that of zero."""
     bits = values.float().contiguous().view(torch.int32)
-    level = (bits & 0x7FFFFFFF).bitwise_right_shift_(_SHIFT).sub_(_BASE - 1).clamp_(0, _SIDE)
+    level = (bits & 0x7FFFFFFF).bitwise_right_shift_(_SHIFT).sub_(base).clamp_(0, _SIDE)
     sign = bits >> 31  # -1 for negative values: `(level ^ -1) + 1` is `-level`, ten times faster than a `where`
     return level.bitwise_xor_(sign).sub_(sign)
 
 
-def _edges(place: Tensor) -> tuple[Tensor, Tensor]:
+def _edges(place: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the smallest and the largest value of buckets; both are zero for the bucket of zero."""
-    number = place - _SIDE
-    near, far = (((number.abs() - 1 + _BASE + end) << _SHIFT).int().view(torch.float32).double() for end in (0, 1))
+    number, base = place - _SIDE, _base(exponent)
+    near, far = (((number.abs() + base + end) << _SHIFT).int().view(torch.float32).double() for end in (0, 1))
     near, far = (torch.where(number == 0, 0.0, side * number.sign()) for side in (near, far))
     return torch.minimum(near, far), torch.maximum(near, far)

@@ -112,7 +112,9 @@ class LayerStatistics:
         return self._state["products"] / self.positions
 
     def quantile(self, share: float) -> Tensor:
-        """Returns a quantile of each channel, within 1/64 of its value; magnitudes below 2**-20 count as zero.
+        """Returns a quantile of each channel, within 1/64 of its value.
+
+        Magnitudes below 2**-20 of the largest value of the channel count as zero.
 
         Args:
             share: The share of values below it, from 0 to 1.
