@@ -156,6 +156,23 @@ def test_what_is_no_map_of_the_photo_is_refused(feat: torch.Tensor) -> None:
             figures.plot_layer_grid({"m": {"a": feat}}, image=PHOTO, layout=layout, over=True)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[0.1, torch.tensor(0.1).nextafter(torch.tensor(1.0)).item()], [1e30, 1e30], [1e-40, 2e-40], [-3e38, 3e38], [0, 0]],
+)
+def test_a_histogram_of_values_of_any_range(values: list[float]) -> None:
+    """Between neighbouring float32 are no 60 bins of float32; a range may leave float32; values may be equal."""
+    feat = torch.tensor(values).repeat(1, 3, 4)
+    figure = figures.plot_histogram({"a": feat}, layout="NCT")
+    heights = [patch.get_height() for patch in figure.axes[0].patches]
+    assert (len(heights), sum(heights)) == (60, feat.numel())
+
+
+def test_a_histogram_of_nothing_finite() -> None:
+    figure = figures.plot_histogram({"a": torch.full((1, 3, 4), torch.nan)}, layout="NCT")
+    assert "12 values not finite" in figure.axes[0].get_title()
+
+
 def test_tokens_with_their_layout_have_their_channels() -> None:
     figure = figures.plot_histogram({"blocks.3": TOKENS, "fc": torch.rand(1, 5)}, layout={"blocks.3": "NTC"})
     assert "of 192 channels dead on 1 image" in figure.axes[0].get_title()

@@ -78,7 +78,9 @@ def _draw_one(ax: Axes, layer: str, feat: Tensor, bins: int) -> None:
     text = f"{len(dead_channels(feat, layout=layout))} of {feat.shape[1]} channels dead on {images}"
     if len(finite) < len(values):
         text += f", {len(values) - len(finite)} values not finite"
-    ax.hist(finite.numpy(), bins=bins, log=True, color="#31688e")
+    if len(finite):
+        # In float64, whose steps are small enough for bins between two neighbouring float32.
+        ax.hist(finite.double().numpy(), bins=bins, range=_span(finite), log=True, color="#31688e")
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_title(f"{layer}\n{text}", fontsize="x-small")
     ax.tick_params(labelsize="x-small")
@@ -86,3 +88,10 @@ def _draw_one(ax: Axes, layer: str, feat: Tensor, bins: int) -> None:
         f"mean {finite.mean():.3g}, {finite.min():.3g} to {finite.max():.3g}" if len(finite) else "no finite value"
     )
     ax.set_label(f"{layer}: {text}; {numbers}.")
+
+
+def _span(values: Tensor) -> tuple[float, float]:
+    """Returns the smallest and the largest value, or a range around them if they are equal."""
+    low, high = float(values.min()), float(values.max())
+    half = 0.0 if low < high else abs(low) / 2 or 0.5
+    return low - half, high + half
