@@ -330,6 +330,17 @@ def test_values_of_any_size(size: float, count: int, bad: tuple[float, ...]) -> 
             assert float(found.quantile(0.9)[channel]) == pytest.approx(middle, rel=1 / 64)
 
 
+def test_most_channels_are_dead() -> None:
+    """Their median is zero, of which everything is ten times as much."""
+    rows = torch.randn(30, 20)
+    rows[:, :15] = 0
+    rows[:, 19] = 100
+    found = tl.statistics(nn.Sequential(nn.Identity()), "0", rows)["0"]
+    assert found.outliers.tolist() == [19]
+    assert found.dead.tolist() == [*range(15), 19]
+    assert tl.statistics(nn.Sequential(nn.Identity()), "0", rows[:, :15])["0"].outliers.tolist() == []
+
+
 def test_the_range_of_quantiles_follows_the_values() -> None:
     """Each channel has its own: values that grow from 1e-14 to 1e9, zeros first, and some that stay small."""
     state, generator, parts = ChannelAccumulator(3, 1), torch.Generator().manual_seed(0), []

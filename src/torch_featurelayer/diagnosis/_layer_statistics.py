@@ -97,8 +97,9 @@ class LayerStatistics:
 
     @property
     def outliers(self) -> Tensor:
-        """The channels whose root mean square is over ten times the median of all channels, in int64."""
-        return (self.rms > _OUTLIER * self.rms.nanmedian()).nonzero().flatten()
+        """The channels whose root mean square is over ten times the median of those that are not zero, in int64."""
+        rms = self.rms
+        return (rms > _OUTLIER * rms[rms > 0].median()).nonzero().flatten()
 
     @property
     def covariance(self) -> Tensor:
