@@ -45,4 +45,4 @@ def cka(one: Tensor, other: Tensor, *, debiased: bool = False) -> float:
         shared, norms = (k * m).sum(), k.norm() * m.norm()
     else:
         shared, norms = (x.T @ y).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
-    return 0.0 if norms == 0 else float(shared / norms)
+    return 0.0 if norms == 0 else min(float(shared / norms), 1.0)  # rounding; NaN stays NaN
