@@ -44,7 +44,7 @@ def grad_cam(
         raise ValueError(f"feat and grad must be tensors of the same shape, not {shapes[0]} and {shapes[1]}")
     feat, grad = (to_maps(part.detach().to("cpu", torch.float32), layout, image_size) for part in (feat, grad))
     weights = scale_down(grad, (1, 2, 3)).mean((2, 3), keepdim=True)
-    summed = scale_down((weights * scale_down(feat, (1, 2, 3))).sum(1).relu(), (1, 2))
+    summed = (weights * scale_down(feat, (1, 2, 3))).sum(1).relu()
     if size is not None:
         summed = functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     summed = summed - summed.amin((1, 2), keepdim=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ class MinibatchCKA:
     """
 
     def __init__(self) -> None:
-        self._sums = torch.full((3,), torch.nan, dtype=torch.float64)
+        self._sums = torch.zeros(3, dtype=torch.float64)
         self._is_empty = True
 
     def add(self, one: Tensor, other: Tensor) -> None:
@@ -42,13 +44,14 @@ class MinibatchCKA:
             raise ValueError(f"features must be of the same 4 or more inputs, not of {len(one)} and {len(other)}")
         k, m = _kernel(one), _kernel(other)
         # The three terms are averaged over batches before the division, which removes the bias.
-        terms = torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
-        self._sums = terms if self._is_empty else self._sums + terms
+        self._sums += torch.stack([_hsic(k, m), _hsic(k, k), _hsic(m, m)])
         self._is_empty = False
 
     @property
     def value(self) -> float:
         """The CKA of all batches, approximately from 0 to 1; 0 if a layer is constant, NaN before the first batch."""
+        if self._is_empty:
+            return math.nan
         shared, first, second = self._sums
         norms = (first * second).sqrt()
         return 0.0 if norms == 0 else float(shared / norms)
