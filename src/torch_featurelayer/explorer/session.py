@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -22,7 +22,7 @@ from ..models import LoadedModel
 from ..store import Store
 from .channels import channel_statistics, edit_of
 from .dataset import Dataset
-from .inputs import Inputs, image_size, inputs_of, kind_of, token_texts
+from .inputs import image_size, inputs_of, kind_of, token_texts
 from .options import position_at, token_at
 from .thumbnails import Thumbnails
 
@@ -166,10 +166,12 @@ class Explorer:
         """
         loaded, wrapper = self.models[model], self._wrapper(model, layer)
         found: list[Tensor] = []
-        for some, (args, kwargs) in _batches(loaded, sources):
+        # One at a time: a batch has activations that leave the processor's caches (benchmarks/explorer.py).
+        for source in sources:
+            args, kwargs = inputs_of(loaded, source)
             with torch.no_grad():
                 feat = wrapper.features(*args, **kwargs)
-            maps = _maps(loaded, layer, feat, image_size(loaded, some[0]))
+            maps = _maps(loaded, layer, feat, image_size(loaded, source))
             if maps is None:
                 raise LayoutError("this feature is not a map", layer, hint="Choose another layer.")
             found += maps.unbind()
@@ -346,17 +348,6 @@ def gradient_of(layer: str) -> str:
 
 def _last_call(layer: str, calls: int) -> str:
     return str(replace(parse(layer), call=-1)) if calls > 1 else layer
-
-
-def _batches(model: LoadedModel, sources: Sequence[Any]) -> Iterator[tuple[Sequence[Any], Inputs]]:
-    """Yields images or texts with the arguments of the model: one batch if they have one shape."""
-    inputs = [inputs_of(model, source) for source in sources]
-    shapes = {tuple(part.shape for part in (*args, *kwargs.values())) for args, kwargs in inputs}
-    if len(shapes) != 1:
-        yield from zip([[source] for source in sources], inputs, strict=True)
-        return
-    args = tuple(torch.cat(parts) for parts in zip(*(args for args, _ in inputs), strict=True))
-    yield sources, (args, {name: torch.cat([kwargs[name] for _, kwargs in inputs]) for name in inputs[0][1]})
 
 
 def _maps(model: LoadedModel, layer: str, feat: Any, size: tuple[int, int] | None) -> Tensor | None:
