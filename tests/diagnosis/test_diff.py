@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import torch_featurelayer as tl
+from benchmarks._memory import peak_bytes
 from tests.versions import adapts
 
 X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -293,3 +294,46 @@ def test_every_dtype_is_compared() -> None:
 
     table = tl.diff(Kinds(), Kinds(), torch.randn(5))
     assert table[0].error == 0
+
+
+@pytest.mark.parametrize("build", [lambda: models.resnet18().eval(), vit], ids=["resnet18", "vit"])
+def test_outputs_compared_when_calls_end_are_those_compared_afterwards(
+    build: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    one, other = build(), build()
+    other.load_state_dict({name: 1.001 * value for name, value in one.state_dict().items()})
+    for name, model in (("one", one), ("other", other)):
+        tl.record_run(tmp_path / name, model, X)  # a file is compared as a whole
+    assert list(tl.diff(one, other, X)) == list(tl.diff(tmp_path / "one", tmp_path / "other"))
+
+
+def test_memory_is_that_of_the_outputs_of_one_model(resnet18: nn.Module) -> None:
+    other, image = changed_weight(resnet18), torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        held = peak_bytes(lambda: tl.FeatureLayers(resnet18, "**")(image))
+    assert peak_bytes(lambda: tl.diff(resnet18, other, image)) < 1.3 * held  # 2.2 with the outputs of both
+
+
+def test_a_model_with_another_default_device() -> None:
+    class OnMeta(nn.Module):
+        def __init__(self, bias: float) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4, device="cpu")
+            nn.init.constant_(self.layer.weight, 1.0)
+            nn.init.constant_(self.layer.bias, bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.device("meta"):
+                return self.layer(x)  # type: ignore[no-any-return]
+
+    row = tl.diff(OnMeta(0.0), OnMeta(0.5), torch.ones(1, 4)).first()
+    assert row is not None
+    assert (row.name, row.largest, row.error) == ("layer", 0.5, pytest.approx(0.125))
+
+
+@pytest.mark.parametrize("match", [{"0": "1"}, lambda name: "1" if name == "0" else None], ids=["dict", "function"])
+def test_layers_with_one_partner(match: Any) -> None:
+    first = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    second = nn.Sequential(nn.Identity(), copy.deepcopy(first[0]), nn.ReLU())
+    table = tl.diff(first, second, torch.ones(1, 4), layers="0", match=match)
+    assert [(row.name, row.other, row.error) for row in table] == [("0", "1", 0.0)]

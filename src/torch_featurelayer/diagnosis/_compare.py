@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from difflib import SequenceMatcher
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -21,24 +22,62 @@ _PIECE: Final = 1 << 18  # values that are compared at once (benchmarks.diagnosi
 _ROW: Final = 1 << 12  # values whose squares are added in their own dtype
 
 
-def compare_runs(first: Run, second: Run, match: Match | None, rtol: float) -> DiffTable:
-    pairs = _in_order(first.calls, second.calls) if match == "order" else _by_name(first.calls, second.calls, match)
-    if not pairs:
-        names = [", ".join(_listed_names(run.calls)) for run in (first, second)]
-        raise ValueError(f"no layer of a ({names[0]}) is a layer of b ({names[1]}): pair them with match=")
-    rows = [_row(one, other) for one, other in pairs]
-    paired = [{id(call) for call in side} for side in zip(*pairs, strict=True)]
-    left = [
-        [_address(call) for call in run.calls if id(call) not in known and (match != "order" or call.is_leaf)]
-        for run, known in zip((first, second), paired, strict=True)
-    ]
+class Comparison:
+    """Compares two runs.
+
+    Args:
+        first: The first run.
+        match: How layers are paired.
+    """
+
+    def __init__(self, first: Run, match: Match | None) -> None:
+        self._first, self._match = first, match
+        self._rows: dict[tuple[int, int], DiffRow] = {}  # of pairs, by the ids of both calls
+        self._partners: defaultdict[tuple[str | None, int], list[LayerCall]] = defaultdict(list)
+        if match != "order":
+            rename = _renaming(match)
+            for call in first.calls:
+                self._partners[rename(call.name), call.call].append(call)
+
+    def add(self, other: LayerCall) -> None:
+        """Compares a call of the second run with its partners in the first, and releases the outputs of all.
+
+        Called when each call ends, it lets the second run hold no outputs. Layers must be paired by name: pairs in
+        order are known when both runs have ended.
+        """
+        for one in self._partners.get((other.name, other.call), ()):
+            self._rows[id(one), id(other)] = _row(one, other)
+            one.release()
+        other.release()
+
+    def table(self, second: Run, rtol: float) -> DiffTable:
+        """Returns the table of both runs; calls that were not added are compared now.
+
+        Raises:
+            ValueError: If no layer of one run is paired with one of the other.
+        """
+        first, match = self._first, self._match
+        pairs = _in_order(first.calls, second.calls) if match == "order" else _by_name(first.calls, second.calls, match)
+        if not pairs:
+            names = [", ".join(_listed_names(run.calls)) for run in (first, second)]
+            raise ValueError(f"no layer of a ({names[0]}) is a layer of b ({names[1]}): pair them with match=")
+        rows = [self._rows.get((id(one), id(other))) or _row(one, other) for one, other in pairs]
+        paired = [{id(call) for call in side} for side in zip(*pairs, strict=True)]
+        left = [
+            [_address(call) for call in run.calls if id(call) not in known and (match != "order" or call.is_leaf)]
+            for run, known in zip((first, second), paired, strict=True)
+        ]
+        return DiffTable(rows, rtol, left[0], left[1], _notes(first, second))
+
+
+def _notes(first: Run, second: Run) -> list[str]:
     notes = list(dict.fromkeys([*first.notes, *second.notes]))
     if first.is_training != second.is_training:
         modes = ["training" if run.is_training else "eval" for run in (first, second)]
         notes.append(f"a ran in {modes[0]} mode and b in {modes[1]} mode")
     elif first.is_training:
         notes.append("both ran in training mode, with the same seeds")
-    return DiffTable(rows, rtol, left[0], left[1], notes)
+    return notes
 
 
 def _by_name(
@@ -135,7 +174,8 @@ def _measure(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[flo
     largest = sums[number].largest
     where: tuple[int, ...] = ()
     if largest:
-        index = torch.unravel_index(torch.tensor(sums[number].place), pairs[number][0].shape)
+        place = torch.tensor(sums[number].place, device="cpu")  # the model may run with another default device
+        index = torch.unravel_index(place, pairs[number][0].shape)
         where = ((number,) if len(sums) > 1 else ()) + tuple(map(int, index))
     is_bad = any(each.is_bad for each in sums)
     error = math.inf if is_bad or (off and not own) else math.sqrt(off / own) if off else 0.0

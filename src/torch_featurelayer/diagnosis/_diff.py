@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from torch import nn
 
 from ..address import Selector, check_model
-from ._compare import Match, compare_runs
+from ._compare import Comparison, Match
 from ._diff_table import DiffTable
 from ._runs import EVERYTHING, load_run, run_layers, save_run, split_inputs
 
@@ -56,7 +56,8 @@ def diff(
     """Compares the outputs of all layers of two models, or of one model in two contexts, in the order of execution.
 
     Both run in their present mode, without gradients, on copies of the same inputs and with the same seeds. Afterwards,
-    the generators of random numbers and the buffers are those before.
+    the generators of random numbers and the buffers are those before. The outputs of all layers of `a` are held in
+    memory; those of `b` too with `under`, `match="order"` and compiled models.
 
     Args:
         a: The first model, or the path of a file of `record_run`.
@@ -96,11 +97,14 @@ def diff(
     recorded = [load_run(each) if isinstance(each, (str, PathLike)) else None for each in (a, b)]
     if not inputs and not kwargs and (known := next(filter(None, recorded), None)) is not None:
         inputs, kwargs = split_inputs(known.inputs)
-    runs = []
     # The second model may have other names: its layers are then chosen by pairing alone.
     wanted = (layers, layers if match is None else EVERYTHING)
-    for source, run, context, chosen in zip((a, b), recorded, contexts, wanted, strict=True):
-        with context:
-            runs.append(run or run_layers(check_model(source), chosen, inputs, kwargs))
-    table = compare_runs(runs[0], runs[1], match, rtol)
+    with contexts[0]:
+        first = recorded[0] or run_layers(check_model(a), wanted[0], inputs, kwargs)
+    comparison = Comparison(first, match)
+    # Not while a context is active, which could change how outputs are compared.
+    visit = comparison.add if under is None and match != "order" else None
+    with contexts[1]:
+        second = recorded[1] or run_layers(check_model(b), wanted[1], inputs, kwargs, visit)
+    table = comparison.table(second, rtol)
     return table if wanted[0] == wanted[1] else DiffTable(table, rtol, table.only_a, (), table.notes)

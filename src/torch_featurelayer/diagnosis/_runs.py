@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ _SEED: Final = 0
 _FORMAT: Final = "torch_featurelayer run 1"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LayerCall:
     """One call of a layer.
 
@@ -34,7 +34,7 @@ class LayerCall:
         call: The zero-based number of the call.
         type: The name of its class.
         is_leaf: Whether it has no layers inside, or parameters of its own.
-        outputs: The tensors in its output, detached copies.
+        outputs: The tensors in its output, detached copies; none after `release`.
     """
 
     name: str
@@ -42,6 +42,13 @@ class LayerCall:
     type: str
     is_leaf: bool
     outputs: tuple[Tensor, ...]
+
+    def release(self) -> None:
+        """Frees the memory of the outputs."""
+        self.outputs = ()
+
+
+Visit: TypeAlias = Callable[[LayerCall], None]
 
 
 @dataclass
@@ -62,11 +69,23 @@ class Run:
 
 
 def run_layers(
-    model: nn.Module, layers: Selector | Iterable[Selector], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    visit: Visit | None = None,
 ) -> Run:
     """Runs a model once, with fixed seeds and without gradients, and returns the outputs of its layers.
 
     The generators of random numbers and the buffers of the model are restored afterwards.
+
+    Args:
+        model: The model.
+        layers: The modules.
+        args: The positional arguments of the model.
+        kwargs: The keyword arguments of the model.
+        visit: A function that is called with each call of a layer when it ends. Default: None. It is not called for a
+            compiled model.
     """
     run = Run(inputs={**{str(place): value for place, value in enumerate(args)}, **kwargs}, is_training=model.training)
     args, kwargs = _for_model(model, run, args, kwargs)
@@ -75,12 +94,16 @@ def run_layers(
             run.notes.append("a compiled model was compiled again, with default options, to return its layers")
             run.calls = _compiled_calls(model.get_submodule("_orig_mod"), layers, args, kwargs)
         else:
-            run.calls = _calls(model, layers, args, kwargs)
+            run.calls = _calls(model, layers, args, kwargs, visit)
     return run
 
 
 def _calls(
-    model: nn.Module, layers: Selector | Iterable[Selector], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    visit: Visit | None = None,
 ) -> list[LayerCall]:
     found: list[LayerCall] = []
     counts: Counter[str] = Counter()
@@ -89,8 +112,11 @@ def _calls(
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
         if scope.is_current() and (kept := _copies(output)):
-            found.append(LayerCall(name, counts[name], type(module).__name__, _is_leaf(module), kept))
+            call = LayerCall(name, counts[name], type(module).__name__, _is_leaf(module), kept)
             counts[name] += 1
+            found.append(call)
+            if visit is not None:
+                visit(call)
 
     with scope.enter(), ExitStack() as stack:
         if has_compiled_code(modules.values()):
