@@ -337,3 +337,23 @@ def test_layers_with_one_partner(match: Any) -> None:
     second = nn.Sequential(nn.Identity(), copy.deepcopy(first[0]), nn.ReLU())
     table = tl.diff(first, second, torch.ones(1, 4), layers="0", match=match)
     assert [(row.name, row.other, row.error) for row in table] == [("0", "1", 0.0)]
+
+
+def test_layers_in_vmap_are_left_out_or_refused(tmp_path: Path) -> None:
+    class Mapped(nn.Module):
+        def __init__(self, bias: float) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.load_state_dict({name: torch.full_like(each, bias) for name, each in self.state_dict().items()})
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.func.vmap(self.layer)(x))  # type: ignore[no-any-return]
+
+    one, other, x = Mapped(0.5), Mapped(1.0), torch.ones(2, 4)
+    table = tl.diff(one, other, x)
+    assert [row.name for row in table] == ["head", ""]
+    assert table.notes[:1] == ("'layer' was left out: it runs in torch.func.vmap, grad or another transform",)
+    with pytest.raises(tl.TransformError, match="'layer'"):
+        tl.diff(one, other, x, layers="layer")
+    tl.record_run(tmp_path / "one", one, x)
+    assert [row.error for row in tl.diff(tmp_path / "one", one)] == [0.0, 0.0]

@@ -38,6 +38,7 @@ def record_run(
     Raises:
         LayerNotFoundError: If the model has no such layer.
         ValueError: If a request names something other than a module.
+        TransformError: If one of `layers` runs in a transform of `torch.func`; with the default, it is left out.
         MissingExtraError: If safetensors is not installed.
     """
     save_run(path, run_layers(check_model(model), layers, inputs, kwargs))
@@ -82,6 +83,8 @@ def diff(
         FileNotFoundError: If there is no such file.
         StoreCorruptError: If a file is not a recorded run.
         NotAModuleError: If `a` or `b` is neither a model nor a path.
+        TransformError: If one of `layers` runs in a transform of `torch.func`, where its outputs cannot be kept; with
+            the default, such layers are left out, with a note.
 
     Examples:
         >>> import copy

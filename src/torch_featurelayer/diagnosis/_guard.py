@@ -264,7 +264,7 @@ class _Guard:
         if count_bad(output).nan and not any(count.nan for count in counts):
             return f"its inputs have {counts[0]}, and no NaN"
         if any(count.nan + count.positive for count in counts):
-            return f"its inputs have {counts[0]} already, made outside the guard"
+            return f"its inputs have {counts[0]} already, made outside the guard or in a torch.func transform"
         return None  # -inf of a mask
 
     # Gradients.

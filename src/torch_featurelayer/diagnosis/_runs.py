@@ -13,12 +13,12 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._exceptions import StoreCorruptError
+from .._exceptions import StoreCorruptError, TransformError
 from .._feature_layer import FeatureLayers
 from .._optional import need
 from .._pytree import substitute, tensors
 from ..address import Selector, has_forward, locate, plain_paths, resolve
-from ..engine import Scope, force_eager, has_compiled_code, lazy_copy, register
+from ..engine import Scope, force_eager, has_compiled_code, lazy_copy, register, transform_level
 
 EVERYTHING: Final = "**"
 _SEED: Final = 0
@@ -92,9 +92,9 @@ def run_layers(
     with torch.no_grad(), _restored(model):
         if "_orig_mod" in model._modules:
             run.notes.append("a compiled model was compiled again, with default options, to return its layers")
-            run.calls = _compiled_calls(model.get_submodule("_orig_mod"), layers, args, kwargs)
+            run.calls = _compiled_calls(model.get_submodule("_orig_mod"), layers, args, kwargs, run.notes)
         else:
-            run.calls = _calls(model, layers, args, kwargs, visit)
+            run.calls = _calls(model, layers, args, kwargs, run.notes, visit)
     return run
 
 
@@ -103,15 +103,22 @@ def _calls(
     layers: Selector | Iterable[Selector],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    notes: list[str],
     visit: Visit | None = None,
 ) -> list[LayerCall]:
     found: list[LayerCall] = []
     counts: Counter[str] = Counter()
-    scope = Scope()
+    scope, level = Scope(), transform_level()
     modules = _modules(model, layers)
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
-        if scope.is_current() and (kept := _copies(output)):
+        if not scope.is_current():
+            return
+        if any(transform_level(each) > level for each in tensors(output)):
+            if layers != EVERYTHING:
+                raise TransformError(name)
+            notes.append(f"{name!r} was left out: it runs in torch.func.vmap, grad or another transform")
+        elif kept := _copies(output):
             call = LayerCall(name, counts[name], type(module).__name__, _is_leaf(module), kept)
             counts[name] += 1
             found.append(call)
@@ -130,10 +137,14 @@ def _calls(
 
 
 def _compiled_calls(
-    model: nn.Module, layers: Selector | Iterable[Selector], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    notes: list[str],
 ) -> list[LayerCall]:
     """Returns the last call of each layer of compiled code, in the order of an eager forward pass."""
-    eager = [call for call in _calls(model, layers, args, kwargs) if call.name]
+    eager = [call for call in _calls(model, layers, args, kwargs, notes) if call.name]
     last = {call.name: call for call in eager}
     wrapper = FeatureLayers(model, list(last))
     wrapper.compile()

@@ -1,6 +1,6 @@
 """The capture engine: hooks that record, keep and replace values in the forward passes of a model."""
 
-from ._torch_private import HAS_COPY_ON_WRITE, has_compiled_code, in_function_transform
+from ._torch_private import HAS_COPY_ON_WRITE, has_compiled_code, in_function_transform, transform_level
 from .call_selector import CallSelector, call_selectors
 from .captured import CapturedValue, GradientHandle
 from .copy_on_write import ClonePolicy, lazy_copy
@@ -63,4 +63,5 @@ __all__ = [
     "profile_model",
     "register",
     "run_with_capture",
+    "transform_level",
 ]
