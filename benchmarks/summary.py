@@ -207,8 +207,7 @@ its own models. [Other libraries](peers.md) describes the method.
 ## Goals
 
 The numbers that the project set itself, those that it misses first. A time relative to a forward pass is larger on a
-faster processor, so compare the machines below: `diff` of ResNet-50 had 2.37 on the Xeon of 2026-11-26, with earlier
-code, and 1.57 on the AMD EPYC without AVX-512 of 2026-11-27.
+faster processor, so compare the machines below.
 
 | Measured | | Goal | | Page |
 |---|---|---|---|---|
