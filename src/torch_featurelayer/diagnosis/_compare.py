@@ -32,7 +32,8 @@ class Comparison:
 
     def __init__(self, first: Run, match: Match | None) -> None:
         self._first, self._match = first, match
-        self._rows: dict[tuple[int, int], DiffRow] = {}  # of pairs, by the ids of both calls
+        self._rows: dict[LayerCall, DiffRow] = {}  # of calls of the first run
+        # By the name and call in the second run; there are none in order.
         self._partners: defaultdict[tuple[str | None, int], list[LayerCall]] = defaultdict(list)
         if match != "order":
             rename = _renaming(match)
@@ -46,7 +47,7 @@ class Comparison:
         order are known when both runs have ended.
         """
         for one in self._partners.get((other.name, other.call), ()):
-            self._rows[id(one), id(other)] = _row(one, other)
+            self._rows[one] = _row(one, other)
             one.release()
         other.release()
 
@@ -56,18 +57,23 @@ class Comparison:
         Raises:
             ValueError: If no layer of one run is paired with one of the other.
         """
-        first, match = self._first, self._match
-        pairs = _in_order(first.calls, second.calls) if match == "order" else _by_name(first.calls, second.calls, match)
+        first, is_in_order = self._first, self._match == "order"
+        pairs = _in_order(first.calls, second.calls) if is_in_order else self._by_name(second)
         if not pairs:
             names = [", ".join(_listed_names(run.calls)) for run in (first, second)]
             raise ValueError(f"no layer of a ({names[0]}) is a layer of b ({names[1]}): pair them with match=")
-        rows = [self._rows.get((id(one), id(other))) or _row(one, other) for one, other in pairs]
-        paired = [{id(call) for call in side} for side in zip(*pairs, strict=True)]
+        rows = [self._rows.get(one) or _row(one, other) for one, other in pairs]
+        paired = [set(side) for side in zip(*pairs, strict=True)]
         left = [
-            [_address(call) for call in run.calls if id(call) not in known and (match != "order" or call.is_leaf)]
+            [_address(call) for call in run.calls if call not in known and (call.is_leaf or not is_in_order)]
             for run, known in zip((first, second), paired, strict=True)
         ]
         return DiffTable(rows, rtol, left[0], left[1], _notes(first, second))
+
+    def _by_name(self, second: Run) -> list[tuple[LayerCall, LayerCall]]:
+        """Pairs the calls, in the order of the first run."""
+        others = {one: other for other in second.calls for one in self._partners.get((other.name, other.call), ())}
+        return [(one, others[one]) for one in self._first.calls if one in others]
 
 
 def _notes(first: Run, second: Run) -> list[str]:
@@ -78,15 +84,6 @@ def _notes(first: Run, second: Run) -> list[str]:
     elif first.is_training:
         notes.append("both ran in training mode, with the same seeds")
     return notes
-
-
-def _by_name(
-    first: list[LayerCall], second: list[LayerCall], match: Callable[[str], str | None] | Mapping[str, str] | None
-) -> list[tuple[LayerCall, LayerCall]]:
-    rename = _renaming(match)
-    others = {(call.name, call.call): call for call in second}
-    found = [(call, others.get((name, call.call))) for call in first if (name := rename(call.name)) is not None]
-    return [(call, other) for call, other in found if other is not None]
 
 
 def _renaming(match: Any) -> Callable[[str], str | None]:

@@ -18,7 +18,15 @@ from .._feature_layer import FeatureLayers
 from .._optional import need
 from .._pytree import substitute, tensors
 from ..address import Selector, has_forward, locate, plain_paths, resolve
-from ..engine import Scope, force_eager, has_compiled_code, lazy_copy, register, transform_level
+from ..engine import (
+    Scope,
+    force_eager,
+    has_compiled_code,
+    in_function_transform,
+    is_transformed,
+    lazy_copy,
+    register,
+)
 
 EVERYTHING: Final = "**"
 _SEED: Final = 0
@@ -108,13 +116,13 @@ def _calls(
 ) -> list[LayerCall]:
     found: list[LayerCall] = []
     counts: Counter[str] = Counter()
-    scope, level = Scope(), transform_level()
+    scope = Scope()
     modules = _modules(model, layers)
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
         if not scope.is_current():
             return
-        if any(transform_level(each) > level for each in tensors(output)):
+        if in_function_transform() and is_transformed(output, scope.level):
             if layers != EVERYTHING:
                 raise TransformError(name)
             notes.append(f"{name!r} was left out: it runs in torch.func.vmap, grad or another transform")

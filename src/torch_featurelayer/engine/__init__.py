@@ -1,6 +1,6 @@
 """The capture engine: hooks that record, keep and replace values in the forward passes of a model."""
 
-from ._torch_private import HAS_COPY_ON_WRITE, has_compiled_code, in_function_transform, transform_level
+from ._torch_private import HAS_COPY_ON_WRITE, has_compiled_code, in_function_transform
 from .call_selector import CallSelector, call_selectors
 from .captured import CapturedValue, GradientHandle
 from .copy_on_write import ClonePolicy, lazy_copy
@@ -14,7 +14,7 @@ from .operation_names import operation_name
 from .options import Options
 from .profile import profile_model
 from .recorder import ActivationRecorder, ForwardTracker, layout_finders
-from .scope import Scope
+from .scope import Scope, is_transformed
 from .signature import input_signature
 from .token_masks import (
     SPECIAL_MASK,
@@ -56,6 +56,7 @@ __all__ = [
     "in_function_transform",
     "input_signature",
     "is_in_encoder",
+    "is_transformed",
     "layout_finders",
     "lazy_copy",
     "name_inputs",
@@ -63,5 +64,4 @@ __all__ = [
     "profile_model",
     "register",
     "run_with_capture",
-    "transform_level",
 ]

@@ -24,11 +24,12 @@ from .._exceptions import (
 )
 from .._pytree import UncopyableError, replace_part, select, snapshot, substitute, tensors
 from ..address import GRADIENT_PORTS, Request
-from ._torch_private import in_function_transform, transform_level
+from ._torch_private import in_function_transform
 from .call_selector import CallSelector
 from .copy_on_write import Copy, copier
 from .layouts import LayoutFinder
 from .options import Options
+from .scope import is_transformed
 
 
 class OperationCounts(Protocol):
@@ -178,8 +179,9 @@ class CapturedValue:
         the feature. The feature is then on the path to the model's output, and the model cannot write to it.
         """
         part = self._select(value, index) if index else value
-        if self._level is not None and in_function_transform():
-            self._check_level(part)
+        # Its value ends with the transform, before the feature is read.
+        if self._level is not None and in_function_transform() and is_transformed(part, self._level):
+            raise TransformError(self.request.name)
         if self._is_gradient:
             return self._watch(value, part, number, index)
         copy, detach, on_path = self._copy, self.options.detach, self._is_on_path
@@ -217,11 +219,6 @@ class CapturedValue:
         watched = gradients.watch(part)
         self._kept.append((number, gradients))
         return value if watched is part else replace_part(value, index, lambda _: watched)
-
-    def _check_level(self, part: Any) -> None:
-        """Refuses tensors of a `torch.func` transform that ends before the feature is read."""
-        if any(transform_level(tensor) > (self._level or 0) for tensor in tensors(part)):
-            raise TransformError(self.request.name)
 
     def result(self) -> Any:
         """Returns the feature: a value, a `GradientHandle`, or for `@*` a list of them.

@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
-from typing import Final
+from typing import Any, Final
 
+from .._pytree import tensors
 from ._torch_private import in_function_transform, transform_level
 
 # The scopes that were entered in the running context. Each asyncio task has its own context.
 _ENTERED: Final[ContextVar[frozenset[int]]] = ContextVar("torch_featurelayer_scopes", default=frozenset())
+
+
+def is_transformed(value: Any, level: int) -> bool:
+    """Whether a value has tensors of a `torch.func` transform inside that of a level, with which they end."""
+    return any(transform_level(tensor) > level for tensor in tensors(value))
 
 
 class Scope:
