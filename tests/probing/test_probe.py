@@ -197,6 +197,12 @@ class TestErrors:
         with pytest.raises(ValueError, match="only 'a'"):
             tl.probe(store, ["a"] * 150)
 
+    @pytest.mark.parametrize("missing", [None, float("nan")])
+    def test_items_without_a_label(self, missing: Any, store: Any) -> None:
+        labels = [missing if number % 10 == 3 else number % 3 for number in range(150)]
+        with pytest.raises(ValueError, match=f"15 items have no label, such as '{store.ids[3]}'"):
+            tl.probe(store, labels)
+
     def test_values_that_are_not_finite(self, tmp_path: Path) -> None:
         rows = [(torch.tensor([float(number), 0.0]), "ab"[number % 2]) for number in range(20)]
         rows[3][0][1] = torch.nan

@@ -22,7 +22,7 @@ def read_labels(store: Store, label: str | Sequence[Any], folds: int) -> numpy.n
 
     Raises:
         FeatureNotFoundError: If the store has no such column.
-        ValueError: If the number of labels is not that of the items, or a class has too few items.
+        ValueError: If the number of labels is not that of the items, an item has none, or a class has too few items.
     """
     if isinstance(label, str):
         if label not in store.columns:
@@ -30,7 +30,12 @@ def read_labels(store: Store, label: str | Sequence[Any], folds: int) -> numpy.n
         label = store.column(label).tolist()
     if len(label) != len(store.ids):
         raise ValueError(f"there are {len(store.ids)} items and {len(label)} labels")
-    found = numpy.array([str(each.item() if hasattr(each, "item") else each) for each in label])
+    values = [each.item() if hasattr(each, "item") else each for each in label]
+    # They would be one more class.
+    without = [store.ids[place] for place, value in enumerate(values) if value is None or value != value]  # NaN
+    if without:
+        raise ValueError(f"{len(without)} items have no label, such as {without[0]!r}: pass a class for each item")
+    found = numpy.array([str(value) for value in values])
     counts = Counter(found.tolist())
     few = [name for name, count in counts.items() if count < folds]
     if len(counts) < 2 or few:

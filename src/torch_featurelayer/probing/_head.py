@@ -101,8 +101,8 @@ def head(
         FeatureNotFoundError: If the store has no such column or layer.
         StoreMismatchError: If the model has other weights, code or attributes than that of the store, or a function is
             another one.
-        ValueError: If there are fewer than two classes, items have several rows, values are not finite, or the
-            reduction or the choice of tokens of the store is a function and is not given.
+        ValueError: If there are fewer than two classes, items have no label or several rows, values are not finite, or
+            the reduction or the choice of tokens of the store is a function and is not given.
         MissingExtraError: If scikit-learn is not installed.
     """
     store = store if isinstance(store, Store) else open_store(store)

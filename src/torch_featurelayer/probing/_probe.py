@@ -137,8 +137,8 @@ def probe(
 
     Raises:
         FeatureNotFoundError: If the store has no such column or layer.
-        ValueError: If a class has fewer items than there are folds, items have several rows, values are not finite, or
-            the stores have other items.
+        ValueError: If an item has no label, a class has fewer items than there are folds, items have several rows,
+            values are not finite, or the stores have other items.
         MissingExtraError: If scikit-learn is not installed.
 
     References:
