@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,20 @@ from benchmarks._report import report
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 ONE_SIZE: list[str] = []
+
+TEXT_MODELS = (
+    "albert bart bert big_bird bigbird_pegasus biogpt bloom camembert canine convbert ctrl data2vec-text deberta "
+    "deberta-v2 distilbert electra ernie falcon falcon_mamba flaubert fnet gemma gemma2 gpt2 gpt_bigcode gpt_neo "
+    "gpt_neox gpt_neox_japanese granite ibert layoutlm led lilt llama longt5 luke mamba mbart megatron-bert mistral "
+    "mixtral mobilebert mpnet mpt mra mt5 nystromformer olmo2 opt persimmon phi plbart qwen2 qwen3 qwen3_moe rembert "
+    "roberta roc_bert roformer rwkv squeezebert starcoder2 switch_transformers t5 umt5 xglm xlm xlm-roberta xlnet yoso"
+)
+DECODING = ("bart", "longt5", "mbart", "mt5", "switch_transformers", "t5", "umt5")
+SMALL = {
+    48: ("d_model", "n_embd", "hidden_size", "dim", "emb_dim", "embedding_size"),
+    2: ("n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers", "num_hidden_layers"),
+    4: ("n_head", "n_heads", "encoder_attention_heads", "decoder_attention_heads", "num_attention_heads"),
+}
 
 
 @dataclass(frozen=True)
@@ -243,11 +258,46 @@ def sound_subjects() -> Iterator[Subject]:
         yield Subject(f"transformers {kind}", build, sounds, (16_000, 24_000))
 
 
+def text_subjects() -> Iterator[Subject]:
+    from transformers import AutoModel
+
+    for kind in TEXT_MODELS.split():
+
+        def build(_: Any, kind: str = kind) -> nn.Module:
+            return seeded(lambda: AutoModel.from_config(_small(kind)))
+
+        yield Subject(f"transformers {kind}", build, tokens(decodes=kind in DECODING), (16, 32))
+
+
+def _small(kind: str) -> Any:
+    from transformers import AutoConfig
+
+    options = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    try:
+        config = AutoConfig.for_model(kind, **options, intermediate_size=72, vocab_size=60)
+    except Exception:  # noqa: BLE001 (other options depend on these)
+        config = AutoConfig.for_model(kind)
+    for size, names in SMALL.items():
+        for name in names:
+            with suppress(AttributeError, NotImplementedError):  # a configuration without this option
+                if hasattr(config, name):
+                    setattr(config, name, size)
+    return config
+
+
+def tokens(*, decodes: bool) -> Callable[[int, Any], Inputs]:
+    def call(items: int, size: Any) -> Inputs:
+        ids = torch.randint(3, 50, (items, size), generator=torch.Generator().manual_seed(1))
+        return (), {"input_ids": ids, **({"decoder_input_ids": ids} if decodes else {})}
+
+    return call
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     only = sys.argv[1:]
     total, lines, failed = Counter({"right": 0, "refused": 0, "wrong": 0}), [], []
-    for subjects in (torchvision_subjects, timm_subjects, sound_subjects):
+    for subjects in (torchvision_subjects, timm_subjects, sound_subjects, text_subjects):
         if only and not any(subjects.__name__.startswith(word) for word in only):
             continue
         for subject in subjects():

@@ -374,9 +374,9 @@ class LayoutError(FeatureLayerError, ValueError):
         self.hint = hint or _layout_hint(self.readings, len(self.shape))
         super().__init__(f"{name and repr(name) + ': '}{problem}. {self.hint}")
 
-    def of(self, name: str) -> LayoutError:
-        """Returns this error for the feature of an address."""
-        return LayoutError(self.problem, name, shape=self.shape, readings=self.readings, hint=self.hint)
+    def of(self, name: str, hint: str = "") -> LayoutError:
+        """Returns this error for the feature of an address, with another hint if one is given."""
+        return LayoutError(self.problem, name, shape=self.shape, readings=self.readings, hint=hint or self.hint)
 
 
 def _layout_hint(readings: Sequence[str], ndim: int) -> str:

@@ -264,7 +264,13 @@ def test_without_evidence_it_is_an_error() -> None:
         for model, layer, x in (
             (vit, ":input", IMAGE),
             (vit, "blocks.0.attn:attention_weights", IMAGE),
-            (nn.Sequential(nn.Conv2d(3, 4, 1), toys.Returns(lambda x: torch.einsum("nchw->nhcw", x))), "1", IMAGE),
+            (
+                nn.Sequential(
+                    nn.Conv2d(3, 4, 1), toys.Returns(lambda x: torch.tensordot(x, torch.ones(2, 3), 0)[..., 0])
+                ),
+                "1",
+                IMAGE,
+            ),
         ):
             with pytest.raises(tl.LayoutError, match="the dimension of the channels of this feature") as caught:
                 tl.FeatureLayer(model, layer, reduce="mean")(x)
@@ -272,6 +278,81 @@ def test_without_evidence_it_is_an_error() -> None:
             assert "layout=" in str(caught.value)
         told, _ = tl.FeatureLayer(vit, ":input", reduce="mean", layout="NCHW")(IMAGE)
     torch.testing.assert_close(told, IMAGE.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """Attention of several heads by `einsum`, as einops writes it; it returns its weights too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_qkv, self.drop, self.merge, self.out = nn.Linear(8, 18), nn.Identity(), nn.Flatten(2), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4)
+        weights = self.drop(torch.einsum("b h i d, b h j d -> b h i j", query, key).softmax(-1))
+        heads = torch.einsum("b h i j, b h j d -> b h i d", weights, value)
+        return self.out(self.merge(heads.transpose(1, 2))), weights
+
+
+@pytest.mark.parametrize(
+    ("equation", "others", "positions"),
+    [
+        ("ntc->nct", [], (2,)),
+        ("ntc,tu->nuc", [(4, 7)], (1,)),
+        ("...c,c->...c", [(3,)], (1,)),
+        ("nt...,t->n...t", [(4,)], (2,)),
+        ("n t c, m -> n t m c", [(5,)], (1, 2)),
+    ],
+)
+def test_einsum_keeps_channels_over_which_it_does_not_sum(
+    equation: str, others: list[tuple[int, ...]], positions: tuple[int, ...]
+) -> None:
+    factors = [torch.randn(shape) for shape in others]
+    model = nn.Sequential(nn.Linear(6, 3), toys.Returns(lambda x: torch.einsum(equation, x, *factors)))
+    x = torch.randn(2, 4, 6)
+    right = model(x).mean(positions)
+    mean, _ = tl.FeatureLayer(model, "1", reduce="mean")(x)
+    torch.testing.assert_close(mean, right)
+
+
+def test_einsum_moves_and_sums_over_items() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), toys.Returns(lambda x: torch.einsum("nchw->hwnc", x)), nn.ReLU())
+    mean, _ = tl.FeatureLayer(model, "2", reduce="mean")(IMAGE)
+    torch.testing.assert_close(mean, model(IMAGE).mean((0, 1)))
+    model[1] = toys.Returns(lambda x: torch.einsum("nchw->hwc", x))
+    mean, _ = tl.FeatureLayer(model, "2", reduce="mean")(IMAGE)
+    torch.testing.assert_close(mean, model(IMAGE).mean((0, 1)))
+
+
+@pytest.mark.parametrize("equation", ["ntc,ntc->nt", "nic,njc->nij", "nic,njd->ncd", "ntc,ntd"])
+def test_einsum_without_channels(equation: str) -> None:
+    """A sum over channels, two readings, an output that is not written."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.end = nn.Linear(6, 3), nn.Linear(6, 3), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            product = torch.einsum(equation, self.one(x), self.other(x))
+            return self.end(product if product.ndim > 2 else product[..., None])
+
+    model, x = Model(), torch.randn(2, 4, 6)
+    with pytest.raises(tl.LayoutError, match="the operations of the model do not determine"):
+        tl.FeatureLayer(model, "end", reduce="mean")(x)
+
+
+def test_several_tensors_of_which_one_has_no_layout() -> None:
+    model, x = nn.Sequential(Attention()), torch.randn(2, 4, 8)
+    right, _ = model(x)
+    with torch.no_grad():
+        for layer in ("0", "0:output"):
+            with pytest.raises(tl.LayoutError, match=r"several tensors in a tuple of 2: .* such as '0\[0\]'") as caught:
+                tl.FeatureLayer(model, layer, reduce="mean")(x)
+            assert caught.value.shape == (2, 2, 4, 4)
+        feats, _ = tl.FeatureLayers(model, ["0[0]", "0.merge"], reduce="mean")(x)
+    torch.testing.assert_close(feats[0], right.mean(1))
+    torch.testing.assert_close(feats[1], whole(model, "0.merge", x).mean(1))
 
 
 def test_weights_of_attention_have_no_channels() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +22,7 @@ from .._exceptions import (
     TransformError,
     UncopyableValueError,
 )
-from .._pytree import UncopyableError, replace_part, select, snapshot, substitute, tensors
+from .._pytree import UncopyableError, describe, replace_part, select, snapshot, substitute, tensors
 from ..address import GRADIENT_PORTS, Request
 from ._torch_private import in_function_transform
 from .call_selector import CallSelector
@@ -148,10 +148,12 @@ class CapturedValue:
         self.calls = number + 1
         if not (self.last is None or self.selector.wants(number)):  # if the last is not known, any call is wanted
             return value
+        index = () if is_part else self.request.address.index
         try:
-            return self._keep(value, number, () if is_part else self.request.address.index)
+            return self._keep(value, number, index)
         except LayoutError as error:
-            problem: FeatureLayerError = error.of(self.request.name)
+            hint = self._hint_at_part(self._select(value, index))
+            problem: FeatureLayerError = error.of(self.request.name, hint)
         except FeatureLayerError as error:
             problem = error
         except UncopyableError as error:
@@ -204,6 +206,15 @@ class CapturedValue:
         if isinstance(value, Tensor):
             return onward[id(value)]
         return substitute(value, lambda tensor: onward.get(id(tensor), tensor))
+
+    def _hint_at_part(self, feature: Any) -> str:
+        """Returns how to name one of several tensors, for which no layout may fit all; empty for a single one."""
+        if sum(1 for _ in tensors(feature)) < 2:
+            return ""
+        address = self.request.address
+        step = next(iter(feature)) if isinstance(feature, Mapping) else 0
+        part = replace(address, index=(*address.index, step))
+        return f"It is one of several tensors in {describe(feature)}: name the one you need, such as {str(part)!r}."
 
     def _select(self, value: Any, index: Sequence[int | str]) -> Any:
         try:

@@ -351,6 +351,52 @@ def _matmul(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], out
     return None
 
 
+def _einsum(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:  # noqa: ARG001
+    """A product keeps the channels of a factor if it sums over none of them, as attention keeps those of its values."""
+    factors = args[1] if isinstance(args[1], (tuple, list)) else args[1:]
+    terms, result = _subscripts(args[0], factors, output)
+    found: Axes | None = None
+    for factor, labels in zip(factors, terms, strict=True):
+        axes = tracker.axes(factor)
+        if axes is None or not all(labels[dim] in result for dim in axes.channels):
+            continue
+        moved = _relabel(axes, labels, result)
+        if found is not None and found.channels != moved.channels:
+            return None  # two readings
+        if found is None or _says_more(moved, found, of_output=True):
+            found = moved
+    return found
+
+
+def _subscripts(equation: str, factors: Sequence[Tensor], output: Tensor) -> tuple[list[list[str]], list[str]]:
+    """Returns the label of each dimension of the factors and the output of `einsum`.
+
+    Raises:
+        ValueError: If the output is implicit.
+    """
+    left, right = equation.replace(" ", "").split("->")
+    terms = [_labels(term, factor.ndim) for term, factor in zip(left.split(","), factors, strict=True)]
+    return terms, _labels(right, output.ndim)
+
+
+def _labels(term: str, ndim: int) -> list[str]:
+    """Returns the labels of a term; the dimensions of its ellipsis are numbered from the last."""
+    before, ellipsis, after = term.partition("...")
+    count = ndim - len(before) - len(after)
+    return [*before, *(f"...{count - place}" for place in range(count if ellipsis else 0)), *after]
+
+
+def _relabel(axes: Axes, labels: Sequence[str], result: Sequence[str]) -> Axes:
+    """Returns the axes of a factor in the order of the output."""
+    channels = tuple(sorted(result.index(labels[dim]) for dim in axes.channels))
+    if axes.batch == NO_BATCH or labels[axes.batch or 0] not in result:
+        return Axes(channels, NO_BATCH)
+    batch = result.index(labels[axes.batch or 0])
+    if axes.batch is None and batch == 0:
+        return Axes(channels)
+    return Axes(channels, batch, axes.guessed or axes.batch is None)
+
+
 def _permute(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
     dims = kwargs.get("dims", args[1:])
     order = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
@@ -502,6 +548,7 @@ _RULES: Final = _table(
         "embedding": _embedding,
         "softmax log_softmax gumbel_softmax": _softmax,
         "matmul bmm mm addmm baddbmm": _matmul,
+        "einsum": _einsum,
         "permute": _permute,
         "transpose swapaxes swapdims swapaxis t .mT .mH": _transpose,
         ".T .H": _reverse,
@@ -514,7 +561,7 @@ _RULES: Final = _table(
         "lstm[0] gru[0] rnn_tanh[0] rnn_relu[0]": _recurrent,
         "lstm[1] lstm[2] gru[1] rnn_tanh[1] rnn_relu[1]": _states,
         "multi_head_attention_forward[0]": _attention,
-        "multi_head_attention_forward[1] einsum tensordot cdist outer unfold fold as_strided diag diagonal cov "
+        "multi_head_attention_forward[1] tensordot cdist outer unfold fold as_strided diag diagonal cov "
         "rot90 kron nonzero one_hot take put": _forget,
     }
 )
