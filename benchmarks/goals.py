@@ -58,6 +58,7 @@ def _features(numbers: Callable[[str], Numbers]) -> Iterator[Goal]:
         found = numbers(f"coverage_{library}")
         lost = wrong(found) + found["crashed"]
         yield Goal(f"wrong or missing features, and crashes, of {library}", f"coverage_{library}", lost, 0)
+    yield Goal("wrong means over positions", "layouts", numbers("layouts")["wrong"], 0)
     yield Goal("graph breaks", "graph_breaks", numbers("graph_breaks")["broke"], 0)
     diagnosis, guard = numbers("diagnosis"), numbers("guard")
     for model in ("resnet50", "vit_b_16"):

@@ -307,7 +307,7 @@ def main() -> None:
                 failed.append(f"{subject.name}: {type(error).__name__}: {str(error).splitlines()[0][:100]}")
                 print("FAILED", failed[-1], file=sys.stderr, flush=True)
                 continue
-            total += counts
+            total.update(counts)
             lines.append(f"| {subject.name} | {counts['right']} | {counts['refused']} | {counts['wrong']} |")
             print(lines[-1], *wrong[:6], file=sys.stderr, flush=True)
     if only:
@@ -325,7 +325,7 @@ def main() -> None:
         "Layouts",
         __doc__.partition("    python")[0],
         [*head, *lines, *(notes if failed else [])],
-        dict(total),
+        {"models": len(lines), **total},
     )
 
 

@@ -284,6 +284,11 @@ def _coverage() -> dict[str, tuple[str, str]]:
     kept, graphs = numbers("timm_intermediates"), numbers("graph_breaks")
     nowhere = f"{kept['features']} tensors of {kept['families']} families, {kept['nowhere']} that no address gives"
     rows["timm's `forward_intermediates`"] = nowhere, "timm_intermediates"
+    means = numbers("layouts")
+    rows["means over positions"] = (
+        f"{means['models']} models, {means['right']:,} layers: {means['wrong']} wrong, {means['refused']} refused",
+        "layouts",
+    )
     rows["graph breaks"] = f"{graphs['broke']} of {graphs['compile_bare']} models", "graph_breaks"
     return rows
 
