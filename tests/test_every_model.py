@@ -15,7 +15,7 @@ from torchvision import models
 
 import torch_featurelayer as tl
 from tests.reference import holds_hooks, hooked, same
-from tests.versions import runs_compiled_eagerly
+from tests.versions import runs_compiled_eagerly, shards
 
 
 def check(model: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -263,6 +263,7 @@ def _sharded(rank: int, folder: str) -> None:
         distributed.destroy_process_group()
 
 
+@shards
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_fully_sharded_data_parallel(tmp_path: Path) -> None:

@@ -25,3 +25,4 @@ traces = pytest.mark.skipif(TORCH < OLDEST_TRACING, reason=f"torch.compile trace
 compiles_ahead = pytest.mark.skipif(TORCH < (2, 6), reason="AOTInductor compiles to a file from 2.6 on")
 runs_compiled_eagerly = pytest.mark.skipif(TORCH < (2, 6), reason="compiled models run eagerly from 2.6 on")
 adapts = pytest.mark.skipif(installed("torchao") < (0, 16), reason="peft needs torchao 0.16, which needs PyTorch 2.8")
+shards = pytest.mark.skipif(TORCH < (2, 6), reason="FSDP2 runs on CPUs from PyTorch 2.6 on")

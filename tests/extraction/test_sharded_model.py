@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.extraction import sharded
 from tests.extraction.test_backends import ended, started
+from tests.versions import shards
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, shards]
 
 ROUNDING = 1e-6
 
@@ -21,7 +21,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The results of two ranks, which take a quarter of a minute."""
     folder = tmp_path_factory.mktemp("ranks")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    _, err, code = ended(started(*torchrun, sharded.__file__, str(folder)))
+    _, err, code = ended(started(*torchrun, str(Path(__file__).with_name("sharded.py")), str(folder)))
     assert code == 0, err
     return json.loads(Path(folder, "found.json").read_text())
 
