@@ -17,6 +17,7 @@ import torch_featurelayer as tl
 from tests import toys
 
 IMAGE = torch.randn(2, 3, 64, 64)
+FIXED = torch.randn(8, 8)  # weights without a layer
 
 
 def whole(model: nn.Module, layer: str, *args: Any, **kwargs: Any) -> Tensor:
@@ -134,6 +135,9 @@ def test_sound_models() -> None:
             torch.randn(2, 3, 16, 16),
             (2, 3),
         ),
+        (nn.Sequential(nn.Conv1d(3, 8, 1), toys.Returns(lambda x: x @ FIXED)), "1", torch.randn(2, 3, 8), (2,)),
+        (nn.Sequential(nn.Linear(6, 5), toys.Returns(lambda x: x @ FIXED[:5])), "1", torch.randn(2, 9, 6), (1,)),
+        (nn.Sequential(nn.Linear(6, 5), toys.Returns(lambda x: FIXED @ x)), "1", torch.randn(2, 8, 6), (1,)),
         (nn.Sequential(nn.Embedding(9, 7)), "0", torch.randint(9, (2, 7)), (1,)),
         (
             nn.Sequential(toys.Returns(lambda x: functional.linear(x, torch.ones(5, 6)))),

@@ -187,6 +187,18 @@ def test_still_stops_where_the_values_are_the_same() -> None:
     assert stops == [False, True, False, True, False]
 
 
+@pytest.mark.parametrize("prepare", [lambda x: x.repeat_interleave(2, 0), lambda x: x.where(x > 0, 0), lambda x: x[:2]])
+def test_shapes_that_do_not_depend_on_values(prepare: Callable[[Tensor], Tensor]) -> None:
+    """They are no look at the values, so other values stop early too."""
+    model = nn.Sequential(toys.Returns(prepare), nn.Linear(4, 4), nn.ReLU())
+    ended: list[Any] = []
+    model[2].register_forward_hook(lambda *_: ended.append(1))
+    layer = tl.FeatureLayer(model, "1")
+    for _ in range(3):
+        layer.features(torch.randn(3, 4))
+    assert len(ended) == 1
+
+
 def test_a_given_call_always_stops() -> None:
     model = Gated(by_weight=False)
     layer = tl.FeatureLayer(model, "layer@0")

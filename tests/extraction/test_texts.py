@@ -126,6 +126,8 @@ def test_what_is_not_known_of_tokens_is_an_error() -> None:
         tl.FeatureLayer(model, LAYER["bert"], tokens="word")  # type: ignore[arg-type]
     with pytest.raises(tl.ReductionError, match=r"must return a bool tensor \[3, \d+\], not int"):
         tl.FeatureLayer(model, LAYER["bert"], tokens=lambda *_: 3)(**batch)  # type: ignore[arg-type,return-value]
+    with pytest.raises(tl.ReductionError, match=r"must return a bool tensor \[3, (\d+)\], not torch.int64 \[3, \1\]"):
+        tl.FeatureLayer(model, LAYER["bert"], tokens=lambda _, real: real.long())(**batch)
     with pytest.raises(tl.LayoutError, match=r"tokens= needs a feature \[N, T, C\]"):
         tl.FeatureLayer(model, "pooler", tokens="all")(**batch)
     causal = batch["attention_mask"][:, None].bool()
