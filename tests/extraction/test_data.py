@@ -60,11 +60,14 @@ def test_tensors(kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(store["1"][:], model()(X).detach().mean((2, 3)))
 
 
-@pytest.mark.parametrize("kind", ["tensor", "list", "dict", "arrays", "TensorDataset"])
+@pytest.mark.parametrize("kind", ["tensor", "bfloat16", "transposed", "list", "dict", "arrays", "TensorDataset"])
 def test_a_model_that_works_in_place_leaves_the_data(kind: str, tmp_path: Path) -> None:
     rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    rows = rows.bfloat16() if kind == "bfloat16" else rows
     kinds: dict[str, Callable[[], Any]] = {
         "tensor": lambda: rows,
+        "bfloat16": lambda: rows,  # which NumPy does not have
+        "transposed": lambda: rows.T.contiguous().T,
         "list": lambda: list(rows),
         "dict": lambda: {str(place): row for place, row in enumerate(rows)},
         "arrays": lambda: [row.numpy() for row in rows],

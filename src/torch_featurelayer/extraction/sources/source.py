@@ -10,6 +10,7 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any, overload
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -185,8 +186,7 @@ class MapSource(_Identified, Dataset[Batch]):
 
     def _row_batch(self, rows: Callable[[slice], Tensor], indices: range) -> Batch:
         """Reads rows of a tensor at once: one by one, reading takes longer than a small model."""
-        # A copy, as a `DataLoader` makes: a model may work in place.
-        inputs, ids = rows(slice(indices.start, indices.stop)).clone(), self.ids[indices.start : indices.stop]
+        inputs, ids = _copied(rows(slice(indices.start, indices.stop))), self.ids[indices.start : indices.stop]
         digests = [""] * len(ids) if self.verify == "ids" else row_digests(inputs)
         items = [Item(name, digest) for name, digest in zip(ids, digests, strict=True)]
         return Batch(items, [Group(range(len(items)), inputs)])
@@ -261,3 +261,14 @@ def _unique(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
 
 def _at(function: Callable[[int], Any], indices: Sequence[int], place: int) -> Any:
     return function(indices[place])
+
+
+def _copied(rows: Tensor) -> Tensor:
+    """Returns a copy, as a `DataLoader` makes: a model may work in place.
+
+    NumPy copies in one thread: a second one that sleeps may take longer to wake than the copy takes.
+    """
+    try:
+        return torch.from_numpy(rows.detach().numpy().copy("K"))
+    except (TypeError, RuntimeError):  # a dtype that NumPy does not have, or another device
+        return rows.clone()
