@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import torch_featurelayer as tl
+from tests import toys
 from tests.versions import TORCH
 from torch_featurelayer.engine.attention import attention_weights
 
@@ -130,6 +131,17 @@ def test_eager_attention_by_hand() -> None:
         first = (query @ value.mT).softmax(-1)
         torch.testing.assert_close(feats[0], first)
         torch.testing.assert_close(feats[1], ((first @ value) @ value.mT).softmax(-1))  # before dropout
+
+
+def test_two_attentions_in_one_layer() -> None:
+    fused = functional.scaled_dot_product_attention
+    model = toys.Returns(lambda x: fused(fused(x, x, x), x, 2 * x))
+    x = torch.randn(1, 2, 5, 4)
+    first, second = tl.FeatureLayers(model, [":attention_weights.0", ":attention_weights.1"])(x)[0]
+    torch.testing.assert_close(first, (x @ x.mT / 2).softmax(-1))
+    torch.testing.assert_close(second, (first @ x @ x.mT / 2).softmax(-1))
+    with pytest.raises(tl.AmbiguousOperationError, match="2"):
+        tl.FeatureLayer(model, ":attention_weights")(x)
 
 
 def test_a_softmax_that_is_no_attention() -> None:
