@@ -49,10 +49,15 @@ class Axes:
 
     def permute(self, order: Sequence[int]) -> Axes:
         """Returns the axes after dimensions were permuted: `order[new] == old`."""
-        channels = tuple(sorted(order.index(dim) for dim in self.channels))
-        if self.batch == NO_BATCH or (self.batch is None and order[0] == 0):
-            return Axes(channels, self.batch)
-        return Axes(channels, order.index(self.batch or 0), self.guessed or self.batch is None)
+        return self.move(order.index)
+
+    def move(self, place: Callable[[int], int]) -> Axes:
+        """Returns the axes after each dimension moved to another place; -1 if it is gone."""
+        channels = tuple(sorted(map(place, self.channels)))
+        batch = NO_BATCH if self.batch == NO_BATCH else place(self.batch or 0)
+        if self.batch is None and batch == 0:
+            return Axes(channels)
+        return Axes(channels, batch, batch != NO_BATCH and (self.guessed or self.batch is None))
 
 
 Arguments: TypeAlias = tuple[Any, ...]
@@ -360,7 +365,7 @@ def _einsum(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], out
         axes = tracker.axes(factor)
         if axes is None or not all(labels[dim] in result for dim in axes.channels):
             continue
-        moved = _relabel(axes, labels, result)
+        moved = axes.move([result.index(label) if label in result else NO_BATCH for label in labels].__getitem__)
         if found is not None and found.channels != moved.channels:
             return None  # two readings
         if found is None or _says_more(moved, found, of_output=True):
@@ -384,17 +389,6 @@ def _labels(term: str, ndim: int) -> list[str]:
     before, ellipsis, after = term.partition("...")
     count = ndim - len(before) - len(after)
     return [*before, *(f"...{count - place}" for place in range(count if ellipsis else 0)), *after]
-
-
-def _relabel(axes: Axes, labels: Sequence[str], result: Sequence[str]) -> Axes:
-    """Returns the axes of a factor in the order of the output."""
-    channels = tuple(sorted(result.index(labels[dim]) for dim in axes.channels))
-    if axes.batch == NO_BATCH or labels[axes.batch or 0] not in result:
-        return Axes(channels, NO_BATCH)
-    batch = result.index(labels[axes.batch or 0])
-    if axes.batch is None and batch == 0:
-        return Axes(channels)
-    return Axes(channels, batch, axes.guessed or axes.batch is None)
 
 
 def _permute(tracker: LayoutTracker, args: Arguments, kwargs: dict[str, Any], output: Tensor) -> Axes | None:
